@@ -1,0 +1,1 @@
+"""Packets, events, windows and the pictures made of them; numpy and numba only."""

@@ -1,0 +1,1 @@
+"""The target model, the event drafter, and their loading; torch and transformers."""

@@ -1,0 +1,1 @@
+"""ROS 2 nodes: thin wiring between topics and the core."""
