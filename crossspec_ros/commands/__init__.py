@@ -1,0 +1,1 @@
+"""One module a command of ``crossspec``: ``add_parser(subparsers)`` declares it, ``run(args)`` does it."""

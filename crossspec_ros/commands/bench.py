@@ -1,0 +1,30 @@
+"""``crossspec bench NAME``: the experiments, one module each in ``crossspec_ros/bench/``."""
+from __future__ import annotations
+
+import argparse
+
+from crossspec_ros.cli import Command, build_parser
+
+BENCHES: dict[str, Command] = {
+    'events': Command('crossspec_ros.bench.events', 'decoders and representations, million events per second'),
+    'stream': Command('crossspec_ros.bench.stream', 'player to drafter over DDS: the rate of the first loss'),
+    'traces': Command('crossspec_ros.bench.traces', 'recorded token sequences: tokens per target pass by source'),
+    'decode': Command('crossspec_ros.bench.decode', 'caption age against plain generation, feature by feature'),
+}
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare the group; which bench it is and its options are read in `run`."""
+    epilog = '\n'.join(f'  {name:<8} {bench.help}' for name, bench in BENCHES.items())
+    parser = subparsers.add_parser('bench', help='measure: events, stream, traces, decode',
+                                   formatter_class=argparse.RawDescriptionHelpFormatter, epilog=f'benches:\n{epilog}')
+    parser.add_argument('name', choices=list(BENCHES), metavar='NAME', help='which bench: ' + ', '.join(BENCHES))
+    parser.add_argument('rest', nargs=argparse.REMAINDER, metavar='...', help='its options (NAME --help)')
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the named bench with the rest of the command line."""
+    words = [args.name, *args.rest]
+    chosen = build_parser('crossspec bench', 'Experiments.', BENCHES, words).parse_args(words)
+    return int(chosen.func(chosen) or 0)
