@@ -1,0 +1,27 @@
+"""Options and the environment that every test runs in."""
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))                  # shared_data, tiny_models
+
+os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+os.environ.setdefault('ROS_PYTHON_CHECK_FIELDS', '1')           # off by default; a wrong field type is to fail here
+os.environ.setdefault('HF_HUB_OFFLINE', '1')
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption('--long', action='store_true', help='also run the tests that take minutes')
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption('--long'):
+        return
+    skip = pytest.mark.skip(reason='takes minutes: run with --long')
+    for item in items:
+        if 'long' in item.keywords:
+            item.add_marker(skip)
