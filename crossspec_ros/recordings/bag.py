@@ -1,0 +1,324 @@
+"""rosbag2 recordings (sqlite3 and mcap) read and written without ROS.
+
+Messages are read one at a time in the order of their recording times; memory holds one chunk of the file. Where a
+bag carries no message definitions, those of Kilted, event_camera_msgs and this package are used.
+"""
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.rosbag2.errors import WriterError
+
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.events.types import Packet
+from crossspec_ros.recordings import images
+from crossspec_ros.recordings.bag_types import EVENT_TYPES, IMAGE_TYPES, TypeTable
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ImageFrame:
+    """One sensor_msgs/Image or CompressedImage, not decoded yet.
+
+    Of a compressed picture ``encoding`` is the message's ``format`` and ``height``, ``width`` and ``step`` are 0.
+    ``data`` is uint8 (B,).
+    """
+
+    stamp_ns: int
+    frame_id: str
+    encoding: str
+    height: int
+    width: int
+    step: int
+    is_bigendian: bool
+    data: np.ndarray
+    compressed: bool
+
+    def rgb(self) -> np.ndarray:
+        """The picture, uint8 (H, W, 3); raises CrossSpecError like ``images.decode_image``."""
+        if self.compressed:
+            return images.decode_compressed(self.encoding, self.data)
+        return images.decode_image(self.encoding, self.height, self.width, self.step, self.is_bigendian, self.data)
+
+
+@dataclass(frozen=True)
+class BagMessage:
+    """One message of a bag.
+
+    ``data`` is a Packet, an ImageFrame, the message with its fields as attributes, or None where the type is unknown
+    or decoding was not asked for. ``stamp_ns`` is header.stamp, or the recording time ``log_ns`` without a header.
+    ``cdr`` are the bytes as they went over the wire.
+    """
+
+    topic: str
+    type: str
+    stamp_ns: int
+    log_ns: int
+    data: Any
+    cdr: bytes
+
+
+@dataclass(frozen=True)
+class TopicInfo:
+    """A topic of a bag: its name, type and number of messages."""
+
+    name: str
+    type: str
+    messages: int
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Make what the parsers throw over damaged files into one error that names the file and the way out."""
+    try:
+        yield
+    except CrossSpecError:
+        raise
+    except Exception as error:          # bytes of a damaged file can raise anything in a parser
+        raise CrossSpecError(
+            f'bag {path} cannot be read, it is cut, damaged or still being written ({type(error).__name__}: {error}); '
+            'try "mcap recover FILE" or "ros2 bag reindex DIR", or record it again') from error
+
+
+class BagReader:
+    """A bag (its folder, or one .mcap or .db3 file), open for reading; a context manager.
+
+    ``malformed`` counts messages by topic that are not of their topic's type; they are skipped.
+    Raises CrossSpecError naming the file when it is missing, without metadata, cut or of another format.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.malformed: Counter[str] = Counter()
+        _check_is_bag(self.path)
+        with _told(self.path):
+            self._reader = Reader(self.path)
+            self._reader.open()
+        try:
+            self._types = TypeTable(self.path)
+            for connection in self._reader.connections:
+                self._types.learn(connection.topic, connection.msgtype, connection.msgdef)
+        except CrossSpecError:
+            self.close()
+            raise
+
+    def __enter__(self) -> BagReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files; closing twice is fine."""
+        if self._reader.is_open:
+            self._reader.close()
+
+    @property
+    def topics(self) -> dict[str, TopicInfo]:
+        """Topics by name, in the order of the bag."""
+        table: dict[str, TopicInfo] = {}
+        for connection in self._reader.connections:
+            before = table[connection.topic].messages if connection.topic in table else 0
+            table[connection.topic] = TopicInfo(connection.topic, connection.msgtype, before + connection.msgcount)
+        return table
+
+    def topics_of(self, types: Collection[str]) -> list[str]:
+        """Names of the topics of these types."""
+        return [info.name for info in self.topics.values() if info.type in types]
+
+    def require_topics(self, types: Collection[str] = (*EVENT_TYPES, *IMAGE_TYPES)) -> list[str]:
+        """Topics of these types; CrossSpecError telling what the bag has instead when there is none."""
+        found = [name for name in self.topics_of(types) if self.topics[name].messages]
+        if not found:
+            there = ', '.join(f'{info.name} ({info.type}, {info.messages})' for info in self.topics.values())
+            raise CrossSpecError(f'bag {self.path} has no usable topic: wanted messages of {" or ".join(types)}; '
+                                 f'it has {there or "no topics"}')
+        return found
+
+    @property
+    def start_ns(self) -> int:
+        """Recording time of the first message, ns (0 of an empty bag)."""
+        return self._reader.start_time if self._reader.message_count else 0
+
+    @property
+    def end_ns(self) -> int:
+        """Recording time of the last message, ns (0 of an empty bag)."""
+        return self._reader.end_time - 1 if self._reader.message_count else 0
+
+    @property
+    def message_count(self) -> int:
+        return self._reader.message_count
+
+    def __iter__(self) -> Iterator[BagMessage]:
+        return self.messages()
+
+    def messages(self, topics: Collection[str] | None = None, *, start_ns: int | None = None,
+                 stop_ns: int | None = None, decode: bool = True) -> Iterator[BagMessage]:
+        """Messages of ``topics`` (None: all) recorded in [start_ns, stop_ns), in the order of recording.
+
+        With ``decode`` False only ``cdr`` is given and ``stamp_ns`` is the recording time, several times faster.
+        """
+        wanted = [c for c in self._reader.connections if topics is None or c.topic in topics]
+        if topics is not None and (missing := set(topics) - {c.topic for c in wanted}):
+            raise CrossSpecError(f'bag {self.path} has no topic {", ".join(sorted(missing))}; '
+                                 f'it has {", ".join(self.topics) or "none"}')
+        if not wanted:
+            return
+        source = self._reader.messages(wanted, start_ns, stop_ns)
+        while True:
+            with _told(self.path):
+                item = next(source, None)
+            if item is None:
+                return
+            connection, log_ns, cdr = item
+            message = (self._decoded(connection.topic, connection.msgtype, log_ns, cdr) if decode else
+                       BagMessage(connection.topic, connection.msgtype, log_ns, log_ns, None, cdr))
+            if message is not None:
+                yield message
+
+    def _decoded(self, topic: str, type_name: str, log_ns: int, cdr: bytes) -> BagMessage | None:
+        if not self._types.knows(type_name):
+            return BagMessage(topic, type_name, log_ns, log_ns, None, cdr)
+        try:
+            data, stamp_ns = convert(self._types.deserialise(type_name, cdr), type_name)
+        except Exception as error:      # a message's bytes can be anything, and so can what the parser makes of them
+            self.malformed[topic] += 1
+            if self.malformed[topic] == 1:
+                logger.warning('%s: %s: a message is not a %s and is skipped (%s)', self.path, topic, type_name, error)
+            return None
+        return BagMessage(topic, type_name, log_ns if stamp_ns is None else stamp_ns, log_ns, data, cdr)
+
+
+def _check_is_bag(path: Path) -> None:
+    if not path.exists():
+        raise CrossSpecError(f'bag {path} does not exist')
+    if path.is_dir() and not (path / 'metadata.yaml').exists():
+        files = sorted(p.name for p in path.iterdir() if p.suffix in ('.mcap', '.db3'))
+        way_out = (f'give the file itself ({path / files[0]}), or run "ros2 bag reindex {path}"' if files else
+                   'is this the folder of a rosbag2?')
+        raise CrossSpecError(f'bag {path} has no metadata.yaml; {way_out}')
+    if path.is_file() and path.suffix not in ('.mcap', '.db3'):
+        raise CrossSpecError(f'bag must be a folder with metadata.yaml, an .mcap or a .db3 file, got {path}')
+
+
+def _stamp_ns(stamp: Any) -> int:
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def convert(message: Any, type_name: str) -> tuple[Any, int | None]:
+    """(what ``BagMessage.data`` holds, header stamp in ns or None without a header) of a deserialised message."""
+    header = getattr(message, 'header', None)
+    stamp_ns = _stamp_ns(header.stamp) if header is not None else None
+    if type_name in EVENT_TYPES:
+        return Packet(encoding=message.encoding, width=int(message.width), height=int(message.height),
+                      seq=int(message.seq), time_base_ns=int(message.time_base), stamp_ns=stamp_ns or 0,
+                      payload=images.as_bytes(message.events), is_bigendian=bool(message.is_bigendian)), stamp_ns
+    if type_name == 'sensor_msgs/msg/Image':
+        return ImageFrame(stamp_ns or 0, header.frame_id, message.encoding, int(message.height), int(message.width),
+                          int(message.step), bool(message.is_bigendian), images.as_bytes(message.data), False), stamp_ns
+    if type_name == 'sensor_msgs/msg/CompressedImage':
+        return ImageFrame(stamp_ns or 0, header.frame_id, message.format, 0, 0, 0, False,
+                          images.as_bytes(message.data), True), stamp_ns
+    return message, stamp_ns
+
+
+class BagWriter:
+    """A new bag folder; a context manager that leaves no metadata.yaml behind when it is left by an exception.
+
+    A bag without metadata.yaml is refused by readers: a half-written one cannot pass for a whole one.
+    Raises CrossSpecError when ``path`` exists or cannot be made.
+    """
+
+    def __init__(self, path: str | Path, storage: str = 'mcap') -> None:
+        if storage not in ('mcap', 'sqlite3'):
+            raise CrossSpecError(f'storage must be mcap or sqlite3, got {storage!r}')
+        self.path = Path(path)
+        self._types = TypeTable(self.path)
+        self._connections: dict[str, Any] = {}
+        try:
+            self._writer = Writer(self.path, version=9, storage_plugin=StoragePlugin[storage.upper()])
+            self._writer.open()
+        except WriterError as error:
+            raise CrossSpecError(f'bag {self.path} exists; choose another name or remove it first') from error
+        except OSError as error:
+            raise CrossSpecError(f'bag {self.path} cannot be written: {error.strerror}') from error
+
+    def __enter__(self) -> BagWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def close(self) -> None:
+        """Write the index and the metadata."""
+        self._writer.close()
+
+    def abort(self) -> None:
+        """Stop and leave the bag without metadata."""
+        self._writer.abort()
+
+    def types_from(self, reader: BagReader) -> None:
+        """Learn the message definitions that another bag carries, for copying its topics."""
+        self._types.adopt(reader._types)
+
+    def add_topic(self, topic: str, type_name: str) -> None:
+        """Declare a topic, with or without messages to come; twice is fine when the type is the same."""
+        known = self._connections.get(topic)
+        if known is not None:
+            if known.msgtype != type_name:
+                raise CrossSpecError(f'topic {topic} is of type {known.msgtype}, got {type_name}')
+            return
+        definition, digest = self._types.definition(type_name)
+        self._connections[topic] = self._writer.add_connection(topic, type_name, msgdef=definition, rihs01=digest)
+
+    def write_cdr(self, topic: str, type_name: str, log_ns: int, cdr: bytes | memoryview) -> None:
+        """Write a message that is serialised already."""
+        self.add_topic(topic, type_name)
+        self._writer.write(self._connections[topic], log_ns, cdr)
+
+    def write(self, topic: str, type_name: str, log_ns: int, message: Any) -> None:
+        """Write a message made with ``make``."""
+        self.write_cdr(topic, type_name, log_ns, self._types.serialise(type_name, message))
+
+    def make(self, type_name: str, **fields: Any) -> Any:
+        """A message of a type; nested ones are made the same way."""
+        return self._types.make(type_name, **fields)
+
+    def header(self, stamp_ns: int, frame_id: str) -> Any:
+        """A std_msgs/Header."""
+        sec, nanosec = divmod(stamp_ns, 1_000_000_000)
+        stamp = self.make('builtin_interfaces/msg/Time', sec=sec, nanosec=nanosec)
+        return self.make('std_msgs/msg/Header', stamp=stamp, frame_id=frame_id)
+
+    def write_packet(self, topic: str, log_ns: int, packet: Packet, frame_id: str = 'event_camera') -> None:
+        """Write a Packet as event_camera_msgs/EventPacket."""
+        message = self.make(EVENT_TYPES[0], header=self.header(packet.stamp_ns, frame_id), height=packet.height,
+                            width=packet.width, seq=packet.seq, time_base=packet.time_base_ns,
+                            encoding=packet.encoding, is_bigendian=packet.is_bigendian, events=packet.payload)
+        self.write(topic, EVENT_TYPES[0], log_ns, message)
+
+    def write_rgb(self, topic: str, log_ns: int, stamp_ns: int, rgb: np.ndarray, frame_id: str = 'camera') -> None:
+        """Write a picture, uint8 (H, W, 3), as a raw rgb8 sensor_msgs/Image."""
+        height, width = rgb.shape[:2]
+        message = self.make(IMAGE_TYPES[0], header=self.header(stamp_ns, frame_id), height=height, width=width,
+                            encoding='rgb8', is_bigendian=0, step=3 * width, data=images.as_bytes(np.ascontiguousarray(rgb)))
+        self.write(topic, IMAGE_TYPES[0], log_ns, message)
+
+    def write_compressed(self, topic: str, log_ns: int, stamp_ns: int, format: str, data: bytes,
+                         frame_id: str = 'camera') -> None:
+        """Write the bytes of a JPEG or PNG as sensor_msgs/CompressedImage."""
+        message = self.make(IMAGE_TYPES[1], header=self.header(stamp_ns, frame_id), format=format,
+                            data=images.as_bytes(data))
+        self.write(topic, IMAGE_TYPES[1], log_ns, message)
