@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import enum
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +16,11 @@ def prefix_hash(token_ids: Sequence[int]) -> int:
         for byte in int(token).to_bytes(4, 'little'):
             value = ((value ^ byte) * _FNV_PRIME) & _U64
     return value
+
+
+def prompt_key(prompt: str) -> str:
+    """Names a question across processes and hosts: SHA-256 of its text without space around it, 16 hex digits."""
+    return hashlib.sha256(prompt.strip().encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,213 @@
+"""Every default of every node, once: the ROS parameters, the YAML files' checks and the README's tables are made from these.
+
+A field's metadata holds its parameter name, its description, its range or choices, and whether it may change while the
+node runs (``live``). ``parameters_of(NodeConfig)`` lists them; ``make(NodeConfig, values)`` checks and builds.
+"""
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.events.window import WindowGrid
+
+DEFAULT_PROMPT = 'What is happening?'
+
+
+def _p(default: Any, description: str, *, name: str = '', low: float | None = None, high: float | None = None,
+       choices: tuple[str, ...] = (), live: bool = False) -> Any:
+    return dataclasses.field(default=default, metadata={
+        'name': name, 'description': description, 'low': low, 'high': high, 'choices': choices, 'live': live})
+
+
+@dataclass(frozen=True)
+class WindowConfig:
+    """The grid of windows; drafter, verifier, overlay and monitor must agree on it."""
+
+    window_frames: int = _p(8, 'frame slots of a window', name='window.frames', low=1, high=64)
+    frame_interval_ms: float = _p(125.0, 'time between frame slots, ms', name='window.frame_interval_ms', low=1, high=60000)
+    stride_frames: int = _p(8, 'slots from one window to the next; window.frames: tumbling', name='window.stride_frames',
+                            low=1, high=64)
+
+    def grid(self) -> WindowGrid:
+        """The grid these parameters name. Raises CrossSpecError where they do not go together."""
+        return WindowGrid(self.window_frames, self.frame_interval_ms, self.stride_frames)
+
+
+@dataclass(frozen=True)
+class DrafterConfig(WindowConfig):
+    """Parameters of the drafter node."""
+
+    model: str = _p('builtin', 'folder of the drafter, or builtin', name='model.path')
+    device: str = _p('cpu', 'torch device of the drafter', name='model.device')
+    threads: int = _p(1, 'torch threads of the drafter; 0: as torch decides', name='model.threads', low=0, high=256)
+    prompt: str = _p('', 'the question at the start; empty: the built-in pair\'s own; a verifier\'s prompt replaces it')
+    autostart: bool = _p(True, 'configure and activate by itself')
+    enabled: bool = _p(True, 'drafts at the start; ~/enable changes it')
+    max_tokens: int = _p(64, 'tokens of a draft at most', name='draft.max_tokens', low=1, high=1024, live=True)
+    lead_ms: float = _p(125.0, 'an early draft is begun this long before the window ends, ms; 0: none',
+                        name='draft.lead_ms', low=0, high=60000)
+    grace_ms: float = _p(15.0, 'wait this long after the window\'s end for the packet that covers it, ms',
+                         name='draft.grace_ms', low=0, high=10000)
+    redraft: bool = _p(True, 'draft again from the committed prefix where a verdict departs from the draft',
+                       name='draft.redraft', live=True)
+    deadline_ms: float = _p(2500.0, 'largest gap between drafts offered as the QoS deadline, ms; 0: none',
+                            name='draft.deadline_ms', low=0, high=600000)
+    event_clock: str = _p('estimated', 'estimated: sensor time is mapped to the ROS clock by packet arrival; synchronised: '
+                          'event times are ROS time already', name='events.clock', choices=('estimated', 'synchronised'))
+    buffer_mb: int = _p(256, 'events kept, MB at most', name='events.buffer_mb', low=1, high=65536)
+    queue_mb: int = _p(64, 'packets waiting to be decoded, MB at most; the oldest go', name='events.queue_mb',
+                       low=1, high=65536)
+    silence_s: float = _p(5.0, 'no packet for this long: drafts stop and a warning says why, s', name='events.silence_s',
+                          low=0.1, high=3600)
+
+
+@dataclass(frozen=True)
+class VerifierConfig(WindowConfig):
+    """Parameters of the verifier node."""
+
+    model: str = _p('builtin', 'checkpoint folder or hub id of the verifier, or builtin', name='model.path')
+    device: str = _p('cpu', 'torch device of the verifier', name='model.device')
+    dtype: str = _p('float32', 'type the verifier computes in', name='model.dtype',
+                    choices=('float32', 'float16', 'bfloat16'))
+    threads: int = _p(0, 'torch threads of the verifier; 0: as torch decides', name='model.threads', low=0, high=256)
+    prompt: str = _p('', 'the question at the start; empty: the built-in pair\'s own')
+    autostart: bool = _p(True, 'configure and activate by itself')
+    enabled: bool = _p(True, 'captions at the start; ~/enable changes it')
+    max_tokens: int = _p(64, 'tokens of a caption at most', name='decode.max_tokens', low=1, high=1024)
+    acceptance_rule: str = _p('greedy', 'greedy or gumbel (sampling): lossless; the name of a lossy rule: asked for',
+                              name='decode.acceptance_rule')
+    temperature: float = _p(1.0, 'sampling temperature of gumbel', name='decode.temperature', low=0.01, high=10)
+    seed: int = _p(0, 'seed of sampling', name='decode.seed', low=0, high=2**31 - 1)
+    speculate: bool = _p(True, 'use drafts; false decodes token by token, for comparison', name='decode.speculate')
+    rehearse: bool = _p(True, 'decode the caption of the frames so far while waiting', name='decode.rehearse', live=True)
+    timeout_ms: float = _p(30000.0, 'a window is given up when its answer takes longer, ms', name='decode.timeout_ms',
+                           low=1, high=3600000)
+    frame_grace_ms: float = _p(60.0, 'wait this long after a slot\'s end for its frame, ms', name='frames.grace_ms',
+                               low=0, high=10000)
+    image_transport: str = _p('raw', 'raw: image; compressed: image/compressed', name='image_transport',
+                              choices=('raw', 'compressed'))
+    frame_queue: int = _p(32, 'frames waiting at most; the oldest go', name='frames.queue', low=1, high=4096)
+    silence_s: float = _p(5.0, 'no image for this long: a warning says why, s', name='frames.silence_s', low=0.1, high=3600)
+    deadline_ms: float = _p(2500.0, 'largest gap between captions offered as the QoS deadline, ms; 0: none',
+                            name='caption.deadline_ms', low=0, high=600000)
+    audit_rate: float = _p(0.0, 'share of windows decoded again without drafts while idle', name='audit.rate',
+                           low=0, high=1, live=True)
+    audit_after: bool = _p(False, 'keep every window\'s frames on disk for ~/audit', name='audit.keep')
+    audit_keep: int = _p(1000, 'windows kept for ~/audit at most', name='audit.keep_windows', low=1, high=1000000)
+
+
+@dataclass(frozen=True)
+class OverlayConfig(WindowConfig):
+    """Parameters of the overlay node."""
+
+    rate_hz: float = _p(10.0, 'pictures a second', low=0.1, high=120)
+    width: int = _p(640, 'width of the picture without the events beside it, px', low=160, high=4096)
+    show_events: bool = _p(False, 'draw the events beside the image; subscribes events')
+    image_transport: str = _p('raw', 'raw: image; compressed: image/compressed', choices=('raw', 'compressed'))
+    stale_ms: float = _p(4000.0, 'a caption older than this is taken off the picture, ms', low=100, high=600000, live=True)
+    record_path: str = _p('', 'write the pictures to this mp4 file too; empty: none')
+
+
+@dataclass(frozen=True)
+class MonitorConfig(WindowConfig):
+    """Parameters of the monitor node."""
+
+    max_draft_age_ms: float = _p(200.0, 'budget of the draft\'s age, ms', low=0, high=3600000, live=True)
+    max_caption_age_ms: float = _p(1000.0, 'budget of the final caption\'s age, ms', low=0, high=3600000, live=True)
+    draft_deadline_ms: float = _p(2500.0, 'QoS deadline requested on draft, ms; 0: none', low=0, high=600000)
+    caption_deadline_ms: float = _p(2500.0, 'QoS deadline requested on caption, ms; 0: none', low=0, high=600000)
+    statistics_windows: int = _p(1000, 'windows that the percentiles look back on', low=2, high=1000000)
+    close_after_ms: float = _p(5000.0, 'a window with no final caption is closed this long after its end, ms', low=100,
+                               high=600000)
+    csv_path: str = _p('', 'a row a window is written to this file; empty: none')
+    report_path: str = _p('', 'a JSON report is written to this file at the end; empty: none')
+
+
+@dataclass(frozen=True)
+class PlayerConfig:
+    """Parameters of the player node."""
+
+    source: str = _p('world:1', 'bag folder or file, DSEC sequence folder, or world:SEED for the synthetic world')
+    clock: str = _p('sim', 'sim: stamps as recorded, /clock published; wall: stamps moved to now, no /clock',
+                    choices=('sim', 'wall'))
+    rate: float = _p(1.0, 'recorded seconds a second; not 1 only with clock sim', low=0.01, high=100)
+    loop: bool = _p(False, 'begin again at the end; with clock sim time jumps back')
+    start_s: float = _p(0.0, 'begin this far into the recording, s', low=0, high=1e9)
+    seconds: float = _p(0.0, 'stop after this much of the recording, s; 0: at its end', low=0, high=1e9)
+    drain_s: float = _p(3.0, '/clock goes on this long after the end, s', low=0, high=3600)
+    clock_hz: float = _p(200.0, 'rate of /clock', low=1, high=10000)
+    wait_for_subscribers: int = _p(0, 'subscribers of each topic to wait for before the start', low=0, high=100)
+    wait_timeout_s: float = _p(60.0, 'wait for them this long at most, s', low=0, high=3600)
+    autostart: bool = _p(True, 'play at once; false: ~/play starts it')
+    world_width: int = _p(320, 'width of the synthetic world\'s cameras, px', low=64, high=1920)
+    world_height: int = _p(240, 'height of the synthetic world\'s cameras, px', low=48, high=1080)
+
+
+NODES: dict[str, type] = {'drafter': DrafterConfig, 'verifier': VerifierConfig, 'overlay': OverlayConfig,
+                          'monitor': MonitorConfig, 'player': PlayerConfig}
+
+
+@dataclass(frozen=True)
+class ParameterInfo:
+    """One ROS parameter as the dataclass declares it."""
+
+    name: str
+    field: str
+    default: bool | int | float | str
+    description: str
+    low: float | None
+    high: float | None
+    choices: tuple[str, ...]
+    live: bool
+
+
+def parameters_of(config: type) -> list[ParameterInfo]:
+    """The parameters of a node, in the order of its dataclass."""
+    return [ParameterInfo(field.metadata['name'] or field.name, field.name, field.default,
+                          field.metadata['description'], field.metadata['low'], field.metadata['high'],
+                          field.metadata['choices'], field.metadata['live'])
+            for field in dataclasses.fields(config)]
+
+
+def check(info: ParameterInfo, value: Any) -> Any:
+    """The value as the parameter's type. Raises CrossSpecError with the rule it breaks."""
+    wanted = type(info.default)
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not wanted:
+        raise CrossSpecError(f'{info.name} must be {wanted.__name__}, got {value!r}')
+    if info.choices and value not in info.choices:
+        raise CrossSpecError(f'{info.name} must be one of {", ".join(info.choices)}, got {value!r}')
+    if info.low is not None and not info.low <= value <= info.high:      # also refuses nan
+        raise CrossSpecError(f'{info.name} must be {info.low:g} to {info.high:g}, got {value!r}')
+    return value
+
+
+def make(config: type, values: Mapping[str, Any]) -> Any:
+    """A node's config from values by parameter name; what is absent has its default.
+
+    Raises:
+        CrossSpecError: an unknown name, or a value of a wrong type or out of range.
+    """
+    infos = {info.name: info for info in parameters_of(config)}
+    unknown = sorted(set(values) - set(infos))
+    if unknown:
+        raise CrossSpecError(f'{config.__name__} has no parameter {unknown[0]!r}; it has {", ".join(infos)}')
+    made = config(**{infos[name].field: check(infos[name], value) for name, value in values.items()})
+    if isinstance(made, WindowConfig):
+        made.grid()
+    return made
+
+
+def parameter_table(node: str) -> str:
+    """The README's table of a node's parameters, in markdown."""
+    rows = ['| Parameter | Default | Range | Meaning |', '| --- | --- | --- | --- |']
+    for info in parameters_of(NODES[node]):
+        span = ', '.join(info.choices) if info.choices else '' if info.low is None else f'{info.low:g} to {info.high:g}'
+        default = f"'{info.default}'" if isinstance(info.default, str) else str(info.default).lower()
+        live = '; may change while running' if info.live else ''
+        rows.append(f'| `{info.name}` | `{default}` | {span} | {info.description}{live} |')
+    return '\n'.join(rows)
