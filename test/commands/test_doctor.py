@@ -1,0 +1,74 @@
+"""Findings of doctor: what is broken is named, and only what the main job needs decides the exit code."""
+import json
+import struct
+
+import pytest
+
+from crossspec_ros import cli
+from crossspec_ros.commands import doctor, doctor_checks
+from crossspec_ros.commands.doctor_checks import MISSING, NOTE, OK, WARN, Check
+
+
+def _safetensors(payload: bytes = b'\0' * 8) -> bytes:
+    header = json.dumps({'w': {'dtype': 'F32', 'shape': [2], 'data_offsets': [0, 8]}}).encode()
+    return struct.pack('<Q', len(header)) + header + payload
+
+
+@pytest.mark.parametrize(('data', 'fault'), [
+    pytest.param(_safetensors(), None, id='whole'),
+    pytest.param(_safetensors(b'\0' * 5), 'its header says', id='cut'),
+    pytest.param(_safetensors(b'\0' * 9), 'its header says', id='too_long'),
+    pytest.param(b'\xff' * 40, 'header of', id='random_bytes'),
+    pytest.param(struct.pack('<Q', 4) + b'nope', 'not JSON', id='header_not_json'),
+    pytest.param(b'', 'header of', id='empty'),
+])
+def test_safetensors_fault_compares_header_and_size(tmp_path, data, fault):
+    path = tmp_path / 'model.safetensors'
+    path.write_bytes(data)
+    found = doctor_checks.safetensors_fault(path)
+    assert found is None if fault is None else fault in found
+
+
+@pytest.mark.parametrize(('env', 'status', 'word'), [
+    pytest.param({}, NOTE, 'not set', id='not_set'),
+    pytest.param({'FASTDDS_DEFAULT_PROFILES_FILE': '{folder}/none.xml'}, WARN, 'No such file', id='no_file'),
+    pytest.param({'FASTDDS_DEFAULT_PROFILES_FILE': '{folder}/plain.xml'}, WARN, 'LARGE_DATA', id='without_large_data'),
+    pytest.param({'FASTDDS_DEFAULT_PROFILES_FILE': '{folder}/large.xml'}, OK, 'large.xml', id='good'),
+])
+def test_check_dds_profile_reads_the_file(tmp_path, monkeypatch, env, status, word):
+    (tmp_path / 'plain.xml').write_text('<dds/>')
+    (tmp_path / 'large.xml').write_text('<dds>LARGE_DATA</dds>')
+    monkeypatch.delenv('FASTDDS_DEFAULT_PROFILES_FILE', raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value.format(folder=tmp_path))
+    check = doctor_checks.check_dds_profile()
+    assert check.status == status and word in check.value
+
+
+def test_dead_segments_leaves_out_what_a_process_holds(tmp_path):
+    shm, proc = tmp_path / 'shm', tmp_path / 'proc'
+    (proc / '12' / 'fd').mkdir(parents=True)
+    shm.mkdir()
+    for name in ('fastdds_mapped', 'fastdds_open', 'fastdds_dead', 'sem.fastdds_dead', 'other'):
+        (shm / name).write_bytes(b'')
+    (proc / '12' / 'maps').write_text(f'7f00-7f01 rw-s 00000000 00:1b 5  {shm}/fastdds_mapped\n')
+    (proc / '12' / 'fd' / '3').symlink_to(shm / 'fastdds_open')
+    assert [path.name for path in doctor_checks.dead_segments(shm, proc)] == ['fastdds_dead', 'sem.fastdds_dead']
+
+
+@pytest.mark.parametrize(('status', 'code'), [pytest.param(MISSING, 1, id='missing'), pytest.param(WARN, 0, id='warning')])
+def test_doctor_exit_code_follows_what_is_needed(monkeypatch, capsys, status, code):
+    monkeypatch.setattr(doctor, 'all_checks', lambda: [Check('thing', status, 'broken', 'mend it')])
+    assert cli.main(['doctor']) == code
+    assert '-> mend it' in capsys.readouterr().out
+    assert cli.main(['doctor', '--json']) == code
+    report = json.loads(capsys.readouterr().out)
+    assert report['ok'] is (code == 0) and report['checks'][0]['advice'] == 'mend it'
+
+
+def test_doctor_says_what_is_not_installed(monkeypatch):
+    monkeypatch.setattr(doctor_checks, 'REQUIRED', {'no_such_module_here': 'some-package'})
+    monkeypatch.setattr(doctor_checks, 'OPTIONAL', {'no_such_option_here': 'for pictures'})
+    checks = {check.name: check for check in doctor_checks.check_packages()}
+    assert checks['no_such_module_here'].status == MISSING and 'some-package' in checks['no_such_module_here'].advice
+    assert checks['no_such_option_here'].status == NOTE
