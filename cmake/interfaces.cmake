@@ -36,6 +36,25 @@ function(drop_absent_include_directories)
   endforeach()
 endfunction()
 
+# The generated library exports NumPy's include directory. Where the virtual environment lies in this source tree, CMake
+# refuses to export a path into the sources; users of the library in this build need it, users of the export do not.
+function(keep_own_paths_out_of_export)
+  set(library ${PROJECT_NAME}__rosidl_generator_py)
+  if(NOT TARGET ${library})
+    return()
+  endif()
+  get_target_property(directories ${library} INTERFACE_INCLUDE_DIRECTORIES)
+  set(exported "")
+  foreach(directory IN LISTS directories)
+    cmake_path(IS_PREFIX CMAKE_SOURCE_DIR "${directory}" NORMALIZE inside)
+    if(inside)
+      set(directory "$<BUILD_INTERFACE:${directory}>")
+    endif()
+    list(APPEND exported "${directory}")
+  endforeach()
+  set_target_properties(${library} PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${exported}")
+endfunction()
+
 # Builds interfaces/<name> along with this package where the host has no <name>. It is a CMake run of its own: ament keeps
 # its state per run, so add_subdirectory() would mix the two packages up.
 include(ExternalProject)
