@@ -1,0 +1,277 @@
+"""Packets to events, with the state that an encoding carries from packet to packet.
+
+``Decoder`` never raises on what a packet holds: what cannot be used is left out and counted by cause. Times are sensor time, int64 ns.
+Semantics follow the C++ decoders of event_camera_codecs, event for event.
+"""
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.events import evt3, flat
+from crossspec_ros.events.jit import Kernel
+from crossspec_ros.events.types import Events, Packet
+
+MAX_SIDE = 8192
+"""Widest and highest sensor accepted, pixels."""
+
+FOREVER_NS = (1 << 63) - 1
+_MAX_TIME_BASE_NS = 1 << 62
+_MAX_TRIGGERS = 100_000
+_MAX_PENDING_BYTES = 64 << 20
+_ARENA_EVENTS = 1 << 16
+_TRIGGER_ROOM = 1024
+_LARGEST_GAP = 1_000_000
+
+_KERNEL_CAUSES = ('malformed_words', 'outside_sensor', 'before_first_time', 'time_back', 'invalid_events')
+CAUSES = (*_KERNEL_CAUSES, 'truncated', 'lost_packets', 'seq_back', 'seq_repeated', 'duplicate_packet', 'wrong_encoding',
+          'wrong_size', 'time_base', 'backlog', 'triggers')
+"""Causes counted in ``Decoder.dropped``. Words: malformed_words, before_first_time (event words while evt3 does not know the time);
+events: outside_sensor, invalid_events (libcaer's valid bit is 0), time_back (kept: an event earlier than the one before);
+packets: truncated (cut inside a word; the whole words are used), lost_packets (gaps of seq), seq_back (the stream starts over: state is
+reset), seq_repeated (kept), duplicate_packet, wrong_encoding, wrong_size, time_base (beyond 2**62 ns), backlog (fed but not drained);
+triggers: the oldest ones, when more than 100,000 are kept."""
+
+
+class Trigger(NamedTuple):
+    """An external trigger: sensor time in ns, edge (1 rising, 0 falling), id of the input."""
+
+    t_ns: int
+    edge: int
+    id: int
+
+
+@dataclass(frozen=True)
+class _Encoding:
+    kernel: Kernel
+    unit: int                       # bytes that make one record; a packet is cut to whole ones
+    word: type[np.generic]
+    swap: type[np.generic]          # what to swap where the packet says it is big-endian
+    has_time_base: bool
+    per_packet: tuple[int, ...]     # entries of the state that start at 0 in each packet
+
+
+_ENCODINGS = {
+    'evt3': _Encoding(evt3.decode_evt3, 2, np.uint16, np.uint16, False, ()),
+    'mono': _Encoding(flat.decode_mono, 8, np.uint32, np.uint64, True, ()),
+    'trigger': _Encoding(flat.decode_trigger, 8, np.uint32, np.uint64, True, ()),
+    'libcaer': _Encoding(flat.decode_libcaer, 8, np.uint32, np.uint32, True, (flat.WRAPPED, flat.TICK)),
+    'libcaer_cmp': _Encoding(flat.decode_libcaer_cmp, 2, np.uint16, np.uint16, True, (flat.CMP_TIME,)),
+}
+ENCODINGS = tuple(_ENCODINGS)
+"""Names of the encodings that can be decoded."""
+
+
+class _Arena:
+    """Arrays that are filled once from the front; events handed out are views of the filled part, which never changes."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.used = 0
+        self.t_ns = np.empty(capacity, np.int64)
+        self.x = np.empty(capacity, np.uint16)
+        self.y = np.empty(capacity, np.uint16)
+        self.p = np.empty(capacity, np.uint8)
+
+    def grown(self, begin: int, stop: int, capacity: int) -> _Arena:
+        """A larger arena that begins with a copy of ``begin`` to ``stop`` of this one."""
+        larger = _Arena(capacity)
+        for name in ('t_ns', 'x', 'y', 'p'):
+            getattr(larger, name)[:stop - begin] = getattr(self, name)[begin:stop]
+        return larger
+
+
+@dataclass
+class _Pending:
+    words: np.ndarray
+    time_base_ns: int
+    next_word: int = 0
+
+
+def check_sensor(width: int, height: int) -> None:
+    """Raise ``CrossSpecError`` where a sensor of this size cannot be."""
+    for field, value in (('width', width), ('height', height)):
+        if not 1 <= value <= MAX_SIDE:
+            raise CrossSpecError(f'{field} must be 1 to {MAX_SIDE} pixels, got {value}: check the event camera driver')
+
+
+class Decoder:
+    """Decode the packets of one stream, in order.
+
+    ``width`` and ``height`` are the sensor's: nothing outside it ever comes out. Events handed out are views into larger arrays that are
+    not written again; keep them as long as you like, copy them if you keep a few for long.
+
+    A packet with ``is_bigendian`` has the bytes of each word swapped first, as the message's definition has it.
+    """
+
+    def __init__(self, encoding: str, width: int, height: int) -> None:
+        check_sensor(width, height)
+        if encoding not in _ENCODINGS:
+            raise CrossSpecError(f'encoding must be one of {", ".join(ENCODINGS)}, got {encoding!r}: '
+                                 'choose another output of the event camera driver')
+        self.encoding = encoding
+        self.width = int(width)
+        self.height = int(height)
+        self._format = _ENCODINGS[encoding]
+        self._decode: Callable[..., tuple[int, int, int, int]] = self._format.kernel.compiled
+        self._arena = _Arena(_ARENA_EVENTS)
+        self._trigger_scratch = np.empty(3 * _TRIGGER_ROOM, np.int64)
+        self._counts = np.zeros(evt3.COUNTS_SIZE, np.int64)
+        self._other_counts = dict.fromkeys(CAUSES[len(_KERNEL_CAUSES):], 0)
+        self._triggers: deque[Trigger] = deque()
+        self.trigger_count = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the stream (time, sequence, what is pending); counts and triggers are kept."""
+        self._state = evt3.new_state()
+        self._last_seq: int | None = None
+        self._last_stamp_ns = 0
+        self._pending: deque[_Pending] = deque()
+        self._pending_bytes = 0
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """What was dropped or found wrong so far, by cause: see ``CAUSES``."""
+        counted = {cause: int(count) for cause, count in zip(_KERNEL_CAUSES, self._counts)}
+        return counted | self._other_counts
+
+    @property
+    def triggers(self) -> list[Trigger]:
+        """The newest external triggers (at most 100,000), oldest first; ``trigger_count`` counts all."""
+        return list(self._triggers)
+
+    def decode(self, packet: Packet) -> Events:
+        """All events of a packet (after those still pending from ``feed``)."""
+        self.feed(packet)
+        return self.decode_until(FOREVER_NS)
+
+    def feed(self, packet: Packet) -> bool:
+        """Take a packet for later ``decode_until``; False where it is refused (counted). At most 64 MiB wait."""
+        words = self._words(packet)
+        if words is None:
+            return False
+        self._pending.append(_Pending(words, int(packet.time_base_ns)))
+        self._pending_bytes += words.nbytes
+        while self._pending_bytes > _MAX_PENDING_BYTES and len(self._pending) > 1:
+            self._pending_bytes -= self._pending.popleft().words.nbytes
+            self._other_counts['backlog'] += 1
+        return True
+
+    def decode_until(self, until_ns: int) -> Events:
+        """Events with t < ``until_ns`` of the packets fed; stops before the first later one and keeps the rest for the next call."""
+        parts = []
+        while self._pending:
+            pending = self._pending[0]
+            events = self._run(pending, until_ns)
+            parts.append(events)
+            if pending.next_word < len(pending.words):
+                break
+            self._pending.popleft()
+            self._pending_bytes -= pending.words.nbytes
+        if len(parts) == 1:
+            return parts[0]
+        return join_events(parts) if parts else Events.empty(self.width, self.height)
+
+    def _run(self, pending: _Pending, until_ns: int) -> Events:
+        words = pending.words
+        if pending.next_word == 0:
+            for entry in self._format.per_packet:
+                self._state[entry] = 0
+        arena = self._arena
+        if arena.capacity - arena.used < len(words) + evt3.MAX_EVENTS_PER_WORD:
+            arena = self._arena = _Arena(max(_ARENA_EVENTS, len(words) + evt3.MAX_EVENTS_PER_WORD))
+        begin = filled = arena.used
+        tail = (pending.time_base_ns,) if self._format.has_time_base else ()
+        while True:
+            pending.next_word, filled, found, reason = self._decode(
+                words, pending.next_word, len(words), until_ns, self.width, self.height,
+                arena.t_ns, arena.x, arena.y, arena.p, filled, self._trigger_scratch, 0, self._state, self._counts, *tail)
+            if found:
+                self._keep_triggers(found)
+            if reason != evt3.FULL:
+                break
+            if filled + evt3.MAX_EVENTS_PER_WORD > arena.capacity:
+                count = filled - begin
+                arena = arena.grown(begin, filled, max(_ARENA_EVENTS, 2 * count + len(words) - pending.next_word))
+                self._arena, begin, filled = arena, 0, count
+        arena.used = filled
+        return Events(arena.t_ns[begin:filled], arena.x[begin:filled], arena.y[begin:filled], arena.p[begin:filled],
+                      self.width, self.height)
+
+    def _keep_triggers(self, found: int) -> None:
+        self.trigger_count += found
+        for t_ns, edge, trigger_id in self._trigger_scratch[:3 * found].reshape(-1, 3).tolist():
+            self._triggers.append(Trigger(t_ns, edge, trigger_id))
+        while len(self._triggers) > _MAX_TRIGGERS:
+            self._triggers.popleft()
+            self._other_counts['triggers'] += 1
+
+    def _words(self, packet: Packet) -> np.ndarray | None:
+        """The payload as whole words in native order; None where the packet must not be used."""
+        cause = self._refusal(packet)
+        if cause is not None:
+            self._other_counts[cause] += 1
+            return None
+        payload = packet.payload
+        if payload.dtype != np.uint8 or payload.ndim != 1 or not payload.flags.c_contiguous:
+            payload = np.ascontiguousarray(payload).reshape(-1).view(np.uint8)
+        excess = len(payload) % self._format.unit
+        if excess:
+            self._other_counts['truncated'] += 1
+            payload = payload[:len(payload) - excess]
+        words = payload.view(self._format.word)
+        if not words.flags.aligned:
+            words = words.copy()
+        if packet.is_bigendian:
+            words = np.ascontiguousarray(words).view(self._format.swap).byteswap().view(self._format.word)
+        return words
+
+    def _refusal(self, packet: Packet) -> str | None:
+        """Why a packet must not be used, or None; follows the sequence numbers."""
+        if packet.encoding != self.encoding:
+            return 'wrong_encoding'
+        if packet.width != self.width or packet.height != self.height:
+            return 'wrong_size'
+        if self._format.has_time_base and not 0 <= packet.time_base_ns < _MAX_TIME_BASE_NS:
+            return 'time_base'
+        last, self._last_seq = self._last_seq, packet.seq
+        last_stamp_ns, self._last_stamp_ns = self._last_stamp_ns, packet.stamp_ns
+        if last is None or packet.seq == last + 1:
+            return None
+        if packet.seq == last:
+            # Simple publishers leave seq at 0: only the same stamp makes it the same packet.
+            if packet.stamp_ns == last_stamp_ns:
+                return 'duplicate_packet'
+            self._other_counts['seq_repeated'] += 1
+        elif packet.seq < last:
+            self._other_counts['seq_back'] += 1
+            seq, stamp_ns = self._last_seq, self._last_stamp_ns
+            self.reset()
+            self._last_seq, self._last_stamp_ns = seq, stamp_ns
+        else:
+            self._other_counts['lost_packets'] += min(packet.seq - last - 1, _LARGEST_GAP)
+        return None
+
+
+def make_decoder(encoding: str, width: int, height: int) -> Decoder:
+    """A decoder for one stream; compiles (or loads) its kernel, so that the first packet does not wait.
+
+    Raises ``CrossSpecError`` on an unknown encoding and on a size that no sensor has.
+    """
+    return Decoder(encoding, width, height)
+
+
+def join_events(parts: Sequence[Events]) -> Events:
+    """Parts of one stream as one; a single part is returned as it is. Raises ``CrossSpecError`` on no parts."""
+    if not parts:
+        raise CrossSpecError('parts must not be empty: the size of the sensor is not known')
+    if len(parts) == 1:
+        return parts[0]
+    return Events(*(np.concatenate([getattr(part, name) for part in parts]) for name in ('t_ns', 'x', 'y', 'p')),
+                  parts[0].width, parts[0].height)
