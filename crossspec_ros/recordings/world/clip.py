@@ -1,0 +1,160 @@
+"""The driving world: clips for training, truth for evaluation, a stream for live use.
+
+Time of a world starts at 0 s. Everything is a function of the seed: the same seed gives the same pictures, events and
+captions, wherever one starts to look.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.events.types import Events
+from crossspec_ros.recordings.world.captions import answers, caption
+from crossspec_ros.recordings.world.dvs import DvsConfig, EventSensor
+from crossspec_ros.recordings.world.scene import Script
+from crossspec_ros.recordings.world.sensor import RgbCamera
+from crossspec_ros.recordings.world.view import View
+
+EVALUATION_SEED = 1_000_000        # seeds from here on are never trained on
+_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Box:
+    """A road user or signal in the last frame: what it is and its pixels (x0, y0, x1, y1), x1 and y1 exclusive."""
+
+    name: str
+    colour: str
+    box: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is true of the window that ends at ``window_end_s``."""
+
+    slots: dict[str, str]
+    caption: str
+    answers: dict[str, str]
+    boxes: tuple[Box, ...]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A window: ``frames`` uint8 (n, H, W, 3) RGB with ``frame_stamps_ns`` int64 (n,), and the events between."""
+
+    frames: np.ndarray
+    frame_stamps_ns: np.ndarray
+    events: Events
+    caption: str
+    slots: dict[str, str]
+    answers: dict[str, str]
+    window_end_s: float
+
+
+class World:
+    """A drive from a seed.
+
+    ``width`` x ``height`` pixels for both sensors, RGB at ``rgb_hz``, the light sampled for the event sensor at
+    ``event_hz`` (crossings between are interpolated). ``pace`` is 'brisk' or 'calm', see ``scene.Script``.
+    """
+
+    def __init__(self, seed: int, width: int = 320, height: int = 240, rgb_hz: int = 20, event_hz: int = 100,
+                 pace: str = 'brisk', dvs: DvsConfig | None = None) -> None:
+        if not 32 <= width <= 2048 or not 32 <= height <= 2048:
+            raise CrossSpecError(f'width and height must be 32 to 2048 px, got {width} x {height}')
+        if not 1 <= rgb_hz <= 200 or not 8 <= event_hz <= 2000:
+            raise CrossSpecError(f'rgb_hz must be 1 to 200 and event_hz 8 to 2000, got {rgb_hz} and {event_hz}')
+        self.seed, self.width, self.height = seed, width, height
+        self.rgb_hz, self.event_hz = rgb_hz, event_hz
+        self._script = Script(seed, pace)
+        self._view = View(self._script, width, height)
+        self._camera = RgbCamera(width, height, seed)
+        self._sensor = EventSensor(width, height, seed, dvs)
+
+    def truth(self, window_end_s: float) -> Truth:
+        """What is true of the window that ends at ``window_end_s`` seconds."""
+        slots = dict(self._script.beat(self._view.second(window_end_s)).slots)
+        boxes = tuple(Box(name, colour, box) for name, colour, box in self._view.boxes(window_end_s))
+        return Truth(slots, caption(slots), answers(slots), boxes)
+
+    def frame(self, t_s: float) -> np.ndarray:
+        """The RGB picture taken at ``t_s``: uint8 (H, W, 3)."""
+        light, noise = self._view.rgb(t_s)
+        return self._camera.expose(light, noise, round(t_s * _NS))
+
+    def clip(self, window_end_s: float, frames: int = 8, interval_s: float = 0.125) -> Clip:
+        """The window of ``frames`` slots of ``interval_s`` that ends at ``window_end_s`` (at least one window length).
+
+        Each frame is the newest of the RGB camera's in its slot, as a window of live frames would hold.
+        """
+        start = window_end_s - frames * interval_s
+        if start < -1e-9:
+            raise CrossSpecError(f'window_end_s must be >= {frames * interval_s:g} (a whole window), got {window_end_s}')
+        ends = [window_end_s - (frames - 1 - i) * interval_s for i in range(frames)]
+        stamps = [np.floor(end * self.rgb_hz + 1e-6) / self.rgb_hz for end in ends]
+        pictures = np.stack([self.frame(stamp) for stamp in stamps])
+        slots = dict(self._script.beat(self._view.second(window_end_s)).slots)
+        return Clip(pictures, np.array([round(s * _NS) for s in stamps], np.int64), self._events(start, window_end_s),
+                    caption(slots), slots, answers(slots), window_end_s)
+
+    def _events(self, start_s: float, stop_s: float) -> Events:
+        """Events in (start, stop] of a sensor that begins to look at ``start_s``."""
+        self._sensor.reset(self.seed + 7919 * round(stop_s * 1000))
+        parts = list(self._sampled(start_s, stop_s))
+        return _joined(parts, self.width, self.height)
+
+    def _sampled(self, start_s: float, stop_s: float) -> Iterator[Events]:
+        first, last = round(start_s * self.event_hz), round(stop_s * self.event_hz)
+        for k in range(first, last + 1):
+            t_us = k * 1_000_000 // self.event_hz
+            if k == first:
+                self._sensor.look(self._view.log_light((k + 1e-4) / self.event_hz, self._sensor.config.dark_level), t_us)
+                continue
+            yield self._sample(k, t_us)
+
+    def _sample(self, k: int, t_us: int) -> Events:
+        """Take the sample at ``k / event_hz`` s; the first one of a new street is seen without the jump."""
+        t_s = k / self.event_hz
+        dark = self._sensor.config.dark_level
+        if (k - 1) % self.event_hz == 0 and self._view.cut_before(t_s):
+            before = (k - 1) * 1_000_000 // self.event_hz
+            self._sensor.look(self._view.log_light((k - 1 + 1e-4) / self.event_hz, dark), before)
+        return self._sensor.sample(self._view.log_light(t_s, dark), t_us)
+
+    def stream(self, start_s: float = 0.0, stop_s: float = float('inf')) -> Iterator[tuple[int, str, np.ndarray | Events]]:
+        """What the two sensors give, in order of time: (stamp ns, 'image', uint8 (H, W, 3)) and (stamp ns, 'events', Events).
+
+        Stamps are world time; an events packet of ``1 / event_hz`` s is stamped with its end.
+        """
+        first = round(start_s * self.event_hz)
+        self._sensor.reset(self.seed)
+        self._sensor.look(self._view.log_light((first + 1e-4) / self.event_hz, self._sensor.config.dark_level),
+                          first * 1_000_000 // self.event_hz)
+        k, image = first + 1, int(np.floor(start_s * self.rgb_hz + 1e-6)) + 1
+        while k / self.event_hz <= stop_s + 1e-9:
+            t_us = k * 1_000_000 // self.event_hz
+            while image * self.event_hz < k * self.rgb_hz:
+                yield round(image * _NS / self.rgb_hz), 'image', self.frame(image / self.rgb_hz)
+                image += 1
+            yield t_us * 1000, 'events', self._sample(k, t_us)
+            if image * self.event_hz == k * self.rgb_hz:
+                yield round(image * _NS / self.rgb_hz), 'image', self.frame(image / self.rgb_hz)
+                image += 1
+            k += 1
+
+
+def _joined(parts: list[Events], width: int, height: int) -> Events:
+    if not parts:
+        return Events.empty(width, height)
+    return Events(*(np.concatenate([getattr(part, name) for part in parts]) for name in ('t_ns', 'x', 'y', 'p')),
+                  width, height)
+
+
+def iter_clips(seed: int, n: int, **world: int | str) -> Iterator[Clip]:
+    """``n`` windows of one second, one after another, of the drive with this seed; further arguments go to ``World``."""
+    drive = World(seed, **world)
+    for k in range(n):
+        yield drive.clip(float(k + 1))
