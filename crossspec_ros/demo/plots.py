@@ -1,0 +1,108 @@
+"""The report's plots, as SVG text that a browser shows inside the page."""
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+DRAFT, CAPTION, GRID, INK = '#e08a1e', '#1f6fb4', '#d9dee3', '#3b4650'
+SOURCE_COLOURS = ('#1f6fb4', '#e08a1e', '#3f9d6b', '#9467bd', '#c7504b', '#6b7a86', '#b8a03a')
+_RC = {'svg.fonttype': 'none', 'svg.hashsalt': 'crossspec', 'font.family': 'sans-serif', 'font.size': 9.5, 'text.color': INK,
+       'axes.edgecolor': GRID, 'axes.labelcolor': INK, 'xtick.color': INK, 'ytick.color': INK, 'axes.titlesize': 10.5,
+       'axes.titleweight': 'bold', 'axes.titlelocation': 'left', 'axes.spines.top': False, 'axes.spines.right': False}
+
+
+def _svg(figure: Figure) -> str:
+    """The figure as one ``<svg>`` element that scales with the page."""
+    text = io.StringIO()
+    figure.savefig(text, format='svg', transparent=True, metadata={'Date': None, 'Creator': None})
+    svg = text.getvalue()[text.getvalue().index('<svg'):]
+    return re.sub(r'<svg ([^>]*?)width="[^"]*"([^>]*?)height="[^"]*"|<svg ([^>]*?)height="[^"]*"([^>]*?)width="[^"]*"',
+                  lambda match: '<svg ' + ' '.join(part for part in match.groups() if part), svg, count=1)
+
+
+def _axes(width: float, height: float, title: str, x_label: str, y_label: str = '') -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout='constrained')
+    axes = figure.add_subplot()
+    axes.set_title(title)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.grid(color=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def stream_start_ns(entries: Sequence[Mapping[str, Any]]) -> int:
+    """About where the stream begins: one stride before the first window's end; 0 without windows."""
+    ends = [entry['end_ns'] for entry in entries[:2]]
+    return ends[0] - (ends[1] - ends[0] if len(ends) == 2 else 0) if ends else 0
+
+
+def ages_over_time(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Age of the last draft and of the final caption of each window, over the stream's time."""
+    with matplotlib.rc_context(_RC):
+        figure, axes = _axes(7.4, 2.9, 'Age of draft and caption, window by window', 'end of the window in the stream, s', 'ms')
+        start = stream_start_ns(entries)
+        for key, colour, label, marker in (('draft_age_ms', DRAFT, 'last draft', 'o'),
+                                           ('caption_age_ms', CAPTION, 'final caption, verified', 's')):
+            points = [((entry['end_ns'] - start) / 1e9, entry[key]) for entry in entries if entry[key] is not None]
+            if points:
+                axes.plot(*zip(*points), color=colour, marker=marker, markersize=4, linewidth=1, label=label)
+        axes.axhline(0, color=INK, linewidth=0.8)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, ncols=2, loc='upper right')
+        axes.set_ylim(top=axes.get_ylim()[1] * 1.2)
+        return _svg(figure)
+
+
+def age_distribution(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Share of windows whose draft or caption was out by a given age."""
+    with matplotlib.rc_context(_RC):
+        figure, axes = _axes(4.4, 2.9, 'Share of windows answered by then', 'age, ms')
+        for key, colour, label, dash in (('first_draft_age_ms', DRAFT, 'first draft', ':'), ('draft_age_ms', DRAFT, 'last draft', '-'),
+                                         ('caption_age_ms', CAPTION, 'verified', '-')):
+            values = sorted(entry[key] for entry in entries if entry[key] is not None)
+            if values:
+                shares = [100 * (i + 1) / len(values) for i in range(len(values))]
+                axes.step([values[0], *values], [0, *shares], where='post', color=colour, linestyle=dash, label=label)
+        axes.axvline(0, color=INK, linewidth=0.8)
+        axes.set_ylim(0, 104)
+        axes.yaxis.set_major_formatter('{x:.0f}%')
+        if axes.get_legend_handles_labels()[0]:
+            figure.legend(frameon=False, loc='outside lower center', ncols=3)
+        return _svg(figure)
+
+
+def acceptance_by_source(per_source: Mapping[str, Mapping[str, Any]]) -> str:
+    """Draft tokens checked and accepted, a bar a source."""
+    with matplotlib.rc_context(_RC):
+        names = sorted(per_source, key=lambda name: per_source[name]['num_accepted_tokens'])
+        figure, axes = _axes(4.4, 1.3 + 0.3 * max(2, len(names)), 'Draft tokens by source', 'tokens')
+        checked = [per_source[name]['num_draft_tokens'] for name in names]
+        accepted = [per_source[name]['num_accepted_tokens'] for name in names]
+        axes.barh(names, checked, color='#dfe5ea', label='checked by the target')
+        axes.barh(names, accepted, color=CAPTION, height=0.5, label='accepted')
+        axes.grid(axis='y', visible=False)
+        figure.legend(frameon=False, loc='outside lower center', ncols=2)
+        return _svg(figure)
+
+
+def stages(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Where the verifier's time goes: compute time by stage, stacked, window by window."""
+    with matplotlib.rc_context(_RC):
+        names = list(dict.fromkeys(name for entry in entries for name in entry['stage_ms'] if name != 'total'))
+        figure, axes = _axes(7.4, 2.5, "The verifier's compute time by stage", 'window', 'ms')
+        bottom = [0.0] * len(entries)
+        for colour, name in zip(SOURCE_COLOURS * 3, names, strict=False):
+            values = [entry['stage_ms'].get(name, 0.0) for entry in entries]
+            axes.bar(range(1, len(entries) + 1), values, bottom=bottom, color=colour, label=name, width=0.8)
+            bottom = [low + value for low, value in zip(bottom, values, strict=True)]
+        if names:
+            axes.legend(frameon=False, loc='center left', bbox_to_anchor=(1, 0.5))
+        axes.grid(axis='x', visible=False)
+        return _svg(figure)

@@ -1,0 +1,125 @@
+"""Processes of the demo: started with what nodes need, watched, and always ended, each by its own pid."""
+from __future__ import annotations
+
+import ctypes
+import logging
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+from crossspec_ros.errors import CrossSpecError
+
+_log = logging.getLogger(__name__)
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == 'linux' else None    # loaded here: nothing may be loaded between fork and exec
+_TAIL_LINES = 15
+
+
+def _prepare_child() -> None:
+    """In the child, before exec: SIGINT as usual (shells let background children ignore it), and never outlive us."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@dataclass
+class _Child:
+    process: subprocess.Popen
+    log_path: Path
+    rss_mb: float = 0.0
+    cpu_s: float = 0.0
+
+
+class Processes:
+    """A group of named child processes with a log file each; a context manager that ends them however it is left."""
+
+    def __init__(self, log_dir: Path) -> None:
+        self._log_dir = log_dir
+        self._children: dict[str, _Child] = {}
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.end_all()
+
+    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> int:
+        """Start one process; its output goes to ``<log_dir>/<name>.log``. Returns its pid.
+
+        A session of its own keeps Ctrl-C in the terminal from reaching it: it is ended by `end_all`, once.
+        """
+        path = self._log_dir / f'{name}.log'
+        with path.open('wb') as log:
+            process = subprocess.Popen(list(command), env=dict(environment), stdin=subprocess.DEVNULL, stdout=log,
+                                       stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_prepare_child)
+        self._children[name] = _Child(process, path)
+        _log.info('started %s, pid %d', name, process.pid)
+        return process.pid
+
+    def running(self, name: str) -> bool:
+        return self._children[name].process.poll() is None
+
+    def exit_codes(self) -> dict[str, int | None]:
+        """Exit code by name; None while it runs."""
+        return {name: child.process.poll() for name, child in self._children.items()}
+
+    def log_tail(self, name: str, lines: int = _TAIL_LINES) -> str:
+        """The end of a process' output."""
+        text = self._children[name].log_path.read_text(encoding='utf-8', errors='replace')
+        return '\n'.join(text.rstrip().splitlines()[-lines:])
+
+    def check(self, *, ended_ok: Sequence[str] = ()) -> None:
+        """Raises CrossSpecError with the end of its log when a process is gone; ``ended_ok`` may end with code 0."""
+        for name, code in self.exit_codes().items():
+            if code is None or (code == 0 and name in ended_ok):
+                continue
+            how = f'was ended by {signal.Signals(-code).name}' if code < 0 else f'ended with exit code {code}'
+            raise CrossSpecError(f'the {name} process {how}; the end of its log:\n{self.log_tail(name)}')
+
+    def sample(self) -> None:
+        """Keep the largest resident set and the CPU time of every process (with its children) so far."""
+        for child in self._children.values():
+            try:
+                process = psutil.Process(child.process.pid)
+                family = [process, *process.children(recursive=True)]
+                child.rss_mb = max(child.rss_mb, sum(member.memory_info().rss for member in family) / 1e6)
+                times = [member.cpu_times() for member in family]
+                child.cpu_s = max(child.cpu_s, sum(value.user + value.system for value in times))
+            except psutil.Error:
+                continue                                                  # gone meanwhile: what was seen stays
+
+    def rss_mb(self) -> dict[str, float]:
+        """Largest resident set by name, MB."""
+        return {name: round(child.rss_mb, 1) for name, child in self._children.items()}
+
+    def cpu_s(self) -> dict[str, float]:
+        """CPU time by name, s, at the last `sample`."""
+        return {name: round(child.cpu_s, 2) for name, child in self._children.items()}
+
+    def end(self, name: str, timeout_s: float = 10.0) -> int:
+        """Ask one process to end (SIGINT), insist (SIGTERM), then end it (SIGKILL). Returns its exit code."""
+        self._end([name], timeout_s)
+        return self._children[name].process.returncode
+
+    def end_all(self, timeout_s: float = 10.0) -> None:
+        """End all that still run, together; what was started last goes first. Takes at most about 1.5 timeouts."""
+        self._end(list(reversed(self._children)), timeout_s)
+
+    def _end(self, names: Sequence[str], timeout_s: float) -> None:
+        for sign, wait_s in ((signal.SIGINT, timeout_s), (signal.SIGTERM, timeout_s / 3), (signal.SIGKILL, timeout_s / 6)):
+            alive = [self._children[name].process for name in names if self._children[name].process.poll() is None]
+            for process in alive:
+                process.send_signal(sign)
+            until = time.monotonic() + wait_s
+            for process in alive:
+                try:
+                    process.wait(max(0.01, until - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    _log.warning('pid %d does not end on %s', process.pid, sign.name)

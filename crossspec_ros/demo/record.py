@@ -1,0 +1,110 @@
+"""What the demo saw on the topics, window by window. Free of ROS: `crossspec_ros.nodes.tap` fills it."""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from crossspec_ros.speculation.types import Caption, Draft, Stage, Verdict
+
+
+@dataclass(frozen=True)
+class Latency:
+    """The monitor's row of one window (crossspec_ros/msg/WindowLatency); ages in ms, None where not seen."""
+
+    window_id: int
+    first_draft_age_ms: float | None
+    draft_age_ms: float | None
+    first_partial_age_ms: float | None
+    caption_age_ms: float | None
+    draft_compute_ms: float | None
+    stage_ms: dict[str, float]
+    mode: str
+    draft_over_budget: bool
+    caption_over_budget: bool
+    draft_deadline_misses: int
+    caption_deadline_misses: int
+
+
+@dataclass
+class WindowRecord:
+    """Everything received about one window; ages as seen by the receiver, ms after the window's end."""
+
+    window_id: int
+    window_end_ns: int
+    drafts: list[Draft] = field(default_factory=list)
+    partials: int = 0
+    caption: Caption | None = None
+    newest: Caption | None = None
+    verdict: Verdict | None = None
+    latency: Latency | None = None
+    draft_age_ms: float | None = None
+    caption_age_ms: float | None = None
+
+    @property
+    def draft(self) -> Draft | None:
+        """The last revision."""
+        return self.drafts[-1] if self.drafts else None
+
+    @property
+    def final(self) -> bool:
+        return self.caption is not None
+
+
+@dataclass
+class Diagnostic:
+    """The newest status of one part of the graph: level 0 OK, 1 WARN, 2 ERROR, 3 STALE."""
+
+    level: int
+    message: str
+    values: dict[str, str]
+
+
+class Recorder:
+    """Collects what arrives. Call from one thread."""
+
+    def __init__(self) -> None:
+        self.windows: dict[int, WindowRecord] = {}
+        self.diagnostics: dict[str, Diagnostic] = {}
+        self.first_draft_ns: int | None = None
+        self.retracted = 0
+
+    def _window(self, window_id: int, window_end_ns: int) -> WindowRecord:
+        return self.windows.setdefault(window_id, WindowRecord(window_id, window_end_ns))
+
+    def add_draft(self, draft: Draft, age_ms: float, received_ns: int) -> WindowRecord:
+        """A draft; ``received_ns`` is monotonic. Revisions that arrive out of order are put in order."""
+        if self.first_draft_ns is None:
+            self.first_draft_ns = received_ns
+        window = self._window(draft.window_id, draft.window_end_ns)
+        window.drafts.append(draft)
+        window.drafts.sort(key=lambda item: item.revision)
+        window.draft_age_ms = age_ms
+        return window
+
+    def add_caption(self, caption: Caption, age_ms: float) -> WindowRecord:
+        """A caption of any stage."""
+        window = self._window(caption.window_id, caption.window_end_ns)
+        if caption.stage is Stage.RETRACTED:
+            self.retracted += 1
+            window.newest = window.caption = None
+            return window
+        window.newest = caption
+        if caption.stage is Stage.PARTIAL:
+            window.partials += 1
+        if caption.stage is Stage.FINAL:
+            window.caption, window.caption_age_ms = caption, age_ms
+        return window
+
+    def add_verdict(self, verdict: Verdict) -> None:
+        """A verdict; its counts are those of the whole window so far, so the last one holds."""
+        self._window(verdict.window_id, verdict.window_end_ns).verdict = verdict
+
+    def add_latency(self, latency: Latency, window_end_ns: int) -> None:
+        """The monitor's row; windows that only the monitor knows (neither draft nor caption) are kept too."""
+        self._window(latency.window_id, window_end_ns).latency = latency
+
+    def add_diagnostic(self, name: str, status: Diagnostic) -> None:
+        self.diagnostics[name] = status
+
+    def ordered(self) -> list[WindowRecord]:
+        """All windows, oldest first."""
+        return [self.windows[key] for key in sorted(self.windows)]

@@ -1,0 +1,50 @@
+"""The page: one file with no reference to anything outside, and no text that could break it."""
+import json
+import re
+
+import pytest
+import sample
+
+from crossspec_ros.demo import report, summary
+from crossspec_ros.demo.record import Recorder
+from crossspec_ros.errors import CrossSpecError
+
+
+def full_report(record):
+    return {**summary.summarise(record), 'version': '0', 'source': 'world:0', 'created': 'now', 'hardware': summary.hardware(),
+            'audit': {'checked': 11, 'mismatched': 1}, 'rss_mb': {'drafter': 400.0}, 'cpu_s': {'drafter': 3.0},
+            'events': {'/events': {'packets': 12, 'events': 3456}}, 'dropped': {'verifier': {'stale draft': 2}},
+            'definitions': summary.DEFINITIONS}
+
+
+def test_report_html_is_one_file_with_pictures_and_plots(tmp_path):
+    (tmp_path / f'{sample.START}_frame.jpg').write_bytes(b'\xff\xd8jpeg')
+    page = report.render_html(full_report(sample.record()), tmp_path)
+    assert not re.search(r'(?:src|href)="(?!data:|#)', page) and '<script' not in page and 'url(http' not in page
+    assert page.count('<img ') == 1 and page.count('<svg') == 4
+    assert '<del>truck</del>' in page and '<ins>car</ins>' in page and '3,456' in page and 'not verified' in page
+    assert '10 / 11' in page
+
+
+def test_report_html_escapes_what_a_model_says(tmp_path):
+    record = Recorder()
+    record.add_draft(sample.draft(1, '<script>alert(1)</script> & more'), 3.0, 0)
+    page = report.render_html(full_report(record), tmp_path)
+    assert '<script>' not in page and '&lt;script&gt;' in page
+
+
+def test_report_html_of_an_empty_demo_is_whole(tmp_path):
+    page = report.render_html(full_report(Recorder()), tmp_path)
+    assert page.rstrip().endswith('</html>') and 'nothing was verified' in page
+
+
+def test_report_json_reads_back(tmp_path):
+    whole = full_report(sample.record())
+    report.write_json(tmp_path / 'report.json', whole)
+    assert json.loads((tmp_path / 'report.json').read_text()) == whole
+    assert [path.name for path in tmp_path.iterdir()] == ['report.json']
+
+
+def test_report_unwritable_folder_is_named(tmp_path):
+    with pytest.raises(CrossSpecError, match='report.json cannot be written'):
+        report.write_json(tmp_path / 'none' / 'report.json', {})
