@@ -1,0 +1,192 @@
+"""The proposer: all draft sources behind one door, one token tree a pass."""
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.speculation.growth import grow
+from crossspec_ros.speculation.sources.base import DraftSource
+from crossspec_ros.speculation.sources.chain import PreviousCaption, PromptLookup, Rehearsal
+from crossspec_ros.speculation.sources.foreign import ForeignDraft, Hypothesis, Tokenize
+from crossspec_ros.speculation.sources.recall import Recall
+from crossspec_ros.speculation.sources.recycling import TokenRecycling
+from crossspec_ros.speculation.statistics import SpeculationStatistics
+from crossspec_ros.speculation.tree import PREFIX, TokenTree
+from crossspec_ros.speculation.types import Draft, prefix_hash
+
+SOURCE_NAMES = ('memory', 'previous', 'event_drafter', 'rehearsal', 'recycling', 'prompt')
+
+
+@dataclass(frozen=True)
+class ProposerConfig:
+    """What the proposer uses and how much it may hold."""
+
+    sources: tuple[str, ...] = SOURCE_NAMES
+    memory_captions: int = 256
+    memory_growth: float = 1.03
+    memory_escape: float = 0.3
+    max_prompts: int = 4
+    max_draft_nodes: int = 512
+    windows_ahead: int = 8
+    vocab_size: int | None = None
+    tokenizer_key: str | None = None
+    banned_ids: frozenset[int] = field(default_factory=frozenset)
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.sources) - set(SOURCE_NAMES))
+        if unknown:
+            raise CrossSpecError(f'sources must be among {", ".join(SOURCE_NAMES)}, got {", ".join(unknown)}')
+        if self.memory_captions < 1:
+            raise CrossSpecError(f'memory_captions must be > 0, got {self.memory_captions}')
+
+
+class Proposer:
+    """Draft sources, merged.
+
+    One thread drives ``begin``, ``propose``, ``observe``, ``finish``; ``offer`` may be called by any thread at any
+    time. ``tokenize`` (text -> ids) lets drafts of another tokenizer in.
+    """
+
+    def __init__(self, config: ProposerConfig | None = None, *, tokenize: Tokenize | None = None) -> None:
+        self.config = config = config or ProposerConfig()
+        self._foreign = ForeignDraft(
+            vocab_size=config.vocab_size, banned_ids=config.banned_ids, tokenizer_key=config.tokenizer_key,
+            tokenize=tokenize, max_nodes=config.max_draft_nodes)
+        self._rehearsal, self._prompt, self._recycling = Rehearsal(), PromptLookup(), TokenRecycling()
+        every: dict[str, DraftSource] = {
+            'memory': Recall(
+                config.memory_captions, growth=config.memory_growth, escape=config.memory_escape,
+                max_prompts=config.max_prompts),
+            'previous': PreviousCaption(max_prompts=config.max_prompts),
+            'event_drafter': self._foreign, 'rehearsal': self._rehearsal,
+            'recycling': self._recycling, 'prompt': self._prompt,
+        }
+        self.sources: tuple[DraftSource, ...] = tuple(every[name] for name in config.sources)
+        self._statistics = SpeculationStatistics([source.name for source in self.sources])
+        self._lock = threading.Lock()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._window_id: int | None = None
+        self._prompt_key: str | None = None
+        self._committed: tuple[int, ...] = ()
+        self._waiting: dict[int, tuple[int, str, Hypothesis]] = {}
+        self._first_pass = True
+        self._states: list[tuple[int, Any]] = []
+
+    def begin(self, window_id: int, prompt_key: str, prompt_ids: Sequence[int] = ()) -> None:
+        """Start a window's caption. ``prompt_ids``: the question's text tokens, for prompt lookup."""
+        with self._lock:
+            self._window_id, self._prompt_key, self._committed = window_id, prompt_key, ()
+            self._waiting = {key: value for key, value in self._waiting.items() if key >= window_id}
+        self._first_pass = True
+        for source in self.sources:
+            source.begin(window_id, prompt_key)
+        self._prompt.set_tokens(prompt_ids)
+
+    def offer(self, draft: Draft) -> str | None:
+        """Take a draft at any time, from any thread.
+
+        Returns None where it was taken, else the cause of refusal: ``malformed``, ``vocabulary``, ``tokenizer``,
+        ``foreign_prompt``, ``foreign_window`` (too far ahead), ``late`` (its window is over), ``stale`` (an older
+        revision, or not an extension of the committed prefix). The proposer uses the newest at its next pass.
+        """
+        admitted = self._foreign.admit(draft)
+        with self._lock:
+            cause = admitted if isinstance(admitted, str) else self._refusal(draft, admitted)
+            if cause is None:
+                self._waiting[draft.window_id] = (draft.revision, draft.prompt_key, admitted)
+            self._statistics.count_offer(cause)
+        return cause
+
+    def _refusal(self, draft: Draft, admitted: Hypothesis) -> str | None:
+        current = self._window_id
+        if current is not None and draft.window_id < current:
+            return 'late'
+        if current is not None and draft.window_id > current + self.config.windows_ahead:
+            return 'foreign_window'
+        if current is None and len(self._waiting) >= self.config.windows_ahead and draft.window_id not in self._waiting:
+            return 'foreign_window'
+        if current == draft.window_id:
+            if draft.prompt_key != self._prompt_key:
+                return 'foreign_prompt'
+            if not _extends(admitted, self._committed):
+                return 'stale'
+        held = self._waiting.get(draft.window_id)
+        return 'stale' if held is not None and draft.revision <= held[0] else None
+
+    def offer_rehearsal(self, window_id: int, token_ids: Sequence[int]) -> None:
+        """Tokens that the target itself decoded for the frames so far. Called by the engine's own thread."""
+        if window_id == self._window_id:
+            self._rehearsal.set_tokens(token_ids)
+
+    def propose(self, committed: Sequence[int], max_nodes: int, *, max_depth: int | None = None) -> TokenTree:
+        """The tree for the next target pass, at most ``max_nodes`` nodes, from whatever is there now. Never waits."""
+        committed = tuple(committed)
+        with self._lock:
+            self._committed = committed
+            held = self._waiting.get(self._window_id)
+        usable = held is not None and held[1] == self._prompt_key
+        self._foreign.use(held[2] if usable and _extends(held[2], committed) else None)
+        self._states = []
+        for index, source in enumerate(self.sources):
+            state = source.start(committed)
+            if state is not None:
+                self._states.append((index, state))
+        return grow(self.sources, self._states, max_nodes, banned_ids=self.config.banned_ids, max_depth=max_depth)
+
+    def observe(
+        self, tree: TokenTree, accepted_nodes: Sequence[int], emitted: Sequence[int],
+        topk: Sequence[Sequence[int]] | None = None,
+    ) -> None:
+        """Tell what the target said to the last tree.
+
+        ``emitted``: the accepted tokens and one more. ``topk``: the target's best next tokens, best first, one row per
+        row of its logits (row 0: after the committed prefix, row i + 1: after node i).
+        """
+        self._statistics.count_pass(tree, accepted_nodes, emitted, first=self._first_pass)
+        self._first_pass = False
+        for index, state in self._states:
+            _replay(self.sources[index], state, emitted)
+        if topk is not None:
+            read = (self._committed[-1:] or (PREFIX,)) + tree.token_ids
+            self._recycling.observe(read, topk)
+        with self._lock:
+            self._committed += tuple(emitted)
+
+    def finish(self, token_ids: Sequence[int]) -> None:
+        """The window's caption is complete and verified: sources learn it."""
+        for source in self.sources:
+            source.finish(token_ids)
+        self._statistics.count_caption()
+        with self._lock:
+            self._waiting.pop(self._window_id, None)
+
+    def reset(self) -> None:
+        """Forget every caption, draft and count (time jumped back)."""
+        with self._lock:
+            self._forget()
+        for source in self.sources:
+            source.reset()
+        self._statistics.clear()
+
+    def statistics(self) -> dict[str, Any]:
+        """Counts and rates by vLLM's names; see :class:`SpeculationStatistics`."""
+        return self._statistics.report()
+
+
+def _extends(draft: Hypothesis, committed: tuple[int, ...]) -> bool:
+    length = draft.base_length
+    return length <= len(committed) and prefix_hash(committed[:length]) == draft.base_hash
+
+
+def _replay(source: DraftSource, state: Any, emitted: Sequence[int]) -> None:
+    """Let a source compare what it would have said along the target's text, proposed or not, with what came."""
+    for token in emitted:
+        source.feedback(state, token)
+        state = next((following for candidate, _, following in source.step(state) if candidate == token), None)
+        if state is None:
+            return

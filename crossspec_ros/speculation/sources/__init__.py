@@ -1,0 +1,1 @@
+"""Draft sources: who proposes the next tokens. One protocol, one file a source."""

@@ -1,0 +1,70 @@
+"""The protocol of a draft source, and what is measured about each of them.
+
+A source is a function from a state to the tokens that may come next. The proposer asks every live source for its state
+at the committed prefix, grows one tree by following their answers, and tells each source afterwards what the target
+really said. Sources never see the tree.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+Step = tuple[int, float, Any]
+"""(token, probability that the target says it here, state after it; None: the source has nothing further)."""
+
+
+class DraftSource(Protocol):
+    """Proposes next tokens. States are immutable values of the source's own choosing; None means nothing to say."""
+
+    name: str
+
+    def begin(self, window_id: int, prompt_key: str) -> None:
+        """A new caption starts."""
+
+    def start(self, committed: Sequence[int]) -> Any | None:
+        """State after the committed tokens of the current caption."""
+
+    def step(self, state: Any) -> Sequence[Step]:
+        """What may come next, most probable first, tokens all different. Must not change the source."""
+
+    def feedback(self, state: Any, token: int) -> None:
+        """The target said ``token`` at ``state``: probabilities are corrected by it."""
+
+    def finish(self, token_ids: Sequence[int]) -> None:
+        """The caption is complete and verified."""
+
+    def reset(self) -> None:
+        """Forget everything (time jumped back)."""
+
+
+class HitTable:
+    """b(match length): decayed share of offers that the target accepted, by bucket, starting from a prior.
+
+    Facts: survival S of a node is the product of such shares along its path (Sequoia 2402.12374, SpecInfer 2305.09781).
+    """
+
+    def __init__(self, priors: Sequence[float], *, strength: float = 8.0, memory: float = 200.0) -> None:
+        self._priors = tuple(priors)
+        self._strength = strength
+        self._keep = 1.0 - 1.0 / memory
+        self.clear()
+
+    def clear(self) -> None:
+        """Back to the priors."""
+        self._hits = [prior * self._strength for prior in self._priors]
+        self._offers = [self._strength] * len(self._priors)
+
+    def bucket(self, index: int) -> int:
+        """The last bucket takes all that is longer."""
+        return min(index, len(self._priors) - 1)
+
+    def share(self, index: int) -> float:
+        """Probability of a hit in a bucket."""
+        bucket = self.bucket(index)
+        return self._hits[bucket] / self._offers[bucket]
+
+    def add(self, index: int, hit: bool) -> None:
+        """Count one offer; older ones fade."""
+        bucket = self.bucket(index)
+        self._hits[bucket] = self._hits[bucket] * self._keep + hit
+        self._offers[bucket] = self._offers[bucket] * self._keep + 1.0

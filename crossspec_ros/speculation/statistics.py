@@ -1,0 +1,104 @@
+"""Counts of drafted and accepted tokens, named as in vLLM."""
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from crossspec_ros.speculation.tree import TokenTree
+
+_MAX_POSITIONS = 64
+
+
+@dataclass
+class SourceCounts:
+    """Of one source: nodes it proposed (alone), those accepted (alone), and passes in which it proposed any."""
+
+    num_draft_tokens: int = 0
+    num_accepted_tokens: int = 0
+    exclusive_draft_tokens: int = 0
+    exclusive_accepted_tokens: int = 0
+
+    def report(self) -> dict[str, Any]:
+        """As plain values; rates are None where nothing was drafted."""
+        return {**self.__dict__, 'draft_acceptance_rate': _rate(self.num_accepted_tokens, self.num_draft_tokens)}
+
+
+def _rate(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
+
+
+@dataclass
+class SpeculationStatistics:
+    """What the target did with the trees it was given."""
+
+    source_names: Sequence[str]
+    counts: Counter = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Count from zero."""
+        self.counts = Counter()
+        self.offers: Counter = Counter()
+        self.by_source = {name: SourceCounts() for name in self.source_names}
+        self.accepted_per_pos = [0] * _MAX_POSITIONS
+
+    def count_offer(self, cause: str | None) -> None:
+        """A draft came in: taken, or refused for a cause."""
+        self.offers['taken' if cause is None else cause] += 1
+
+    def count_pass(self, tree: TokenTree, accepted: Sequence[int], emitted: Sequence[int], *, first: bool) -> None:
+        """A target pass checked a tree."""
+        counts = self.counts
+        counts['num_passes'] += 1
+        counts['num_emitted_tokens'] += len(emitted)
+        counts['num_drafts'] += len(tree) > 0
+        counts['num_draft_tokens'] += len(tree)
+        counts['num_accepted_tokens'] += len(accepted)
+        if first:
+            counts['num_first_passes'] += 1
+            counts['hidden_tokens_accepted'] += len(accepted)
+        for depth in range(min(len(accepted), _MAX_POSITIONS)):
+            self.accepted_per_pos[depth] += 1
+        for bits, drafted in Counter(tree.sources).items():
+            self._count_source(bits, drafted, 'draft')
+        for node in accepted:
+            self._count_source(tree.sources[node], 1, 'accepted')
+
+    def _count_source(self, bits: int, count: int, what: str) -> None:
+        for place, source in enumerate(self.by_source.values()):
+            if bits >> place & 1:
+                key = f'num_{what}_tokens'
+                setattr(source, key, getattr(source, key) + count)
+                if bits == 1 << place:
+                    key = f'exclusive_{what}_tokens'
+                    setattr(source, key, getattr(source, key) + count)
+
+    def count_caption(self) -> None:
+        """A caption was completed."""
+        self.counts['num_captions'] += 1
+
+    def report(self) -> dict[str, Any]:
+        """All counts and rates as plain values; a rate with nothing behind it is None.
+
+        ``mean_acceptance_length`` counts the recovered or bonus token, as vLLM does: it is tau.
+        ``hidden_tokens_accepted`` were accepted in the pass fused with the prefill, so they cost no pass of their own.
+        """
+        counts = self.counts
+        drafts = counts['num_drafts']
+        positions = [hits / drafts for hits in self.accepted_per_pos if hits] if drafts else []
+        names = (
+            'num_passes', 'num_captions', 'num_emitted_tokens', 'num_drafts', 'num_draft_tokens',
+            'num_accepted_tokens', 'hidden_tokens_accepted')
+        return {
+            **{name: counts[name] for name in names},
+            'mean_acceptance_length': _rate(counts['num_emitted_tokens'], counts['num_passes']),
+            'draft_acceptance_rate': _rate(counts['num_accepted_tokens'], counts['num_draft_tokens']),
+            'acceptance_rate_per_pos': positions,
+            'first_pass_accepted': _rate(counts['hidden_tokens_accepted'], counts['num_first_passes']),
+            'offers': dict(self.offers),
+            'sources': {name: source.report() for name, source in self.by_source.items()},
+        }

@@ -1,0 +1,123 @@
+"""The proposer: merged sources, offers from outside, self-switching."""
+from __future__ import annotations
+
+import pytest
+
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.speculation.proposer import SOURCE_NAMES, Proposer, ProposerConfig
+from crossspec_ros.speculation.types import Draft, prefix_hash
+
+CAPTION = (5, 6, 7, 8, 9, 10, 11, 2)
+
+
+def draft(tokens=CAPTION, window_id=0, revision=0, prompt_key='q', tokenizer_key='t', **more) -> Draft:
+    return Draft(window_id, 0, revision, prompt_key, tokenizer_key, 'text', tuple(tokens), **more)
+
+
+def say(proposer, caption, window_id=0, max_nodes=64):
+    """Decode a caption that the target would say; returns the number of passes."""
+    passes, done = 0, 0
+    while done < len(caption):
+        tree = proposer.propose(caption[:done], max_nodes)
+        tree.check()
+        assert len(tree) <= max_nodes
+        node, nodes, emitted = -1, [], []
+        while node is not None and done < len(caption):
+            token = caption[done]
+            emitted.append(token)
+            done += 1
+            node = tree.child(node, token)
+            if node is not None:
+                nodes.append(node)
+        proposer.observe(tree, nodes, emitted)
+        passes += 1
+    proposer.finish(caption)
+    return passes
+
+
+@pytest.mark.parametrize('sources', [pytest.param((name,), id=name) for name in SOURCE_NAMES] + [
+    pytest.param(SOURCE_NAMES, id='all')])
+def test_proposer_empty_without_anything_known(sources):
+    proposer = Proposer(ProposerConfig(sources=sources))
+    proposer.begin(0, 'q')
+    assert len(proposer.propose((), 64)) == 0
+
+
+@pytest.mark.parametrize('source', ['memory', 'previous'])
+def test_proposer_repeated_caption_takes_one_pass(source):
+    proposer = Proposer(ProposerConfig(sources=(source,)))
+    proposer.begin(0, 'q')
+    assert say(proposer, CAPTION) == len(CAPTION)
+    proposer.begin(1, 'q')
+    assert say(proposer, CAPTION) == 1
+
+
+def test_proposer_memory_is_by_prompt():
+    proposer = Proposer(ProposerConfig(sources=('memory', 'previous')))
+    proposer.begin(0, 'q')
+    say(proposer, CAPTION)
+    proposer.begin(1, 'another question')
+    assert len(proposer.propose((), 64)) == 0
+
+
+def test_proposer_takes_a_draft_between_passes_and_reroots_it():
+    proposer = Proposer(ProposerConfig())
+    proposer.begin(0, 'q')
+    tree = proposer.propose((), 64)
+    proposer.observe(tree, (), CAPTION[:1])
+    assert proposer.offer(draft()) is None
+    tree = proposer.propose(CAPTION[:1], 64)
+    assert tree.token_ids == CAPTION[1:] and tree.names(0) == ('event_drafter',)
+
+
+def test_proposer_draft_realigned_after_mismatch():
+    proposer = Proposer(ProposerConfig(sources=('event_drafter',)))
+    proposer.begin(0, 'q')
+    proposer.offer(draft())
+    tree = proposer.propose((5, 6, 99, 7, 8), 64)
+    assert tree.token_ids[:2] == (9, 10)
+
+
+@pytest.mark.parametrize('offered, cause', [
+    pytest.param(draft(window_id=2), 'late', id='late'),
+    pytest.param(draft(window_id=99), 'foreign_window', id='foreign window'),
+    pytest.param(draft(window_id=3, prompt_key='other'), 'foreign_prompt', id='foreign prompt'),
+    pytest.param(draft(window_id=3, tokenizer_key='other'), 'tokenizer', id='tokenizer'),
+    pytest.param(draft((1, 1000), window_id=3), 'vocabulary', id='out of vocabulary'),
+    pytest.param(draft((1, 42), window_id=3), 'vocabulary', id='placeholder'),
+    pytest.param(draft((1, 2), window_id=3, parents=(1, 0)), 'malformed', id='cycle'),
+    pytest.param(draft((1, 2), window_id=3, weights=(0, 1)), 'malformed', id='zero weight'),
+    pytest.param(draft([1] * 600, window_id=3), 'malformed', id='too long'),
+    pytest.param(draft((8,), window_id=3, base_length=2, base_hash=prefix_hash((5, 9))), 'stale', id='other prefix'),
+    pytest.param(draft((8,), window_id=3, base_length=9, base_hash=1), 'stale', id='beyond the prefix'),
+    pytest.param(draft(window_id=3), None, id='good'),
+    pytest.param(draft(window_id=5), None, id='early'),
+    pytest.param(draft((8,), window_id=3, base_length=2, base_hash=prefix_hash((5, 6))), None, id='continuation'),
+])
+def test_proposer_offer(offered, cause):
+    proposer = Proposer(ProposerConfig(vocab_size=1000, tokenizer_key='t', banned_ids=frozenset({42})))
+    proposer.begin(3, 'q')
+    proposer.observe(proposer.propose((), 64), (), (5, 6))
+    assert proposer.offer(offered) == cause
+    assert proposer.statistics()['offers'] == {cause or 'taken': 1}
+    proposer.propose((5, 6), 64).check()
+
+
+def test_proposer_older_revision_is_stale():
+    proposer = Proposer()
+    proposer.begin(0, 'q')
+    assert proposer.offer(draft(revision=1)) is None
+    assert proposer.offer(draft(revision=1)) == 'stale' and proposer.offer(draft(revision=0)) == 'stale'
+    assert proposer.offer(draft(revision=2)) is None
+
+
+def test_proposer_foreign_tokenizer_is_tokenised_again():
+    proposer = Proposer(ProposerConfig(tokenizer_key='t'), tokenize=lambda text: CAPTION)
+    proposer.begin(0, 'q')
+    assert proposer.offer(draft((1, 2, 3), tokenizer_key='other')) is None
+    assert proposer.propose((), 64).token_ids == CAPTION
+
+
+def test_proposer_rejects_unknown_source():
+    with pytest.raises(CrossSpecError, match='sources must be among'):
+        ProposerConfig(sources=('oracle',))
