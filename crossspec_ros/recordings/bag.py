@@ -313,7 +313,8 @@ class BagWriter:
         """Write a picture, uint8 (H, W, 3), as a raw rgb8 sensor_msgs/Image."""
         height, width = rgb.shape[:2]
         message = self.make(IMAGE_TYPES[0], header=self.header(stamp_ns, frame_id), height=height, width=width,
-                            encoding='rgb8', is_bigendian=0, step=3 * width, data=images.as_bytes(np.ascontiguousarray(rgb)))
+                            encoding='rgb8', is_bigendian=0, step=3 * width,
+                            data=images.as_bytes(np.ascontiguousarray(rgb)))
         self.write(topic, IMAGE_TYPES[0], log_ns, message)
 
     def write_compressed(self, topic: str, log_ns: int, stamp_ns: int, format: str, data: bytes,

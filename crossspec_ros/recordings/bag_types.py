@@ -83,8 +83,8 @@ class TypeTable:
             self._learned[name] = fields
         except TypesysError as error:
             if type_name in (*EVENT_TYPES, *IMAGE_TYPES):
-                raise CrossSpecError(f'bag {self._path}: topic {topic}: its {name} has other fields than the message of '
-                                     'that name; convert the bag with the tools it was recorded with') from error
+                raise CrossSpecError(f'bag {self._path}: topic {topic}: its {name} has other fields than the message '
+                                     'of that name; convert the bag with the tools it was recorded with') from error
             # Another version of a type that is of no use here: the bag's own one reads the bag's own messages.
             self._store.fielddefs.pop(name, None)
             self._store.cache.clear()           # compiled parsers of other types may hold the old one

@@ -122,7 +122,7 @@ def decode_compressed(format: str, data: object) -> np.ndarray:
     try:
         bgr = cv2.imdecode(raw, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
-        raise CrossSpecError(f'compressed image ({format!r}, {len(raw)} bytes) cannot be decoded: {error.err}') from error
+        raise CrossSpecError(f'compressed image ({format!r}, {len(raw)} bytes) is damaged: {error.err}') from error
     if bgr is None:
         raise CrossSpecError(f'compressed image ({format!r}, {len(raw)} bytes) is damaged or cut')
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)

@@ -1,0 +1,127 @@
+"""What is in a bag: topics, and for event topics what the decoded stream holds."""
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.events.decode import Decoder, make_decoder
+from crossspec_ros.events.types import Events, Packet
+from crossspec_ros.recordings.bag import BagMessage, BagReader, ImageFrame
+from crossspec_ros.recordings.bag_types import EVENT_TYPES, IMAGE_TYPES
+from crossspec_ros.recordings.images import picture_size
+
+_PACKED = np.dtype([('t', '<i8'), ('x', '<u2'), ('y', '<u2'), ('p', 'u1')])
+# The resolution of the encoding is the unit of the hash: a decoder may keep times in us or ns and agree.
+_HASH_UNIT_NS = {'evt3': 1000}
+
+
+class EventTopic:
+    """Counts and hash over the packets of one topic, one packet at a time.
+
+    The first packet with a known encoding and a possible size tells what the stream is; others are counted as dropped.
+    """
+
+    def __init__(self) -> None:
+        self.packets = 0
+        self.on = 0
+        self.off = 0
+        self.first_ns: int | None = None
+        self.last_ns: int | None = None
+        self._first: Packet | None = None
+        self._decoder: Decoder | None = None
+        self._undecodable = 0
+        self._sha = hashlib.sha256()
+
+    def add(self, packet: Packet) -> None:
+        """Count one packet."""
+        self.packets += 1
+        self._first = self._first or packet
+        if self._decoder is None:
+            try:
+                self._decoder = make_decoder(packet.encoding, packet.width, packet.height)
+                self._first = packet
+            except CrossSpecError:
+                self._undecodable += 1
+                return
+        events = self._decoder.decode(packet)
+        if len(events):
+            self.on += int(np.count_nonzero(events.p))
+            self.off += len(events) - int(np.count_nonzero(events.p))
+            self.first_ns = int(events.t_ns[0]) if self.first_ns is None else self.first_ns
+            self.last_ns = int(events.t_ns[-1])
+            self._sha.update(packed(events, _HASH_UNIT_NS.get(packet.encoding, 1)))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields of ``crossspec bag info --json`` for an event topic."""
+        dropped = {cause: count for cause, count in (self._decoder.dropped if self._decoder else {}).items() if count}
+        if self._undecodable:
+            dropped['unknown_encoding'] = self._undecodable
+        first = self._first
+        return {'encoding': first.encoding if first else None, 'width': first.width if first else None,
+                'height': first.height if first else None, 'packets': self.packets, 'on': self.on, 'off': self.off,
+                'triggers': self._decoder.trigger_count if self._decoder else 0,
+                'first_ns': self.first_ns, 'last_ns': self.last_ns,
+                'lost_packets': dropped.pop('lost_packets', 0), 'dropped': dropped,
+                'sha256_events': self._sha.hexdigest()}
+
+
+def packed(events: Events, unit_ns: int) -> np.ndarray:
+    """Events as 13 bytes each, little-endian: int64 t, uint16 x, uint16 y, uint8 p; uint8 (13 N,)."""
+    table = np.empty(len(events), _PACKED)
+    table['t'] = events.t_ns // unit_ns
+    table['x'], table['y'], table['p'] = events.x, events.y, events.p
+    return table.view(np.uint8)
+
+
+class _ImageTopic:
+    """Size and stamps of an image topic."""
+
+    def __init__(self) -> None:
+        self.fields: dict[str, Any] = {'encoding': None, 'width': None, 'height': None,
+                                       'first_ns': None, 'last_ns': None}
+
+    def add(self, frame: ImageFrame) -> None:
+        if self.fields['first_ns'] is None:
+            width, height = frame.width, frame.height
+            if frame.compressed:
+                try:
+                    width, height = picture_size(frame.data)
+                except CrossSpecError:
+                    pass                                # a damaged first picture says nothing about the others
+            self.fields.update(encoding=frame.encoding, width=width, height=height, first_ns=frame.stamp_ns)
+        self.fields['last_ns'] = frame.stamp_ns
+
+
+def bag_info(path: str | Path, advance: Callable[[int], None] = lambda count: None) -> dict[str, Any]:
+    """``{'topics': {name: {...}}}`` of a bag, with every event decoded.
+
+    ``advance`` is called with the number of messages read since its last call. Raises CrossSpecError on a broken bag.
+    """
+    with BagReader(path) as bag:
+        topics = bag.topics
+        counters: dict[str, EventTopic | _ImageTopic] = {
+            name: EventTopic() if info.type in EVENT_TYPES else _ImageTopic()
+            for name, info in topics.items() if info.type in (*EVENT_TYPES, *IMAGE_TYPES)}
+        for message in bag.messages(list(counters)) if counters else ():
+            _count(counters[message.topic], message)
+            advance(1)
+        table: dict[str, Any] = {}
+        for name, info in topics.items():
+            table[name] = {'type': info.type, 'messages': info.messages}
+            counter = counters.get(name)
+            if isinstance(counter, EventTopic):
+                table[name].update(counter.as_dict())
+                if bag.malformed[name]:
+                    table[name]['dropped']['malformed_message'] = bag.malformed[name]
+            elif counter is not None:
+                table[name].update(counter.fields)
+    return {'topics': table}
+
+
+def _count(counter: EventTopic | _ImageTopic, message: BagMessage) -> None:
+    counter.add(message.data)

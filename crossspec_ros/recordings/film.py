@@ -1,0 +1,88 @@
+"""Writing mp4 films: H.264 by PyAV where it is there, else MPEG-4 by OpenCV."""
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from crossspec_ros.errors import CrossSpecError
+
+
+class Film:
+    """An mp4 file being written, a context manager; all pictures are uint8 (H, W, 3) RGB of the first one's size.
+
+    Odd sizes lose their last row or column: H.264 has colours for 2x2 pixels. Raises CrossSpecError when the file
+    cannot be written or a picture has another size.
+    """
+
+    def __init__(self, path: str | Path, fps: float) -> None:
+        if not 0 < fps <= 1000:
+            raise CrossSpecError(f'fps must be above 0 and at most 1000, got {fps}')
+        self.path = Path(path)
+        self.pictures = 0
+        self._fps = Fraction(fps).limit_denominator(1000)
+        self._size: tuple[int, int] | None = None
+        self._container: Any = None
+        self._stream: Any = None
+        self._opencv: Any = None
+
+    def __enter__(self) -> Film:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def add(self, rgb: np.ndarray) -> None:
+        """Append a picture."""
+        rgb = rgb[:rgb.shape[0] // 2 * 2, :rgb.shape[1] // 2 * 2]
+        if self._size is None:
+            self._size = (rgb.shape[0], rgb.shape[1])
+            self._open(*self._size)
+        if rgb.shape[:2] != self._size:
+            raise CrossSpecError(f'{self.path}: pictures must all be {self._size[1]}x{self._size[0]}, '
+                                 f'got {rgb.shape[1]}x{rgb.shape[0]}')
+        if self._container is None:
+            self._opencv.write(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+        else:
+            self._encode(rgb)
+        self.pictures += 1
+
+    def _open(self, height: int, width: int) -> None:
+        try:
+            import av
+            self._container = av.open(str(self.path), 'w', format='mp4', options={'movflags': 'faststart'})
+            self._stream = self._container.add_stream('libx264', rate=self._fps,
+                                                      options={'crf': '20', 'preset': 'veryfast'})
+            self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, 'yuv420p'
+            return
+        except OSError as error:
+            raise CrossSpecError(f'film {self.path} cannot be written: {error}') from error
+        except (ImportError, ValueError):               # no PyAV, or one without this encoder
+            if self._container is not None:
+                self._container.close()
+                self._container = None
+        code = cv2.VideoWriter_fourcc(*'mp4v')
+        self._opencv = cv2.VideoWriter(str(self.path), code, float(self._fps), (width, height))
+        if not self._opencv.isOpened():
+            raise CrossSpecError(f'film {self.path} cannot be written: check the folder, and that PyAV is installed')
+
+    def _encode(self, rgb: np.ndarray) -> None:
+        import av
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format='rgb24')
+        frame.pts = self.pictures
+        for packet in self._stream.encode(frame):
+            self._container.mux(packet)
+
+    def close(self) -> None:
+        """Write what is left and end the file; closing twice is fine."""
+        if self._container is not None:
+            for packet in self._stream.encode() if self.pictures else ():
+                self._container.mux(packet)
+            self._container.close()
+            self._container = None
+        if self._opencv is not None:
+            self._opencv.release()
+            self._opencv = None

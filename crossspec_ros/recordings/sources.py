@@ -1,0 +1,144 @@
+"""What can be played: a bag, a DSEC sequence as it lies on the disk, the synthetic world, packets in memory."""
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.events.encode import Packetizer
+from crossspec_ros.events.types import Packet
+from crossspec_ros.recordings.bag import BagReader, ImageFrame
+from crossspec_ros.recordings.bag_types import EVENT_TYPES, IMAGE_TYPES
+from crossspec_ros.recordings.images import as_bytes
+from crossspec_ros.recordings.replay import ReplayMessage, Source
+
+_NS = 1_000_000_000
+
+
+def role_of(type_name: str) -> str:
+    """What messages of a type are for the graph (see ``replay.ROLES``)."""
+    if type_name in EVENT_TYPES:
+        return 'events'
+    return {IMAGE_TYPES[0]: 'image', IMAGE_TYPES[1]: 'compressed'}.get(type_name, 'other')
+
+
+class BagSource:
+    """A rosbag2, played in the order and at the pace of its recording.
+
+    Of several event topics, or several image topics, the first in the bag's list is played unless ``topics`` names
+    them. Raises CrossSpecError when the bag cannot be read or has no events and no images.
+    """
+
+    def __init__(self, path: str | Path, topics: Sequence[str] | None = None) -> None:
+        self.name = str(path)
+        self._reader = BagReader(path)
+        try:
+            self._chosen = tuple(topics) if topics else self._first_of_each()
+        except CrossSpecError:
+            self._reader.close()
+            raise
+        infos = self._reader.topics
+        if unknown := [topic for topic in self._chosen if topic not in infos]:
+            self._reader.close()
+            raise CrossSpecError(f'bag {path} has no topic {", ".join(unknown)}; it has {", ".join(infos)}')
+        self.topics = {name: infos[name].type for name in self._chosen}
+        self.start_ns = self._reader.start_ns
+        self.end_ns: int | None = self._reader.end_ns
+
+    def _first_of_each(self) -> tuple[str, ...]:
+        chosen: dict[str, str] = {}
+        for name in self._reader.require_topics():
+            chosen.setdefault(role_of(self._reader.topics[name].type), name)
+        if 'image' in chosen and 'compressed' in chosen:
+            del chosen['compressed']                    # the same camera twice: the raw one costs no decoding
+        return tuple(chosen.values())
+
+    @property
+    def malformed(self) -> dict[str, int]:
+        """Messages by topic that are not of their type, skipped."""
+        return dict(self._reader.malformed)
+
+    def messages(self, start_ns: int) -> Iterator[ReplayMessage]:
+        for m in self._reader.messages(self._chosen, start_ns=start_ns):
+            yield ReplayMessage(m.topic, m.type, role_of(m.type), m.log_ns, m.stamp_ns, m.data, m.cdr)
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+class WorldSource:
+    """The synthetic driving world of a seed: endless, the same for the same seed wherever it is started from."""
+
+    def __init__(self, seed: int, width: int = 320, height: int = 240, encoding: str = 'evt3') -> None:
+        from crossspec_ros.recordings.world import World    # a renderer: only where it is asked for
+        self.name = f'world:{seed}'
+        self.topics = {'events': EVENT_TYPES[0], 'image': IMAGE_TYPES[0]}
+        self.start_ns = 0
+        self.end_ns: int | None = None
+        self._make_world = lambda: World(seed, width=width, height=height)
+        self._encoding = encoding
+
+    def messages(self, start_ns: int) -> Iterator[ReplayMessage]:
+        packetizer: Packetizer | None = None
+        for due_ns, kind, payload in self._make_world().stream(start_ns / _NS, float('inf')):
+            if kind == 'image':
+                yield ReplayMessage('image', IMAGE_TYPES[0], 'image', due_ns, due_ns, rgb_frame(due_ns, payload))
+            elif len(payload):
+                packetizer = packetizer or Packetizer(self._encoding, payload.width, payload.height)
+                packet = packetizer.packet(payload, int(payload.t_ns[0]))
+                yield ReplayMessage('events', EVENT_TYPES[0], 'events', due_ns, packet.stamp_ns, packet)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class PacketLoopSource:
+    """Packets in memory played over and over at one rate, for load tests: seq and stamps go on rising.
+
+    ``period_ns`` is the time from a packet to the next. Sensor time inside evt3 payloads repeats with the loop.
+    """
+
+    def __init__(self, packets: Sequence[Packet], period_ns: int, seconds: float) -> None:
+        if not packets:
+            raise CrossSpecError('packets must not be empty')
+        self.name = f'{len(packets)} packets in memory'
+        self.topics = {'events': EVENT_TYPES[0]}
+        self.start_ns = 0
+        self.end_ns: int | None = round(seconds * _NS)
+        self._packets = tuple(packets)
+        self._period_ns = period_ns
+
+    def messages(self, start_ns: int) -> Iterator[ReplayMessage]:
+        assert self.end_ns is not None
+        for number in range(-(-start_ns // self._period_ns), self.end_ns // self._period_ns):
+            stamp_ns = number * self._period_ns
+            packet = replace(self._packets[number % len(self._packets)], seq=number, stamp_ns=stamp_ns)
+            yield ReplayMessage('events', EVENT_TYPES[0], 'events', stamp_ns + self._period_ns, stamp_ns, packet)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def rgb_frame(stamp_ns: int, rgb: object, frame_id: str = 'camera') -> ImageFrame:
+    """A picture, uint8 (H, W, 3), as a raw rgb8 frame."""
+    height, width = rgb.shape[:2]                       # type: ignore[attr-defined]
+    return ImageFrame(stamp_ns, frame_id, 'rgb8', height, width, 3 * width, False, as_bytes(rgb), False)
+
+
+def open_source(uri: str, *, topics: Sequence[str] | None = None, world_width: int = 320,
+                world_height: int = 240) -> Source:
+    """A source by name: ``world:SEED``, the folder of a DSEC sequence, or a bag (folder, .mcap, .db3).
+
+    Raises CrossSpecError telling what is wrong with it.
+    """
+    if uri.startswith('world:'):
+        seed = uri.removeprefix('world:')
+        if not seed.isdecimal():
+            raise CrossSpecError(f'world:SEED must have a whole number >= 0 as its seed, got {uri!r}')
+        return WorldSource(int(seed), world_width, world_height)
+    path = Path(uri)
+    if (path / 'events' / 'left').is_dir():
+        from crossspec_ros.recordings.dsec_source import DsecSource     # h5py: only where it is asked for
+        return DsecSource(path)
+    return BagSource(path, topics)
