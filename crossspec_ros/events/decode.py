@@ -121,7 +121,7 @@ class Decoder:
         self._decode: Callable[..., tuple[int, int, int, int]] = self._format.kernel.compiled
         self._arena = _Arena(_ARENA_EVENTS)
         self._trigger_scratch = np.empty(3 * _TRIGGER_ROOM, np.int64)
-        self._counts = np.zeros(evt3.COUNTS_SIZE, np.int64)
+        self.counts = np.zeros(evt3.COUNTS_SIZE, np.int64)
         self._other_counts = dict.fromkeys(CAUSES[len(_KERNEL_CAUSES):], 0)
         self._triggers: deque[Trigger] = deque()
         self.trigger_count = 0
@@ -129,7 +129,7 @@ class Decoder:
 
     def reset(self) -> None:
         """Forget the stream (time, sequence, what is pending); counts and triggers are kept."""
-        self._state = evt3.new_state()
+        self.state = evt3.new_state()
         self._last_seq: int | None = None
         self._last_stamp_ns = 0
         self._pending: deque[_Pending] = deque()
@@ -138,7 +138,7 @@ class Decoder:
     @property
     def dropped(self) -> dict[str, int]:
         """What was dropped or found wrong so far, by cause: see ``CAUSES``."""
-        counted = {cause: int(count) for cause, count in zip(_KERNEL_CAUSES, self._counts)}
+        counted = {cause: int(count) for cause, count in zip(_KERNEL_CAUSES, self.counts)}
         return counted | self._other_counts
 
     @property
@@ -153,7 +153,7 @@ class Decoder:
 
     def feed(self, packet: Packet) -> bool:
         """Take a packet for later ``decode_until``; False where it is refused (counted). At most 64 MiB wait."""
-        words = self._words(packet)
+        words = self.words_of(packet)
         if words is None:
             return False
         self._pending.append(_Pending(words, int(packet.time_base_ns)))
@@ -182,7 +182,7 @@ class Decoder:
         words = pending.words
         if pending.next_word == 0:
             for entry in self._format.per_packet:
-                self._state[entry] = 0
+                self.state[entry] = 0
         arena = self._arena
         if arena.capacity - arena.used < len(words) + evt3.MAX_EVENTS_PER_WORD:
             arena = self._arena = _Arena(max(_ARENA_EVENTS, len(words) + evt3.MAX_EVENTS_PER_WORD))
@@ -191,7 +191,7 @@ class Decoder:
         while True:
             pending.next_word, filled, found, reason = self._decode(
                 words, pending.next_word, len(words), until_ns, self.width, self.height,
-                arena.t_ns, arena.x, arena.y, arena.p, filled, self._trigger_scratch, 0, self._state, self._counts, *tail)
+                arena.t_ns, arena.x, arena.y, arena.p, filled, self._trigger_scratch, 0, self.state, self.counts, *tail)
             if found:
                 self._keep_triggers(found)
             if reason != evt3.FULL:
@@ -212,8 +212,8 @@ class Decoder:
             self._triggers.popleft()
             self._other_counts['triggers'] += 1
 
-    def _words(self, packet: Packet) -> np.ndarray | None:
-        """The payload as whole words in native order; None where the packet must not be used."""
+    def words_of(self, packet: Packet) -> np.ndarray | None:
+        """The payload as whole words in native order; None (and counted) where the packet must not be used."""
         cause = self._refusal(packet)
         if cause is not None:
             self._other_counts[cause] += 1
