@@ -82,8 +82,7 @@ class World:
 
     def frame(self, t_s: float) -> np.ndarray:
         """The RGB picture taken at ``t_s``: uint8 (H, W, 3)."""
-        light, noise = self._view.rgb(t_s)
-        return self._camera.expose(light, noise, round(t_s * _NS))
+        return self._camera.expose(*self._view.rgb(t_s), round(t_s * _NS))
 
     def clip(self, window_end_s: float, frames: int = 8, interval_s: float = 0.125) -> Clip:
         """The window of ``frames`` slots of ``interval_s`` that ends at ``window_end_s`` (at least one window length).

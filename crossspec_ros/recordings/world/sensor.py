@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crossspec_ros.recordings.world.render import develop
+
 
 @dataclass(frozen=True)
 class Light:
@@ -47,14 +49,12 @@ class RgbCamera:
         self._bank = rng.standard_normal((height + 61, width + 67, 3)).astype(np.float32)
         y, x = np.mgrid[0:height, 0:width]
         radius = ((x / width - 0.5) ** 2 + (y / height - 0.5) ** 2).astype(np.float32)
-        self._vignette = (1.0 - 0.28 * radius)[..., None]
-        self._shape = (height, width)
+        self._vignette = 1.0 - np.float32(0.28) * radius
 
-    def expose(self, light: np.ndarray, noise: float, stamp_ns: int) -> np.ndarray:
-        """uint8 (H, W, 3) RGB of mean light (H, W, 3) float32 in 0 to 255."""
+    def expose(self, ids: np.ndarray, tables: np.ndarray, sky: np.ndarray, sigma: float, stamp_ns: int) -> np.ndarray:
+        """uint8 (H, W, 3) RGB of the mean over painted instants; arguments as for ``render.develop``."""
         rng = np.random.default_rng([stamp_ns // 1_000_000, 3])
         dy, dx = int(rng.integers(61)), int(rng.integers(67))
-        height, width = self._shape
-        picture = light * self._vignette
-        picture += self._bank[dy:dy + height, dx:dx + width] * np.float32(noise)
-        return np.clip(picture, 0, 255).astype(np.uint8)
+        picture = np.empty((*self._vignette.shape, 3), np.uint8)
+        develop(ids, tables, sky, self._vignette, self._bank, np.float32(sigma), dy, dx, picture)
+        return picture

@@ -8,7 +8,7 @@ import numpy as np
 
 from crossspec_ros.recordings.world.dvs import log_light
 from crossspec_ros.recordings.world.meshes import Colour, actor_parts, signal_parts
-from crossspec_ros.recordings.world.render import add_colour, paint
+from crossspec_ros.recordings.world.render import paint
 from crossspec_ros.recordings.world.scene import Beat, Script, Track
 from crossspec_ros.recordings.world.sensor import LIGHT
 from crossspec_ros.recordings.world.street import FIRST_ACTOR, Packed, Packer, build_street
@@ -54,6 +54,7 @@ class View:
     def __init__(self, script: Script, width: int, height: int) -> None:
         self._script, self._width, self._height = script, width, height
         self._ids = np.zeros((height, width), np.uint16)
+        self._exposed = np.zeros((len(_INSTANTS), height, width), np.uint16)
         self._streets: OrderedDict[int, Packer] = OrderedDict()
         self._stages: OrderedDict[int, _Stage] = OrderedDict()
         self._light = {name: light.array() for name, light in LIGHT.items()}
@@ -79,8 +80,8 @@ class View:
                 self._stages.popitem(last=False)
         return self._stages[beat.start_s]
 
-    def _paint(self, t_s: float, beat: Beat, offset: tuple[float, float] = (0.0, 0.0)) -> _Stage:
-        """Fill ``self._ids`` and the stage's table for an instant."""
+    def _paint(self, t_s: float, beat: Beat, ids: np.ndarray, table: np.ndarray, offset: tuple[float, float] = (0.0, 0.0)) -> None:
+        """Fill ``ids`` (H, W) and ``table`` (P + 1, 4) for an instant."""
         stage, u = self._stage(beat), t_s - beat.start_s
         packed, width = stage.packed, self._width
         yaw, pitch = _attitude(beat, u, t_s)
@@ -88,32 +89,33 @@ class View:
                            math.cos(yaw), pitch, beat.curve, beat.distance_m(u), t_s], np.float32)
         poses = np.array([_pose(track, u, t_s) for track in beat.tracks] + [_signal_pose(beat, u)], np.float32)
         paint(packed.verts, packed.counts, packed.colours, packed.emissive, packed.flat, packed.starts, packed.frame, packed.layer,
-              packed.centre, packed.swing, poses, camera, self._light[beat.slots['weather']], self._ids, stage.table)
-        return stage
+              packed.centre, packed.swing, poses, camera, self._light[beat.slots['weather']], ids, table)
 
-    def rgb(self, t_s: float) -> tuple[np.ndarray, float]:
-        """Mean light (H, W, 3) float32 over the exposure that ends at ``t_s``, and the noise's sigma."""
+    def rgb(self, t_s: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+        """Instants of the exposure that ends at ``t_s`` for ``RgbCamera.expose``: ids, tables, sky and noise."""
         beat = self._script.beat(self.second(t_s))
-        weather = beat.slots['weather']
-        exposure = LIGHT[weather].exposure_ms * 1e-3
-        total = np.zeros((self._height, self._width, 3), np.float32)
+        weather, stage = beat.slots['weather'], self._stage(beat)
+        exposure, count = LIGHT[weather].exposure_ms * 1e-3, len(_INSTANTS)
+        tables = np.empty((count, *stage.table.shape), np.float32)
         for k, offset in enumerate(_INSTANTS):
-            instant = max(t_s - exposure * (1 - (k + 1) / len(_INSTANTS)), beat.start_s + 1e-6)
-            stage = self._paint(instant, beat, offset)
-            add_colour(self._ids, stage.table, self._sky[weather], 1.0 / len(_INSTANTS), total)
-        return total, LIGHT[weather].noise
+            instant = max(t_s - exposure * (1 - (k + 1) / count), beat.start_s + 1e-6)
+            self._paint(instant, beat, self._exposed[k], tables[k], offset)
+        return self._exposed, tables, self._sky[weather], LIGHT[weather].noise
 
     def log_light(self, t_s: float, dark_level: float) -> np.ndarray:
         """Log intensity (H, W) float32 in the event sensor's band at ``t_s``."""
         beat = self._script.beat(self.second(t_s))
-        stage = self._paint(t_s, beat)
+        stage = self._stage(beat)
+        self._paint(t_s, beat, self._ids, stage.table)
         out = np.empty((self._height, self._width), np.float32)
         log_light(self._ids, stage.table, self._sky[beat.slots['weather']], dark_level, out)
         return out
 
     def boxes(self, t_s: float) -> list[tuple[str, str, tuple[int, int, int, int]]]:
         """Name, colour and visible box of road users and the signal at ``t_s``; hidden ones are left out."""
-        stage = self._paint(t_s, self._script.beat(self.second(t_s)))
+        beat = self._script.beat(self.second(t_s))
+        stage = self._stage(beat)
+        self._paint(t_s, beat, self._ids, stage.table)
         owners, found = stage.owner[self._ids], []
         for index, (name, colour) in enumerate(stage.names):
             rows, columns = np.nonzero(owners == index)
