@@ -1,0 +1,115 @@
+"""Keys and values of a sequence that speculation needs: grow, cut back, keep only the accepted path of a tree.
+
+Two kinds behind one interface (`speculation.verifier.KeyValues`). The dynamic one hands the model views of the part
+in use, so that the cost of a forward follows the true length. The static one is transformers' own: the model always
+sees the whole buffer at fixed addresses, which compiled forwards and CUDA graphs need.
+
+Shape letters: H heads of keys, L tokens, D head width.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from transformers.cache_utils import Cache, DynamicLayer, StaticLayer
+
+from crossspec_ros.errors import CrossSpecError
+
+
+class _GrowingLayer(DynamicLayer):
+    """A layer whose buffer (1, H, capacity, D) is allocated once; ``used`` rows of it hold the sequence."""
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__()
+        self.capacity = capacity
+        self.used = 0
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        self.dtype, self.device = key_states.dtype, key_states.device
+        batch, heads, _, width = key_states.shape
+        self.key_buffer = key_states.new_empty(batch, heads, self.capacity, width)
+        self.value_buffer = value_states.new_empty(batch, heads, self.capacity, value_states.shape[-1])
+        self.is_initialized = True
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object,
+               **kwargs: object) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append (1, H, T, D) and return views of all rows in use."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        stop = self.used + key_states.shape[-2]
+        self.key_buffer[:, :, self.used:stop] = key_states
+        self.value_buffer[:, :, self.used:stop] = value_states
+        self.used = stop
+        return self.key_buffer[:, :, :stop], self.value_buffer[:, :, :stop]
+
+    def get_seq_length(self) -> int:
+        return self.used
+
+    def set_length(self, length: int) -> None:
+        """Only the first ``length`` rows count from now on."""
+        self.used = length
+
+    def move(self, base: int, index: torch.Tensor) -> None:
+        """Rows ``base + index`` become the rows right behind ``base``."""
+        stop = base + len(index)
+        self.key_buffer[:, :, base:stop] = self.key_buffer[:, :, base + index]
+        self.value_buffer[:, :, base:stop] = self.value_buffer[:, :, base + index]
+
+
+class _FixedLayer(StaticLayer):
+    """transformers' static layer, with a length that can be set back."""
+
+    def set_length(self, length: int) -> None:
+        """Only the first ``length`` rows count from now on; the mask hides the others."""
+        self.cumulative_length.fill_(length)
+
+    def move(self, base: int, index: torch.Tensor) -> None:
+        """Rows ``base + index`` become the rows right behind ``base``."""
+        stop = base + len(index)
+        self.keys[:, :, base:stop] = self.keys[:, :, base + index]
+        self.values[:, :, base:stop] = self.values[:, :, base + index]
+
+
+class SequenceCache:
+    """`KeyValues` over a transformers `Cache` of growing or fixed layers."""
+
+    def __init__(self, layers: int, capacity: int, kind: str = 'dynamic') -> None:
+        if kind not in ('dynamic', 'static'):
+            raise CrossSpecError(f"cache must be 'dynamic' or 'static', got {kind!r}")
+        make = _GrowingLayer if kind == 'dynamic' else _FixedLayer
+        self.kind, self.capacity, self.length = kind, capacity, 0
+        self.layers = [make(capacity) for _ in range(layers)]
+        self.inner = Cache(layers=list(self.layers))
+
+    @property
+    def mask_length(self) -> int:
+        """Keys the model sees besides the new tokens' own: all in use (dynamic) or the whole buffer (static)."""
+        return self.length if self.kind == 'dynamic' else self.capacity
+
+    def room_for(self, tokens: int) -> None:
+        """Raises `CrossSpecError` where ``tokens`` more do not fit."""
+        if self.length + tokens > self.capacity:
+            raise CrossSpecError(f'the sequence must fit the cache of {self.capacity} tokens, got {self.length} and '
+                                 f'{tokens} more; shorten the prompt or lower max_new_tokens')
+
+    def grew(self, tokens: int) -> None:
+        """The model has appended ``tokens`` rows."""
+        self.length += tokens
+
+    @torch.inference_mode()
+    def truncate(self, length: int) -> None:
+        """Forget everything behind the first ``length`` tokens."""
+        assert 0 <= length <= self.length, f'cannot cut a cache of {self.length} tokens to {length}'
+        self.length = length
+        for layer in self.layers:
+            layer.set_length(length)
+
+    @torch.inference_mode()
+    def keep(self, base: int, rows: Sequence[int]) -> None:
+        """Keep the first ``base`` tokens and, of what follows, only ``rows`` (rising, counted from ``base``)."""
+        assert base + len(rows) <= self.length, f'cannot keep {base} + {len(rows)} of {self.length} tokens'
+        if any(row != i for i, row in enumerate(rows)):
+            index = torch.as_tensor(rows, device=self.layers[0].device)
+            for layer in self.layers:
+                layer.move(base, index)
+        self.truncate(base + len(rows))

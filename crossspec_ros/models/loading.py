@@ -1,0 +1,140 @@
+"""From a folder or a hub id to the parts of a target model, with errors that say which part is wrong and what to do."""
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.models.adapters import ADAPTERS, Adapter
+from crossspec_ros.models.builtin import BUILTIN, builtin_path
+from crossspec_ros.models.preprocessing import FramePreprocessor, load_preprocessor
+
+_log = logging.getLogger(__name__)
+_DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The parts of a target model, loaded and checked against each other."""
+
+    name: str
+    model: PreTrainedModel
+    adapter: Adapter
+    tokenizer: PreTrainedTokenizerBase
+    preprocessor: FramePreprocessor
+
+
+def load_checkpoint(path: str | Path, device: str = 'cpu', dtype: str = 'float32') -> Checkpoint:
+    """Load a local folder, a hub id (``owner/name``), or ``builtin``.
+
+    Raises `CrossSpecError` when it is not there, its class is not supported, its weights, tokenizer or processor are
+    missing or do not fit each other, or ``device`` or ``dtype`` is not available.
+    """
+    torch_device, torch_dtype = _device(device), _dtype(dtype)
+    folder = _folder(path)
+    adapter_class, architecture = _adapter_class(folder)
+    tokenizer = _tokenizer(folder)
+    preprocessor = load_preprocessor(folder)
+    model = _model(folder, architecture, torch_dtype).to(torch_device).eval().requires_grad_(False)
+    adapter = adapter_class(model)
+    _check_vocabulary(tokenizer, adapter, folder)
+    return Checkpoint(Path(folder).name, model, adapter, tokenizer, preprocessor)
+
+
+def _device(device: str) -> torch.device:
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise CrossSpecError(f'device must be one that torch can use here (cpu, cuda, ...), got {device!r}: '
+                             f'{str(error).splitlines()[0]}') from error
+    return found
+
+
+def _dtype(dtype: str) -> torch.dtype:
+    if dtype not in _DTYPES:
+        raise CrossSpecError(f'dtype must be one of {", ".join(_DTYPES)}, got {dtype!r}')
+    return _DTYPES[dtype]
+
+
+def _folder(path: str | Path) -> Path:
+    """The local folder of a checkpoint; a hub id is fetched to the local store first."""
+    if str(path) in ('', BUILTIN):
+        return builtin_path('verifier')
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    text = str(path)
+    if text.count('/') == 1 and not text.startswith(('.', '/', '~')) and not folder.exists():
+        from huggingface_hub import snapshot_download
+        try:
+            return Path(snapshot_download(text, ignore_patterns=['*.bin', '*.pth', '*.msgpack', '*.h5']))
+        except (OSError, ValueError) as error:        # the hub's errors are OSErrors, bad names are ValueErrors
+            raise CrossSpecError(f'model {text!r} is no folder here and cannot be fetched ({type(error).__name__}); '
+                                 'give the path of a local checkpoint folder') from error
+    raise CrossSpecError(f'model must be a checkpoint folder, a hub id or {BUILTIN!r}, got {text!r}, which is not there')
+
+
+def _adapter_class(folder: Path) -> tuple[type[Adapter], str]:
+    config = folder / 'config.json'
+    if not config.is_file():
+        raise CrossSpecError(f'no config.json in {folder}: it must be a checkpoint saved by save_pretrained')
+    try:
+        architectures = json.loads(config.read_text(encoding='utf-8')).get('architectures') or ['(none named)']
+    except (ValueError, AttributeError) as error:
+        raise CrossSpecError(f'{config} must be a JSON object: {error}') from error
+    for name in architectures:
+        if name in ADAPTERS:
+            return ADAPTERS[name], name
+    raise CrossSpecError(f'class must be one of {", ".join(ADAPTERS)}, got {", ".join(architectures)} in {config}; '
+                         'another class needs an adapter, see crossspec_ros/models/adapters')
+
+
+def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    if not any((folder / name).is_file() for name in ('tokenizer.json', 'tokenizer.model', 'vocab.json')):
+        raise CrossSpecError(f'no tokenizer in {folder} (tokenizer.json, tokenizer.model or vocab.json); '
+                             'save it there with tokenizer.save_pretrained(folder)')
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:                       # the tokenizers library raises bare Exception for a broken file
+        raise CrossSpecError(f'the tokenizer in {folder} cannot be read: {error}') from error
+
+
+def _model(folder: Path, architecture: str, dtype: torch.dtype) -> PreTrainedModel:
+    import transformers
+    if not any(folder.glob('*.safetensors')) and not any(folder.glob('pytorch_model*.bin')):
+        raise CrossSpecError(f'no weights in {folder} (*.safetensors): the checkpoint is incomplete')
+    verbosity, progress = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        model, report = getattr(transformers, architecture).from_pretrained(
+            folder, dtype=dtype, local_files_only=True, attn_implementation='sdpa', output_loading_info=True)
+    except Exception as error:         # safetensors, json, torch and transformers each raise their own kinds here
+        raise CrossSpecError(f'the checkpoint in {folder} cannot be loaded as {architecture}: '
+                             f'{str(error).splitlines()[0]}') from error
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+        if progress:
+            transformers.logging.enable_progress_bar()
+    missing = sorted(report['missing_keys'])
+    if missing:
+        raise CrossSpecError(f'the checkpoint in {folder} must hold all weights of {architecture}, {len(missing)} are '
+                             f'missing, first {missing[0]}')
+    return model
+
+
+def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, adapter: Adapter, folder: Path) -> None:
+    rows = adapter.head.weight.shape[0]
+    if len(tokenizer) > rows:
+        raise CrossSpecError(f'the tokenizer in {folder} has {len(tokenizer)} tokens, the model only {rows}: '
+                             'they must belong together')
+    placeholder = tokenizer.convert_ids_to_tokens(adapter.video_token_id)
+    if placeholder is None or tokenizer.convert_tokens_to_ids(placeholder) == tokenizer.unk_token_id:
+        raise CrossSpecError(f'the tokenizer in {folder} must hold the video placeholder, id {adapter.video_token_id}; '
+                             'it has none: tokenizer and model do not belong together')

@@ -1,0 +1,335 @@
+"""The engine's captions are token for token those of transformers' own generate, whatever drafts come, and when."""
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+import tiny_models
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.models.verifier import load_verifier
+from crossspec_ros.speculation.engine import CaptionEngine
+from crossspec_ros.speculation.proposer import SOURCE_NAMES, Proposer, ProposerConfig
+from crossspec_ros.speculation.settings import EngineConfig
+from crossspec_ros.speculation.types import Caption, Draft, Mode, Stage, Verdict, prefix_hash, prompt_key
+
+KINDS = ['video_llava', 'llava_onevision']
+QUESTION = 'What is happening?'
+FRAMES, TOKENS = 3, 20
+
+
+@pytest.fixture(scope='module', params=KINDS)
+def verifier(request, tmp_path_factory):
+    return load_verifier(tiny_models.write_checkpoint(tmp_path_factory.mktemp(request.param), request.param))
+
+
+@pytest.fixture(scope='module')
+def scenes(verifier):
+    """A few scenes and what generate says of them: with few of them, captions come again and memory has a chance."""
+    generator = np.random.default_rng(5)
+    frames = [[generator.integers(0, 256, (30, 40, 3), dtype=np.uint8) for _ in range(FRAMES)] for _ in range(4)]
+    return [(clip, strip(verifier, verifier.generate(clip, QUESTION, TOKENS))) for clip in frames]
+
+
+def strip(verifier, tokens):
+    return tokens[:-1] if tokens and tokens[-1] in verifier.eos_ids else tokens
+
+
+def make_engine(verifier, sources=SOURCE_NAMES, **settings) -> CaptionEngine:
+    proposer = Proposer(ProposerConfig(sources=tuple(sources), vocab_size=verifier.vocab_size,
+                                       tokenizer_key=verifier.tokenizer_key, banned_ids=frozenset(verifier.banned_ids)),
+                        tokenize=verifier.encode_text)
+    return CaptionEngine(verifier, proposer, EngineConfig(**(dict(window_frames=FRAMES, max_new_tokens=TOKENS) | settings)))
+
+
+def feed(engine, window, clip, question=QUESTION, order=None, rehearse=False):
+    engine.open(window, window * 10**9, question)
+    for slot in order or range(len(clip)):
+        engine.add_frame(window, slot, window * 10**9 + slot, clip[slot])
+        if rehearse:
+            engine.rehearse(window)
+
+
+def caption_of(engine, window, clip, **how) -> Caption:
+    feed(engine, window, clip, **how)
+    *_, final = engine.answer(window)
+    engine.close(window)
+    assert final.stage is Stage.FINAL
+    return final
+
+
+def draft_of(verifier, window, tokens, **changes) -> Draft:
+    fields = dict(window_id=window, window_end_ns=window * 10**9, revision=0, prompt_key=prompt_key(QUESTION),
+                  tokenizer_key=verifier.tokenizer_key, text='', token_ids=tuple(tokens))
+    return Draft(**(fields | changes))
+
+
+@pytest.mark.parametrize('sources', [pytest.param((name,), id=name) for name in SOURCE_NAMES]
+                         + [pytest.param((), id='none'), pytest.param(SOURCE_NAMES, id='all')])
+def test_answer_every_source_equals_generate(verifier, scenes, sources):
+    engine = make_engine(verifier, sources)
+    for window, (clip, expected) in enumerate(scenes + scenes):
+        engine.offer(draft_of(verifier, window, [*expected[:6], 99, *expected[7:]]))
+        assert caption_of(engine, window, clip, rehearse=True).token_ids == expected
+
+
+@pytest.mark.parametrize('budget', [1, 2, 5, 16, 64, 128])
+def test_answer_every_budget_equals_generate(verifier, scenes, budget):
+    engine = make_engine(verifier, max_nodes=budget, first_nodes=budget)
+    for window, (clip, expected) in enumerate(scenes + scenes):
+        assert caption_of(engine, window, clip).token_ids == expected
+
+
+@pytest.mark.parametrize('anticipatory, fused, frame_cache', itertools.product([True, False], repeat=3))
+def test_answer_every_prefill_equals_generate(verifier, scenes, anticipatory, fused, frame_cache):
+    engine = make_engine(verifier, anticipatory=anticipatory, fused=fused, frame_cache=frame_cache)
+    for window, (clip, expected) in enumerate(scenes[:2] * 2):
+        assert caption_of(engine, window, clip).token_ids == expected
+
+
+@pytest.mark.parametrize('order', [pytest.param(order, id=''.join(map(str, order)))
+                                   for order in itertools.permutations(range(FRAMES))])
+def test_answer_frames_in_any_order_equals_generate(verifier, scenes, order):
+    clip, expected = scenes[0]
+    assert caption_of(make_engine(verifier), 1, clip, order=order).token_ids == expected
+
+
+def test_answer_static_cache_equals_generate(verifier, scenes, monkeypatch):
+    monkeypatch.setattr(verifier, 'cache_kind', 'static')
+    monkeypatch.setattr(verifier, '_pool', [])
+    engine = make_engine(verifier)
+    for window, (clip, expected) in enumerate(scenes + scenes):
+        assert caption_of(engine, window, clip, rehearse=window % 2 == 0).token_ids == expected
+
+
+def test_answer_sliding_windows_share_features_and_equal_generate(verifier):
+    generator = np.random.default_rng(8)
+    stream = [generator.integers(0, 256, (30, 40, 3), dtype=np.uint8) for _ in range(7)]
+    engine = make_engine(verifier)
+    for index, frame in enumerate(stream):
+        for window in range(max(index, FRAMES - 1), min(index + FRAMES, len(stream))):      # window: its newest frame
+            slot = index - window + FRAMES - 1
+            if slot == 0:
+                engine.open(window, window * 10**9, QUESTION)
+            engine.add_frame(window, slot, index, frame)
+        if index >= FRAMES - 1:
+            *_, final = engine.answer(index)
+            engine.close(index)
+            clip = stream[index - FRAMES + 1:index + 1]
+            assert final.token_ids == strip(verifier, verifier.generate(clip, QUESTION, TOKENS))
+    assert engine.statistics()['frames_encoded'] == len(stream)
+
+
+HOSTILE = {
+    'all wrong': lambda tokens: dict(token_ids=tuple((token + 1) % 290 or 7 for token in tokens)),
+    'end token in the middle': lambda tokens: dict(token_ids=(*tokens[:4], 1, *tokens[4:])),
+    'placeholder': lambda tokens: dict(token_ids=(*tokens[:4], 5, *tokens[4:])),
+    'out of vocabulary': lambda tokens: dict(token_ids=(*tokens[:4], 10**6, *tokens[4:])),
+    'negative': lambda tokens: dict(token_ids=(*tokens[:4], -1, *tokens[4:])),
+    'cycle': lambda tokens: dict(parents=tuple((i + 1) % len(tokens) for i in range(len(tokens)))),
+    'stale hash': lambda tokens: dict(base_length=2, base_hash=prefix_hash((7, 7))),
+    'weights of zero': lambda tokens: dict(weights=(0,) * len(tokens)),
+    'another question': lambda tokens: dict(prompt_key='0' * 16),
+    'another tokenizer': lambda tokens: dict(tokenizer_key='0' * 16, text='a red car ahead'),
+    'very long': lambda tokens: dict(token_ids=tuple(tokens) * 100),
+    'empty': lambda tokens: dict(token_ids=()),
+}
+
+
+@pytest.mark.parametrize('hostile', [pytest.param(change, id=name) for name, change in HOSTILE.items()])
+def test_answer_hostile_draft_changes_nothing(verifier, scenes, hostile):
+    engine = make_engine(verifier)
+    for window, (clip, expected) in enumerate(scenes[:2]):
+        engine.offer(draft_of(verifier, window, expected, **hostile(expected)))
+        assert caption_of(engine, window, clip).token_ids == expected
+
+
+def test_answer_drafts_late_doubled_reordered_between_passes_change_nothing(verifier, scenes):
+    engine = make_engine(verifier, sources=['event_drafter'], max_nodes=2, first_nodes=2)
+    for window, (clip, expected) in enumerate(scenes):
+        feed(engine, window, clip)
+        offers = [draft_of(verifier, window, expected, revision=3), draft_of(verifier, window, expected, revision=3),
+                  draft_of(verifier, window, expected[::-1], revision=2), draft_of(verifier, window - 1, expected),
+                  draft_of(verifier, window + 1, expected)]
+        outputs = []
+        for output in engine.answer(window):
+            outputs.append(output)
+            if offers:
+                engine.offer(offers.pop())
+        assert outputs[-1].token_ids == expected
+        engine.close(window)
+
+
+def test_answer_perfect_draft_takes_few_passes(verifier, scenes):
+    clip, expected = scenes[0]
+    engine = make_engine(verifier, sources=['event_drafter'])
+    assert engine.offer(draft_of(verifier, 1, expected)) is None
+    final = caption_of(engine, 1, clip)
+    assert final.target_passes <= 2 and final.mode is Mode.CROSS_MODAL
+    assert final.accepted >= len(expected) - 2
+
+
+def test_answer_streams_verdicts_and_growing_stable_text(verifier, scenes):
+    clip, expected = scenes[1]
+    engine = make_engine(verifier, sources=[])
+    feed(engine, 3, clip)
+    outputs = list(engine.answer(3))
+    verdicts, captions = outputs[::2], outputs[1::2]
+    assert all(isinstance(verdict, Verdict) for verdict in verdicts)
+    assert [caption.stage for caption in captions] == [Stage.PARTIAL] * (len(captions) - 1) + [Stage.FINAL]
+    for verdict, caption, following in zip(verdicts, captions, captions[1:]):
+        assert verdict.committed == caption.token_ids == expected[:len(verdict.committed)]
+        assert verdict.committed_hash == prefix_hash(verdict.committed)
+        assert following.text.startswith(caption.text[:caption.stable_length])
+    assert verdicts[-1].final and captions[-1].lossless and captions[-1].mode is Mode.VERIFIER_ONLY
+    assert captions[-1].frame_stamps_ns == tuple(3 * 10**9 + slot for slot in range(FRAMES))
+
+
+def test_answer_stopped_goes_on_where_it_was(verifier, scenes):
+    clip, expected = scenes[2]
+    engine = make_engine(verifier, sources=[])
+    feed(engine, 1, clip)
+    asked = itertools.count()
+    first = list(engine.answer(1, should_stop=lambda: next(asked) >= 3))
+    assert first[-1].stage is Stage.PARTIAL and first[-1].token_ids == expected[:3]
+    *_, final = engine.answer(1)
+    assert final.token_ids == expected and final.stage is Stage.FINAL
+
+
+def test_answer_deadline_in_the_past_ends_without_a_pass(verifier, scenes):
+    engine = make_engine(verifier)
+    feed(engine, 1, scenes[0][0])
+    assert list(engine.answer(1, deadline_ns=0)) == []
+    assert engine.statistics()['windows_cut'] == 1
+
+
+def test_answer_stop_string_equals_generate(verifier, scenes):
+    clip, expected = scenes[0]
+    text = verifier.decode(expected)
+    stop = next(char for char in text[3:] if char.isascii() and char.isprintable())
+    wanted = verifier.generate(clip, QUESTION, TOKENS, stop_strings=[stop], tokenizer=verifier.tokenizer)
+    engine = make_engine(verifier, stop_strings=(stop,))
+    for window in range(2):                                      # the second time memory proposes the whole caption
+        assert caption_of(engine, window, clip).token_ids == strip(verifier, wanted)
+
+
+def test_answer_end_token_ends_the_caption(verifier, scenes, monkeypatch):
+    clip, expected = scenes[0]
+    end = expected[5]
+    monkeypatch.setattr(verifier, 'eos_ids', (end,))
+    wanted = expected[:expected.index(end)]
+    engine = make_engine(verifier)
+    for window in range(2):
+        assert caption_of(engine, window, clip).token_ids == wanted
+    assert caption_of(engine, 2, clip).target_passes == 1
+
+
+def test_answer_length_limit_equals_generate(verifier, scenes):
+    clip, expected = scenes[0]
+    for limit in (1, 2, 7):
+        engine = make_engine(verifier, max_new_tokens=limit)
+        for window in range(2):
+            assert caption_of(engine, window, clip).token_ids == expected[:limit]
+
+
+def test_answer_missing_frames_is_refused_and_the_engine_goes_on(verifier, scenes):
+    engine = make_engine(verifier)
+    engine.open(1, 10**9, QUESTION)
+    engine.add_frame(1, 0, 0, scenes[0][0][0])
+    with pytest.raises(CrossSpecError, match=r'missing are \[1, 2\]'):
+        next(engine.answer(1))
+    assert caption_of(engine, 2, scenes[0][0]).token_ids == scenes[0][1]
+
+
+def test_answer_not_finite_logits_fail_the_window_only(verifier, scenes):
+    engine = make_engine(verifier)
+    weight = verifier.adapter.head.weight
+    feed(engine, 1, scenes[0][0])
+    kept = weight[9].clone()
+    with torch.no_grad():
+        weight[9] = float('nan')
+    with pytest.raises(CrossSpecError, match='finite'):
+        list(engine.answer(1))
+    with torch.no_grad():
+        weight[9] = kept
+    assert caption_of(engine, 2, scenes[0][0]).token_ids == scenes[0][1]
+    assert engine.statistics()['windows_failed'] == 1
+
+
+def test_add_frame_bad_frame_leaves_the_window_as_it_was(verifier, scenes):
+    clip, expected = scenes[0]
+    engine = make_engine(verifier)
+    engine.open(1, 10**9, QUESTION)
+    for bad, slot, match in [(clip[0][..., 0], 0, 'uint8'), (clip[0].astype(float), 0, 'uint8'), (clip[0], 9, 'slot')]:
+        with pytest.raises(CrossSpecError, match=match):
+            engine.add_frame(1, slot, 0, bad)
+    for slot, frame in enumerate(clip):
+        engine.add_frame(1, slot, slot, frame)
+    with pytest.raises(CrossSpecError, match='once'):
+        engine.add_frame(1, 0, 0, clip[0])
+    *_, final = engine.answer(1)
+    assert final.token_ids == expected
+
+
+@pytest.mark.parametrize('prompt', ['', ' ', 'word ' * 3000], ids=['empty', 'blank', 'too long'])
+def test_open_bad_prompt_is_refused(verifier, prompt):
+    with pytest.raises(CrossSpecError, match='prompt must'):
+        make_engine(verifier).open(1, 0, prompt)
+
+
+def test_open_more_windows_than_allowed_closes_the_oldest(verifier, scenes):
+    engine = make_engine(verifier, max_windows=2)
+    for window in range(3):
+        engine.open(window, 0, QUESTION)
+    with pytest.raises(CrossSpecError, match=r'open are \[1, 2\]'):
+        engine.add_frame(0, 0, 0, scenes[0][0][0])
+
+
+def test_rehearse_of_an_unchanged_scene_leaves_one_pass(verifier):
+    frame = np.random.default_rng(3).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    engine = make_engine(verifier, sources=['rehearsal'])
+    final = caption_of(engine, 1, [frame] * FRAMES, rehearse=True)
+    assert final.target_passes == 1
+    assert final.token_ids == strip(verifier, verifier.generate([frame] * FRAMES, QUESTION, TOKENS))
+
+
+def test_rehearse_cut_short_leaves_the_cache_as_it_was(verifier, scenes):
+    clip, expected = scenes[3]
+    engine = make_engine(verifier, sources=['rehearsal'])
+    engine.open(1, 0, QUESTION)
+    for slot, frame in enumerate(clip):
+        engine.add_frame(1, slot, slot, frame)
+        asked = itertools.count()
+        engine.rehearse(1, lambda: next(asked) >= 2)
+    *_, final = engine.answer(1)
+    assert final.token_ids == expected
+
+
+def test_audit_equals_the_answer(verifier, scenes):
+    engine = make_engine(verifier)
+    for clip, expected in scenes:
+        assert engine.audit(clip, QUESTION) == expected
+
+
+def test_reset_forgets_windows_and_captions(verifier, scenes):
+    engine = make_engine(verifier)
+    caption_of(engine, 5, scenes[0][0])
+    engine.open(6, 0, QUESTION)
+    engine.reset()
+    assert caption_of(engine, 1, scenes[0][0]).token_ids == scenes[0][1]
+    assert engine.statistics()['windows'] == 1
+
+
+@pytest.mark.long
+def test_answer_five_hundred_prompts_equal_generate(verifier):
+    generator = np.random.default_rng(11)
+    engine = make_engine(verifier, max_nodes=12, first_nodes=40)
+    for window in range(260):                                    # two classes: 520 prompts
+        clip = [generator.integers(0, 256, (30, 40, 3), dtype=np.uint8) for _ in range(FRAMES)]
+        question = f'What about number {window % 37}?'
+        expected = strip(verifier, verifier.generate(clip, question, TOKENS))
+        noisy = [token if generator.random() < 0.8 else int(generator.integers(6, 280)) for token in expected]
+        engine.offer(draft_of(verifier, window, noisy, prompt_key=prompt_key(question)))
+        assert caption_of(engine, window, clip, question=question, rehearse=window % 3 == 0).token_ids == expected
