@@ -1,6 +1,7 @@
 """What the demo saw on the topics, window by window. Free of ROS: `crossspec_ros.nodes.tap` fills it."""
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from crossspec_ros.speculation.types import Caption, Draft, Stage, Verdict
@@ -108,3 +109,10 @@ class Recorder:
     def ordered(self) -> list[WindowRecord]:
         """All windows, oldest first."""
         return [self.windows[key] for key in sorted(self.windows)]
+
+    def only(self, window_ids: Iterable[int]) -> Recorder:
+        """The same record with some of its windows."""
+        part = Recorder()
+        part.windows = {window_id: self.windows[window_id] for window_id in window_ids}
+        part.diagnostics, part.first_draft_ns, part.retracted = self.diagnostics, self.first_draft_ns, self.retracted
+        return part

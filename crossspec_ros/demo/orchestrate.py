@@ -1,0 +1,236 @@
+"""The course of a demo: start, wait until ready, play, drain, audit, end, report."""
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from crossspec_ros import __version__
+from crossspec_ros.demo.counts import dropped_by_node, events_by_topic, stream_window_ids
+from crossspec_ros.demo.live import LiveView
+from crossspec_ros.demo.options import WORLD_SECONDS, DemoOptions, SourceTopics, free_domain
+from crossspec_ros.demo.processes import Processes
+from crossspec_ros.demo.record import Recorder, WindowRecord
+from crossspec_ros.demo.report import write_html, write_json
+from crossspec_ros.demo.summary import DEFINITIONS, hardware, summarise
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.graph import node_command, node_environment
+from crossspec_ros.nodes.tap import Tap, open_tap
+
+_log = logging.getLogger(__name__)
+
+READY_TIMEOUT_S = 60.0
+DRAIN_S = 3.0                       # after the last message, for the last windows to end and be answered
+SETTLE_S = 6.0                      # after the player has ended: captions still to come
+AUDIT_TIMEOUT_S = 600.0
+_ALIGN_MS = 1000.0                  # windows of the demo end on whole seconds; the stream begins with one
+_TICK_S = 0.1
+_NAMES = ('monitor', 'overlay', 'drafter', 'verifier', 'player')      # started in this order, ended in the other one
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """When the stream ran, in the graph's clock (ns), and when it was started on the monotonic clock (ns)."""
+
+    first_ns: int
+    last_ns: int
+    started_ns: int
+
+
+def node_parameters(options: DemoOptions, topics: SourceTopics, work: Path) -> dict[str, dict[str, Any]]:
+    """Parameters of each node that differ from its defaults."""
+    out = options.out.resolve()
+    seconds = options.seconds if options.seconds is not None else (WORLD_SECONDS if options.bag is None else 0.0)
+    return {
+        'player': {'source': options.source, 'clock': 'wall', 'seconds': seconds, 'autostart': False, 'drain_s': DRAIN_S,
+                   'wait_for_subscribers': 2, 'align_ms': _ALIGN_MS},
+        'drafter': {'model.path': options.drafter, 'prompt': options.prompt},
+        'verifier': {'model.path': options.verifier, 'model.device': options.device, 'prompt': options.prompt,
+                     'audit.keep': True},
+        'overlay': {'record_path': str(out / 'overlay.mp4'), 'show_events': topics.events, 'snapshot_dir': str(work / 'pictures')},
+        'monitor': {'csv_path': str(out / 'latency.csv')},
+    }
+
+
+class _Demo:
+    """One demo while it runs."""
+
+    def __init__(self, options: DemoOptions, topics: SourceTopics, work: Path, screen: IO[str]) -> None:
+        self._options, self._topics, self._work = options, topics, work
+        self.record = Recorder()
+        self._domain = options.domain_id if options.domain_id is not None else free_domain(1 + os.getpid() % 101)
+        self._environment = {**node_environment(), 'ROS_DOMAIN_ID': str(self._domain),
+                             'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
+        # The tap is a participant of this process: it needs the same transport as the nodes.
+        os.environ.update({name: self._environment[name] for name in
+                           ('FASTDDS_DEFAULT_PROFILES_FILE', 'ROS_AUTOMATIC_DISCOVERY_RANGE')})
+        self._view = LiveView(self.record, file=screen, title=f'crossspec demo: {options.source_name}')
+        self._next_sample = 0.0
+
+    def run(self) -> dict[str, Any]:
+        """Everything up to the numbers; the processes are ended whatever happens."""
+        began = time.monotonic()
+        with Processes(self._work) as processes:
+            self._start(processes)
+            with open_tap(self.record, self._listen, domain_id=self._domain) as tap, self._view:
+                self._wait_until_ready(processes, tap)
+                ready_s = time.monotonic() - began
+                stream = self._play(processes, tap)
+                self._settle(processes, tap, stream)
+                audit = self._audit(processes, tap)
+                self._view.say('ending')
+                self._watch(processes, tap, 1.2)                # the last diagnostics, with the final counts
+            processes.end_all()
+            numbers = {'audit': audit, 'ready_s': round(ready_s, 2), 'rss_mb': processes.rss_mb(), 'cpu_s': processes.cpu_s(),
+                       'exit_codes': processes.exit_codes()}
+        return self._report(stream, numbers)
+
+    # ---- phases
+
+    def _start(self, processes: Processes) -> None:
+        (self._work / 'pictures').mkdir(parents=True, exist_ok=True)
+        self._view.say(f'starting {len(_NAMES)} processes in DDS domain {self._domain} '
+                       f'(ROS_DOMAIN_ID={self._domain} ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST to look in)')
+        parameters = node_parameters(self._options, self._topics, self._work)
+        for name in _NAMES:
+            processes.start(name, node_command(name, parameters[name]), self._environment)
+
+    def _wait_until_ready(self, processes: Processes, tap: Tap) -> None:
+        """Models loaded, nodes active, player there. What is played before that would be lost."""
+        until = time.monotonic() + READY_TIMEOUT_S
+        waiting = list(_NAMES)
+        while waiting:
+            self._watch(processes, tap, 0.1)
+            waiting = [name for name in waiting if not self._ready(name, tap)]
+            if waiting and time.monotonic() > until:
+                raise CrossSpecError(f'{", ".join(waiting)} not ready within {READY_TIMEOUT_S:g} s; the end of the log of '
+                                     f'{waiting[0]}:\n{processes.log_tail(waiting[0])}')
+            self._view.tick()
+
+    @staticmethod
+    def _ready(name: str, tap: Tap) -> bool:
+        if name in ('drafter', 'verifier'):
+            return tap.lifecycle_state(name, 0.3) == 'active'
+        return tap.service_is_there(f'{name}/{"play" if name == "player" else "get_parameters"}')
+
+    def _play(self, processes: Processes, tap: Tap) -> _Stream:
+        """From the player's first message to its last."""
+        reply = tap.call('player/play', 5.0)
+        if reply is None or not reply[0]:
+            raise CrossSpecError(f'the player does not start: {reply[1] if reply else "no answer within 5 s"}; '
+                                 f'the end of its log:\n{processes.log_tail("player")}')
+        self._view.say('playing')
+        while processes.running('player') and 'last_ns' not in self._player_values():
+            self._watch(processes, tap, _TICK_S)
+        self._view.say('the stream has ended; the last windows')
+        while processes.running('player'):
+            self._watch(processes, tap, _TICK_S)
+        values = self._player_values()
+        if 'last_ns' not in values:
+            raise CrossSpecError(f'the player played nothing; the end of its log:\n{processes.log_tail("player")}')
+        return _Stream(int(values['first_ns']), int(values['last_ns']), int(values['started_ns']))
+
+    def _player_values(self) -> dict[str, str]:
+        diagnostic = self.record.diagnostics.get('/player')
+        values = diagnostic.values if diagnostic else {}
+        return values if values.get('last_ns', '0') != '0' and values.get('playing') == 'False' else {}
+
+    def _settle(self, processes: Processes, tap: Tap, stream: _Stream) -> None:
+        """Wait for final captions that are still to come, and for the monitor's rows."""
+        until = time.monotonic() + SETTLE_S
+        while time.monotonic() < until:
+            ids = stream_window_ids(self.record, stream.first_ns, stream.last_ns)
+            windows = [self.record.windows[window_id] for window_id in ids]
+            if all(window.latency and (window.final or window.newest is None) for window in windows):
+                return
+            self._watch(processes, tap, _TICK_S)
+
+    def _audit(self, processes: Processes, tap: Tap) -> dict[str, int]:
+        """Have every window decoded again without drafts."""
+        until = time.monotonic() + AUDIT_TIMEOUT_S
+        while True:
+            reply = tap.call('verifier/audit', 30.0)
+            if reply is None or not reply[0]:
+                raise CrossSpecError(f'the audit does not answer; the end of the log of the verifier:\n'
+                                     f'{processes.log_tail("verifier")}')
+            state = json.loads(reply[1])
+            if not state['pending']:
+                return {'checked': int(state['checked']), 'mismatched': int(state['mismatched'])}
+            if time.monotonic() > until:
+                raise CrossSpecError(f'the audit took longer than {AUDIT_TIMEOUT_S:g} s with {state["pending"]} windows left')
+            self._view.say(f'decoding again without drafts: {state["checked"]} done, {state["pending"]} to go')
+            self._watch(processes, tap, 0.5)
+
+    # ---- meanwhile
+
+    def _listen(self, what: str, window: WindowRecord) -> None:
+        (self._view.draft if what == 'draft' else self._view.caption)(window)
+
+    def _watch(self, processes: Processes, tap: Tap, seconds: float) -> None:
+        """Listen for a while, look after the processes, redraw."""
+        tap.poll(seconds)
+        processes.check(ended_ok=('player',))
+        if time.monotonic() >= self._next_sample:
+            processes.sample()
+            self._next_sample = time.monotonic() + 1.0
+        self._view.tick()
+
+    def _report(self, stream: _Stream, numbers: dict[str, Any]) -> dict[str, Any]:
+        record = self.record.only(stream_window_ids(self.record, stream.first_ns, stream.last_ns))
+        first_draft_ms = None
+        if record.first_draft_ns is not None:
+            first_draft_ms = round((record.first_draft_ns - stream.started_ns) / 1e6, 1)
+        return {
+            'version': __version__, 'created': datetime.now().astimezone().strftime('%Y-%m-%d %H:%M %Z'),
+            'source': self._options.source_name, 'stream_s': round((stream.last_ns - stream.first_ns) / 1e9, 2),
+            **summarise(record), 'first_draft_ms': first_draft_ms, 'dropped': dropped_by_node(self.record.diagnostics),
+            'events': events_by_topic(self.record.diagnostics), **numbers, 'hardware': hardware(), 'definitions': DEFINITIONS}
+
+
+def _fresh_work_folder(out: Path) -> Path:
+    """A folder for logs and pictures inside the output folder, without those of an earlier demo."""
+    work = out / 'logs'
+    try:
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+    except OSError as error:
+        raise CrossSpecError(f'{work} cannot be made: {error.strerror}') from error
+    return work
+
+
+def run_demo(options: DemoOptions, topics: SourceTopics, *, screen: IO[str]) -> dict[str, Any]:
+    """Run one demo and leave its report in ``options.out``; returns what ``report.json`` holds.
+
+    Raises:
+        CrossSpecError: a process failed or did not get ready; the text holds the end of its log.
+    """
+    work = _fresh_work_folder(options.out)
+    report = _Demo(options, topics, work, screen).run()
+    write_json(options.out / 'report.json', report)
+    write_html(options.out / 'report.html', report, work / 'pictures')
+    print(closing_words(report, options.out), file=screen)
+    return report
+
+
+def closing_words(report: dict[str, Any], out: Path) -> str:
+    """What a person wants to know at the end."""
+    def ages(name: str) -> str:
+        values = report[name]
+        return 'none' if values['p50'] is None else f'p50 {values["p50"]:.0f} ms, p99 {values["p99"]:.0f} ms'
+
+    audit, acceptance = report['audit'], report['acceptance']
+    lines = [f'{report["windows"]} windows, {report["drafts"]} drafted, {report["captions"]} verified; mode {report["mode"]}',
+             f'draft age {ages("draft_age_ms")}; caption age {ages("caption_age_ms")}']
+    if acceptance['tau'] is not None:
+        lines.append(f'{acceptance["tau"]:.2f} tokens a target pass; '
+                     f'audit: {audit["checked"]} decoded again without drafts, {audit["mismatched"]} differ')
+    lines.append(f'{sum(report["rss_mb"].values()) / 1000:.2f} GB in {len(report["rss_mb"])} processes; '
+                 f'report: {out / "report.html"}')
+    return '\n'.join(lines)

@@ -1,0 +1,155 @@
+"""A listener inside a program of its own, such as ``crossspec demo``: what is said on the topics, as the core's values."""
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.srv import GetState
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.signals import SignalHandlerOptions
+from std_srvs.srv import Trigger
+
+from crossspec_ros.demo.record import Diagnostic, Latency, Recorder, WindowRecord
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.msg import Caption as CaptionMsg
+from crossspec_ros.msg import Draft as DraftMsg
+from crossspec_ros.msg import Verdict as VerdictMsg
+from crossspec_ros.msg import WindowLatency
+from crossspec_ros.nodes import qos
+from crossspec_ros.nodes.conversions import caption_from, draft_from, to_ns, verdict_from
+
+Listener = Callable[[str, WindowRecord], None]
+
+
+def _seen(value: float) -> float | None:
+    """A message's number, None where NaN says that there was nothing to measure."""
+    return None if math.isnan(value) else float(value)
+
+
+def latency_from(message: WindowLatency) -> Latency:
+    """The monitor's row of one window."""
+    return Latency(
+        window_id=message.window_id, first_draft_age_ms=_seen(message.first_draft_age_ms),
+        draft_age_ms=_seen(message.draft_age_ms), first_partial_age_ms=_seen(message.first_partial_age_ms),
+        caption_age_ms=_seen(message.caption_age_ms), draft_compute_ms=_seen(message.draft_compute_ms),
+        stage_ms=dict(zip(message.stage_names, message.stage_ms)), mode=message.mode,
+        draft_over_budget=message.draft_over_budget, caption_over_budget=message.caption_over_budget,
+        draft_deadline_misses=message.draft_deadline_misses, caption_deadline_misses=message.caption_deadline_misses)
+
+
+class Tap:
+    """Fills a `Recorder` from the topics of the graph in ``namespace``. Everything happens inside `poll` and `call`."""
+
+    def __init__(self, node: Node, record: Recorder, listener: Listener | None = None) -> None:
+        self._node, self._record, self._listener = node, record, listener
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(node)
+        self.malformed = 0
+        node.create_subscription(DraftMsg, 'draft', self._on_draft, qos.draft())
+        node.create_subscription(CaptionMsg, 'caption', self._on_caption, qos.caption())
+        node.create_subscription(VerdictMsg, 'verdict', self._on_verdict, qos.verdict())
+        node.create_subscription(WindowLatency, 'latency', self._on_latency, qos.latency())
+        node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, qos.diagnostics())
+
+    def close(self) -> None:
+        self._executor.shutdown(0)
+
+    # ---- what is heard
+
+    def _age_ms(self, stamp_ns: int) -> float:
+        return (self._node.get_clock().now().nanoseconds - stamp_ns) / 1e6
+
+    def _tell(self, what: str, window: WindowRecord) -> None:
+        if self._listener is not None:
+            self._listener(what, window)
+
+    def _on_draft(self, message: DraftMsg) -> None:
+        draft = draft_from(message)
+        self._tell('draft', self._record.add_draft(draft, self._age_ms(draft.window_end_ns), time.perf_counter_ns()))
+
+    def _on_caption(self, message: CaptionMsg) -> None:
+        try:
+            caption = caption_from(message)
+        except CrossSpecError:
+            self.malformed += 1
+            return
+        self._tell('caption', self._record.add_caption(caption, self._age_ms(caption.window_end_ns)))
+
+    def _on_verdict(self, message: VerdictMsg) -> None:
+        self._record.add_verdict(verdict_from(message))
+
+    def _on_latency(self, message: WindowLatency) -> None:
+        self._record.add_latency(latency_from(message), to_ns(message.header.stamp))
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            self._record.add_diagnostic(status.name, Diagnostic(
+                level=int.from_bytes(status.level, 'little'), message=status.message,
+                values={item.key: item.value for item in status.values}))
+
+    # ---- what is asked
+
+    def poll(self, seconds: float) -> None:
+        """Take in what arrives within so many seconds."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self._executor.spin_once(timeout_sec=left)
+
+    def now_ns(self) -> int:
+        """The graph's clock, ns."""
+        return self._node.get_clock().now().nanoseconds
+
+    def service_is_there(self, service: str) -> bool:
+        """Whether a node that offers this service is known here."""
+        wanted = self._node.resolve_service_name(service)
+        return any(name == wanted for name, _ in self._node.get_service_names_and_types())
+
+    def lifecycle_state(self, node_name: str, timeout_s: float = 1.0) -> str | None:
+        """State of a lifecycle node, None while it does not answer."""
+        reply = self._ask(GetState, f'{node_name}/get_state', GetState.Request(), timeout_s)
+        return None if reply is None else reply.current_state.label
+
+    def call(self, service: str, timeout_s: float) -> tuple[bool, str] | None:
+        """Call a std_srvs/Trigger: (success, message), or None when there was no answer in time."""
+        reply = self._ask(Trigger, service, Trigger.Request(), timeout_s)
+        return None if reply is None else (reply.success, reply.message)
+
+    def _ask(self, kind: type, service: str, request: Any, timeout_s: float) -> Any:
+        client = self._node.create_client(kind, service)
+        until = time.monotonic() + timeout_s
+        try:
+            while not client.service_is_ready():
+                if time.monotonic() >= until:
+                    return None
+                self.poll(0.02)
+            future = client.call_async(request)
+            while not future.done() and time.monotonic() < until:
+                self._executor.spin_once(timeout_sec=min(0.05, max(0.0, until - time.monotonic())))
+            return future.result() if future.done() else None
+        finally:
+            self._node.destroy_client(client)
+
+
+@contextmanager
+def open_tap(record: Recorder, listener: Listener | None = None, *, domain_id: int, use_sim_time: bool = False) -> Iterator[Tap]:
+    """A tap in a context of its own; SIGINT stays with the program. Transport settings come from the environment."""
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=domain_id, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = Node('crossspec_tap', context=context, parameter_overrides=[Parameter('use_sim_time', value=use_sim_time)],
+                    enable_rosout=False, start_parameter_services=False)
+        tap = Tap(node, record, listener)
+        try:
+            yield tap
+        finally:
+            tap.close()
+            node.destroy_node()
+    finally:
+        rclpy.shutdown(context=context)
