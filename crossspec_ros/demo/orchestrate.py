@@ -31,6 +31,7 @@ DRAIN_S = 3.0                       # after the last message, for the last windo
 SETTLE_S = 6.0                      # after the player has ended: captions still to come
 AUDIT_TIMEOUT_S = 600.0
 _ALIGN_MS = 1000.0                  # windows of the demo end on whole seconds; the stream begins with one
+_CLOSE_AFTER_MS = 2500.0            # a window without a final caption by then has none
 _TICK_S = 0.1
 _NAMES = ('monitor', 'overlay', 'drafter', 'verifier', 'player')      # started in this order, ended in the other one
 
@@ -55,7 +56,7 @@ def node_parameters(options: DemoOptions, topics: SourceTopics, work: Path) -> d
         'verifier': {'model.path': options.verifier, 'model.device': options.device, 'prompt': options.prompt,
                      'audit.keep': True},
         'overlay': {'record_path': str(out / 'overlay.mp4'), 'show_events': topics.events, 'snapshot_dir': str(work / 'pictures')},
-        'monitor': {'csv_path': str(out / 'latency.csv')},
+        'monitor': {'csv_path': str(out / 'latency.csv'), 'close_after_ms': _CLOSE_AFTER_MS},
     }
 
 

@@ -42,8 +42,8 @@ class WindowRecord:
 
     @property
     def draft(self) -> Draft | None:
-        """The last revision."""
-        return self.drafts[-1] if self.drafts else None
+        """The last revision made from events alone; one that continues verified words is part of the verifier's work."""
+        return next((draft for draft in reversed(self.drafts) if draft.base_length == 0), None)
 
     @property
     def final(self) -> bool:

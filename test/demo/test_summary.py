@@ -1,4 +1,6 @@
 """Numbers of the report from a record made by hand."""
+import dataclasses
+
 import pytest
 import sample
 
@@ -58,3 +60,10 @@ def test_recorder_drafts_are_ordered_by_revision():
     for revision in (2, 0, 1):
         record.add_draft(sample.draft(1, f'revision {revision}', revision), 0.0, 0)
     assert record.windows[1].draft.text == 'revision 2'
+
+
+def test_window_draft_is_the_last_from_events_alone():
+    record = Recorder()
+    record.add_draft(sample.draft(1, 'a truck', 0), 0.0, 0)
+    record.add_draft(dataclasses.replace(sample.draft(1, 'a car that', 1), base_length=2), 0.0, 0)
+    assert record.windows[1].draft.text == 'a truck' and len(record.windows[1].drafts) == 2
