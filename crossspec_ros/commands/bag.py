@@ -5,9 +5,6 @@ import argparse
 import json
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from crossspec_ros.commands.progress import progress_bar
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.recordings.bag import BagReader
@@ -56,14 +53,12 @@ def run_info(args: argparse.Namespace) -> int:
 
 
 def _print_info(info: dict[str, Any]) -> None:
-    table = Table(show_header=False, box=None, pad_edge=False)
     for name, topic in info['topics'].items():
-        table.add_row(f'[bold]{name}', '')
+        print(name)
         for key, value in topic.items():
             if isinstance(value, dict):
                 value = ', '.join(f'{cause} {count}' for cause, count in value.items()) or 'none'
-            table.add_row(f'  {key}', '' if value is None else str(value))
-    Console(soft_wrap=True).print(table)
+            print(f'  {key:<14} {"none" if value is None else value}')
 
 
 def run_cut(args: argparse.Namespace) -> int:

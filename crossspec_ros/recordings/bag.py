@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.rosbag2.errors import WriterError
 
@@ -48,6 +49,13 @@ class ImageFrame:
         if self.compressed:
             return images.decode_compressed(self.encoding, self.data)
         return images.decode_image(self.encoding, self.height, self.width, self.step, self.is_bigendian, self.data)
+
+
+def rgb_frame(stamp_ns: int, rgb: np.ndarray, frame_id: str = 'camera') -> ImageFrame:
+    """A picture, uint8 (H, W, 3), as a raw rgb8 frame."""
+    height, width = rgb.shape[:2]
+    data = images.as_bytes(np.ascontiguousarray(rgb))
+    return ImageFrame(stamp_ns, frame_id, 'rgb8', height, width, 3 * width, False, data, False)
 
 
 @dataclass(frozen=True)
@@ -231,6 +239,11 @@ def convert(message: Any, type_name: str) -> tuple[Any, int | None]:
     return message, stamp_ns
 
 
+_FOREVER = QosTime(2147483647, 4294967295)
+_LATCHED = Qos(QosHistory.KEEP_LAST, 1, QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL, _FOREVER, _FOREVER,
+               QosLiveliness.AUTOMATIC, _FOREVER, False)
+
+
 class BagWriter:
     """A new bag folder; a context manager that leaves no metadata.yaml behind when it is left by an exception.
 
@@ -273,15 +286,19 @@ class BagWriter:
         """Learn the message definitions that another bag carries, for copying its topics."""
         self._types.adopt(reader._types)
 
-    def add_topic(self, topic: str, type_name: str) -> None:
-        """Declare a topic, with or without messages to come; twice is fine when the type is the same."""
+    def add_topic(self, topic: str, type_name: str, latched: bool = False) -> None:
+        """Declare a topic, with or without messages to come; twice is fine when the type is the same.
+
+        ``latched`` notes the QoS with which late subscribers get the last message too (/tf_static).
+        """
         known = self._connections.get(topic)
         if known is not None:
             if known.msgtype != type_name:
                 raise CrossSpecError(f'topic {topic} is of type {known.msgtype}, got {type_name}')
             return
         definition, digest = self._types.definition(type_name)
-        self._connections[topic] = self._writer.add_connection(topic, type_name, msgdef=definition, rihs01=digest)
+        self._connections[topic] = self._writer.add_connection(
+            topic, type_name, msgdef=definition, rihs01=digest, offered_qos_profiles=(_LATCHED,) if latched else ())
 
     def write_cdr(self, topic: str, type_name: str, log_ns: int, cdr: bytes | memoryview) -> None:
         """Write a message that is serialised already."""
@@ -309,17 +326,23 @@ class BagWriter:
                             encoding=packet.encoding, is_bigendian=packet.is_bigendian, events=packet.payload)
         self.write(topic, EVENT_TYPES[0], log_ns, message)
 
+    def write_frame(self, topic: str, log_ns: int, frame: ImageFrame) -> None:
+        """Write an ImageFrame as the message that it came from."""
+        header = self.header(frame.stamp_ns, frame.frame_id)
+        if frame.compressed:
+            type_name, fields = IMAGE_TYPES[1], {'format': frame.encoding}
+        else:
+            type_name = IMAGE_TYPES[0]
+            fields = {'height': frame.height, 'width': frame.width, 'encoding': frame.encoding,
+                      'is_bigendian': int(frame.is_bigendian), 'step': frame.step}
+        self.write(topic, type_name, log_ns, self.make(type_name, header=header, data=frame.data, **fields))
+
     def write_rgb(self, topic: str, log_ns: int, stamp_ns: int, rgb: np.ndarray, frame_id: str = 'camera') -> None:
         """Write a picture, uint8 (H, W, 3), as a raw rgb8 sensor_msgs/Image."""
-        height, width = rgb.shape[:2]
-        message = self.make(IMAGE_TYPES[0], header=self.header(stamp_ns, frame_id), height=height, width=width,
-                            encoding='rgb8', is_bigendian=0, step=3 * width,
-                            data=images.as_bytes(np.ascontiguousarray(rgb)))
-        self.write(topic, IMAGE_TYPES[0], log_ns, message)
+        self.write_frame(topic, log_ns, rgb_frame(stamp_ns, rgb, frame_id))
 
     def write_compressed(self, topic: str, log_ns: int, stamp_ns: int, format: str, data: bytes,
                          frame_id: str = 'camera') -> None:
         """Write the bytes of a JPEG or PNG as sensor_msgs/CompressedImage."""
-        message = self.make(IMAGE_TYPES[1], header=self.header(stamp_ns, frame_id), format=format,
-                            data=images.as_bytes(data))
-        self.write(topic, IMAGE_TYPES[1], log_ns, message)
+        frame = ImageFrame(stamp_ns, frame_id, format, 0, 0, 0, False, images.as_bytes(data), True)
+        self.write_frame(topic, log_ns, frame)

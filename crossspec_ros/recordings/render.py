@@ -10,7 +10,7 @@ import numpy as np
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.decode import Decoder, join_events, make_decoder
-from crossspec_ros.events.representations import render_events
+from crossspec_ros.events.pictures import render_events
 from crossspec_ros.events.types import Events, Packet
 from crossspec_ros.recordings.bag import ImageFrame
 from crossspec_ros.recordings.film import Film

@@ -8,9 +8,8 @@ from pathlib import Path
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.encode import Packetizer
 from crossspec_ros.events.types import Packet
-from crossspec_ros.recordings.bag import BagReader, ImageFrame
+from crossspec_ros.recordings.bag import BagReader, rgb_frame
 from crossspec_ros.recordings.bag_types import EVENT_TYPES, IMAGE_TYPES
-from crossspec_ros.recordings.images import as_bytes
 from crossspec_ros.recordings.replay import ReplayMessage, Source
 
 _NS = 1_000_000_000
@@ -118,12 +117,6 @@ class PacketLoopSource:
 
     def close(self) -> None:
         """Nothing is open."""
-
-
-def rgb_frame(stamp_ns: int, rgb: object, frame_id: str = 'camera') -> ImageFrame:
-    """A picture, uint8 (H, W, 3), as a raw rgb8 frame."""
-    height, width = rgb.shape[:2]                       # type: ignore[attr-defined]
-    return ImageFrame(stamp_ns, frame_id, 'rgb8', height, width, 3 * width, False, as_bytes(rgb), False)
 
 
 def open_source(uri: str, *, topics: Sequence[str] | None = None, world_width: int = 320,
