@@ -207,6 +207,7 @@ def _motorcycle(body: Colour, braking: bool) -> list[Part]:
     part.face('front', frame, (0.1, 0.9, 0.45, 1.0), HEAD, emissive=True)
     bars = box_part((-0.55, 0.55, 1.0, 1.14, 0.4, 0.55), (150, 150, 155, 150))
     bags = box_part((-0.48, 0.48, 0.5, 0.85, -0.9, -0.35), DARK)
+    bags.centre = bars.centre = (0.0, 0.0)
     rider = _rider(body, 0.85, 0.0, (205, 205, 210, 200), 0.66)
     for leg in rider[:2]:
         leg.swing = 0.0

@@ -38,7 +38,7 @@ _WITH: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
 _WEIGHT = {'driving': 1.5, 'braking': 1.5, 'oncoming': 1.3, 'crossing': 1.9, 'overtaking': 1.2, 'cutting in': 1.1, 'parked': 1.2,
            'waiting': 0.9, 'walking': 0.9, 'none': 1.3}
 _EGO_WEIGHT = {'stopped': 0.9, 'slow': 1.0, 'fast': 1.1, 'braking': 1.5, 'turning left': 1.6, 'turning right': 1.6}
-_NEXT = {'driving': ('driving', 'braking'), 'braking': ('driving',), 'oncoming': ('none',), 'crossing': ('none', 'crossing'),
+_NEXT = {'driving': ('driving', 'braking'), 'braking': ('driving',), 'oncoming': ('none',), 'crossing': ('none',),
          'overtaking': ('cutting in', 'driving'), 'cutting in': ('driving', 'braking'), 'parked': ('parked', 'crossing'),
          'waiting': ('crossing', 'waiting'), 'walking': ('walking', 'crossing'),
          'none': ('oncoming', 'crossing', 'overtaking', 'none')}
@@ -71,7 +71,10 @@ class Track:
 
 @dataclass(frozen=True)
 class Beat:
-    """One second ``(start_s, start_s + 1]`` of a drive; ``shot`` names street, weather and curve."""
+    """One second ``(start_s, start_s + 1]`` of a drive; ``shot`` names street, weather and curve.
+
+    ``tracks``: the salient road user, then the second one; ``leaving``: who goes out of sight and is not spoken of any more.
+    """
 
     start_s: int
     shot: int
@@ -81,6 +84,7 @@ class Beat:
     travelled_m: float
     slots: dict[str, str]
     tracks: tuple[Track, ...]
+    leaving: tuple[Track, ...]
     signal_z: tuple[float, float]
 
     def distance_m(self, u: float) -> float:
@@ -99,6 +103,36 @@ def _believable(kind: str, motion: str, ego: str) -> bool:
     """A bicycle neither keeps pace with a fast car nor passes a moving one."""
     return not (kind == 'cyclist' and (ego == 'fast' and motion in ('driving', 'overtaking')
                                        or motion == 'overtaking' and ego != 'stopped'))
+
+
+def _driven_m(ego: str) -> float:
+    """Metres in a beat."""
+    return 0.5 * sum(_SPEED[ego])
+
+
+def _hidden_signals(slots: dict[str, str]) -> tuple[str, ...]:
+    """Signals that the salient road user would hide."""
+    kind, motion, place = slots['object'], slots['motion'], slots['place']
+    hidden: tuple[str, ...] = ()
+    if kind in ('truck', 'bus') and (place == 'ahead' or motion in ('crossing', 'cutting in')):
+        hidden += ('red light', 'green light')
+    if kind in ('van', 'truck', 'bus') and motion == 'crossing':
+        hidden += ('stop sign',)
+    if place == 'right' and motion in ('driving', 'overtaking', 'cutting in', 'waiting', 'walking'):
+        hidden += ('stop sign',)
+    return hidden
+
+
+def _leaving(previous: Beat | None, motion: str) -> tuple[Track, ...]:
+    """Who was salient and now goes out of sight at once."""
+    if previous is None or not previous.tracks or previous.slots['motion'] not in ('oncoming', 'crossing') or motion == previous.slots['motion']:
+        return ()
+    old = previous.tracks[0]
+    if previous.slots['motion'] == 'crossing' and old.kind == 'pedestrian':
+        return ()
+    if previous.slots['motion'] == 'oncoming':
+        return (replace(old, x=(old.x[1],) * 2, z=(old.z[1], old.z[1] - 26.0)),)
+    return (replace(old, x=(old.x[1], old.x[1] + (22.0 if old.x[1] > old.x[0] else -22.0)), z=(old.z[1],) * 2),)
 
 
 def _pick(rng: np.random.Generator, options: tuple[str, ...], weight: dict[str, float] | None = None) -> str:
@@ -176,12 +210,13 @@ class Script:
         slots = {'object': kind, 'colour': colour if kind != 'none' else 'none', 'place': place, 'motion': motion, 'ego': ego,
                  'weather': light, 'signal': 'none', 'second': 'none'}
         track = self._track(slots, previous, band) if kind != 'none' else None
-        slots['signal'], signal_z = self._signal(previous, ego)
+        slots['signal'], signal_z = self._signal(previous, slots)
         second = self._second(slots, previous, travelled)
         if second is not None:
             slots['second'] = f"{second.kind} {'left' if second.x[0] < 0 else 'right'}"
         tracks = tuple(t for t in (track, second) if t is not None)
-        return Beat(len(self._beats), self._shots, previous is None, street, curve, travelled, slots, tracks, signal_z)
+        return Beat(len(self._beats), self._shots, previous is None, street, curve, travelled, slots, tracks,
+                    _leaving(previous, motion), signal_z)
 
     def _sequel(self, previous: Beat) -> tuple[str, str, str, str, str, float] | None:
         """Motion, kind, place, colour, ego, band of a beat that follows from ``previous``."""
@@ -191,10 +226,10 @@ class Script:
             if self._calm and rng.random() < 0.5:
                 motion, ego = old['motion'], old['ego']
             who, places, egos = _WITH[motion]
-            same = old['object'] != 'none' and motion != 'none' and not (old['motion'], motion) == ('crossing', 'crossing')
+            same = old['object'] != 'none' and motion != 'none'
             if ego not in egos or (same and old['object'] not in who) or not self._possible(previous, motion, ego):
                 continue
-            kind = old['object'] if same else _pick(rng, who)
+            kind = old['object'] if same else _pick(rng, tuple(w for w in who if w != 'pedestrian') or who)
             place = old['place'] if same else _pick(rng, places)
             if motion in ('driving', 'braking') and old['motion'] in ('cutting in', 'braking'):
                 place = 'ahead'
@@ -203,6 +238,8 @@ class Script:
             colour = old['colour'] if same else _pick(rng, COLOURS[:-1])
             if place not in places or not _believable(kind, motion, ego):
                 continue
+            if old['signal'] in _hidden_signals({'object': kind, 'motion': motion, 'place': place}):
+                continue
             band = previous.tracks[0].band if same else float(rng.choice([38.0, 150.0, 215.0]) * rng.uniform(0.85, 1.15))
             return motion, kind, place, colour, ego, band
         return None
@@ -210,13 +247,20 @@ class Script:
     def _possible(self, previous: Beat, motion: str, ego: str) -> bool:
         """Whether a road user can go on from where it is."""
         old = previous.slots
-        if old['motion'] in ('oncoming', 'crossing') and motion == old['motion'] and not motion == 'crossing':
+        driven = _driven_m(ego)
+        if old['motion'] in ('oncoming', 'crossing') and not (
+                motion == 'none' and old['place'] != 'ahead' and old['object'] in ('car', 'van', 'motorcycle', 'cyclist')):
+            return False
+        nearest = 8.0 if old['signal'] == 'stop sign' else 11.0
+        if driven > 0 and old['signal'] != 'none' and previous.signal_z[1] - driven < nearest:
+            return False
+        if driven > 0 and len(previous.tracks) > 1 and previous.tracks[1].z[1] - driven < 8.5:
             return False
         if motion in ('overtaking', 'braking') and old['motion'] == motion:
             return False
         if motion == 'braking' and old['place'] != 'ahead' and old['motion'] != 'cutting in':
             return False
-        if motion in ('parked', 'waiting', 'walking') and ego != 'stopped' and old['ego'] != 'stopped':
+        if motion in ('parked', 'waiting', 'walking') and ego != 'stopped':
             return False                                 # it would be passed within the second
         if old['motion'] in ('parked',) and motion == 'crossing':
             return False
@@ -228,8 +272,7 @@ class Script:
         """Where the salient road user goes in this beat."""
         rng, kind, motion, place, ego = self._rng, slots['object'], slots['motion'], slots['place'], slots['ego']
         near, long = _NEARER.get(kind, 1.0), _LONG[kind]
-        begin, end = _SPEED[ego]
-        driven = 0.5 * (begin + end)
+        driven = _driven_m(ego)
         side = -1.0 if place == 'left' else 1.0 if place == 'right' else 0.0
         jitter = float(rng.uniform(0.94, 1.08))
         heading, step = 0.0, 0.0
@@ -248,7 +291,7 @@ class Script:
             x, z = (side * reach[0], -side * reach[1]), (z0 + 0.2 * driven, z0)
             heading, step = -side * np.pi / 2, 1.9
         elif motion == 'overtaking':
-            x, z = (lane_m(place, kind),) * 2, (1.0 + long * 0.4, 10.5 * near * jitter + long)
+            x, z = (lane_m(place, kind),) * 2, (4.0 - long, 10.5 * near * jitter + long)
             step = 1.5 if kind == 'cyclist' else 0.0
         elif motion == 'cutting in':
             x, z = (side * LANE_M, side * 0.25), (9.0 * near * jitter + long, 9.6 * near * jitter + long)
@@ -275,18 +318,21 @@ class Script:
             return (old.x[1], old.x[1]), (old.z[1], old.z[1] - (z[0] - z[1]))
         if motion == 'crossing':
             return (old.x[1], -np.sign(old.x[1]) * 0.3), (old.z[1], max(old.z[1] - 0.2, 5.2))
+        if motion == 'braking':
+            return (old.x[1], x[1]), (old.z[1], min(z[1], 0.72 * old.z[1]))
         return (old.x[1], x[1]), (old.z[1], z[1])
 
-    def _signal(self, previous: Beat | None, ego: str) -> tuple[str, tuple[float, float]]:
+    def _signal(self, previous: Beat | None, slots: dict[str, str]) -> tuple[str, tuple[float, float]]:
         """Signal slot and its distance over the beat, metres."""
-        begin, end = _SPEED[ego]
-        driven = 0.5 * (begin + end)
+        driven = _driven_m(slots['ego'])
         if previous is not None:
-            kind, z = previous.slots['signal'], previous.signal_z[1]
-            if kind == 'none' or z - driven < 7.5:
-                return ('none', (0.0, 0.0)) if kind == 'none' or driven > 0 else (kind, (z, z))
-            return kind, (z, z - driven)
-        kind = _pick(self._rng, _SIGNALS[ego])
+            z = previous.signal_z[1]
+            return previous.slots['signal'], (z, z - driven)
+        hidden = _hidden_signals(slots)
+        options = tuple('none' if kind in hidden else kind for kind in _SIGNALS[slots['ego']])
+        kind = _pick(self._rng, options)
+        if self._calm and driven > 0 and self._rng.random() < 0.6:
+            kind = 'none'
         z1 = (9.5 if kind == 'stop sign' else 12.5) + float(self._rng.uniform(0.0, 1.0))
         return kind, (z1 + driven, z1)
 
@@ -294,12 +340,12 @@ class Script:
         """A second, grey road user standing at the kerb away from the salient one."""
         if slots['object'] == 'none' or slots['ego'].startswith('turning'):
             return None
-        driven = 0.5 * sum(_SPEED[slots['ego']])
+        driven = _driven_m(slots['ego'])
         if previous is not None:
             old = previous.tracks[1] if len(previous.tracks) > 1 else None
-            if old is None or (driven > 0 and old.z[1] - driven < 7.0):
-                return None
-            return replace(old, z=(old.z[1], old.z[1] - driven))
+            return None if old is None else replace(old, z=(old.z[1], old.z[1] - driven))
+        if self._calm and driven > 0 and self._rng.random() < 0.6:
+            return None
         if (slots['motion'] == 'crossing' and slots['object'] != 'pedestrian') or self._rng.random() > 0.85:
             return None
         side = {'left': 1.0, 'right': -1.0}.get(slots['place']) or float(self._rng.choice([-1.0, 1.0]))

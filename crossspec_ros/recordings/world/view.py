@@ -30,7 +30,7 @@ class _Stage:
         packer.extend(street)
         self.names: list[tuple[str, str]] = []
         owners: list[tuple[int, int]] = []
-        for index, track in enumerate(beat.tracks):
+        for index, track in enumerate(beat.tracks + beat.leaving):
             body: Colour = (*PAINT[track.colour], track.band)
             for part in actor_parts(track.kind, body, track.braking):
                 owners.append((len(packer), index))
@@ -38,8 +38,8 @@ class _Stage:
             self.names.append((track.kind, track.colour))
         if beat.slots['signal'] != 'none':
             for part in signal_parts(beat.slots['signal']):
-                owners.append((len(packer), len(beat.tracks)))
-                packer.add(part, FIRST_ACTOR + len(beat.tracks))
+                owners.append((len(packer), len(self.names)))
+                packer.add(part, FIRST_ACTOR + len(self.names))
             self.names.append((beat.slots['signal'], 'none'))
         self.packed: Packed = packer.pack()
         self.owner = np.full(len(self.packed.counts) + 1, -1, np.int32)
@@ -87,7 +87,7 @@ class View:
         yaw, pitch = _attitude(beat, u, t_s)
         camera = np.array([_FOCAL * width, width / 2 + offset[0], _HORIZON * self._height + offset[1], _EYE_M, math.sin(yaw),
                            math.cos(yaw), pitch, beat.curve, beat.distance_m(u), t_s], np.float32)
-        poses = np.array([_pose(track, u, t_s) for track in beat.tracks] + [_signal_pose(beat, u)], np.float32)
+        poses = np.array([_pose(track, u, t_s) for track in beat.tracks + beat.leaving] + [_signal_pose(beat, u)], np.float32)
         paint(packed.verts, packed.counts, packed.colours, packed.emissive, packed.flat, packed.starts, packed.frame, packed.layer,
               packed.centre, packed.swing, poses, camera, self._light[beat.slots['weather']], ids, table)
 
@@ -141,7 +141,7 @@ def _attitude(beat: Beat, u: float, t_s: float) -> tuple[float, float]:
     """Yaw and pitch of the camera, rad: turning swings it, braking dips the nose, a running engine shakes it a little."""
     ego = beat.slots['ego']
     yaw = {'turning left': -0.42, 'turning right': 0.42}.get(ego, 0.0) * (u - 0.5)
-    shake = {'stopped': 0.0016, 'fast': 0.0035}.get(ego, 0.0022)
+    shake = {'stopped': 0.0028, 'fast': 0.0035}.get(ego, 0.0022)
     pitch = shake * math.sin(2 * math.pi * 8.5 * t_s) + 0.4 * shake * math.sin(2 * math.pi * 5.3 * t_s + 1.0)
     if ego == 'braking':
         pitch -= 0.045 * math.sin(math.pi * min(u / 0.7, 1.0) * 0.5)
