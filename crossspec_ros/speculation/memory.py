@@ -10,10 +10,15 @@ from collections.abc import Sequence
 START = -1
 """Mark before every caption: the context that proposes its first tokens."""
 
-_TOP = 24
+_WIDTH = 24
+_FLOOR = 3e-3
 
 Follower = tuple[int, float, int]
 """(token, probability, state after it)."""
+
+
+def _by_probability(follower: Follower) -> float:
+    return -follower[1]
 
 
 class SuffixAutomaton:
@@ -29,15 +34,15 @@ class SuffixAutomaton:
         self._link: list[int] = [-1]
         self._length: list[int] = [0]
         self._weights: list[dict[int, float]] = [{}]
-        self._cache: list[tuple[int, list[Follower]] | None] = [None]
-        self._clock = 0
+        self._kept: list[tuple[int, list[Follower]] | None] = [None]
+        self._inserted = 0
 
     def __len__(self) -> int:
         return len(self._next)
 
     def insert(self, caption: Sequence[int], weight: float) -> None:
         """Add a caption whose tokens all weigh ``weight``."""
-        self._clock += 1
+        self._inserted += 1
         state = self._extend(0, START)
         for token in caption:
             self._add(state, token, weight)
@@ -45,7 +50,7 @@ class SuffixAutomaton:
 
     def remove(self, caption: Sequence[int], weight: float) -> None:
         """Take a caption's weights away again. Its states stay until the automaton is built anew."""
-        self._clock += 1
+        self._inserted += 1
         state = self._next[0][START]
         for token in caption:
             self._add(state, token, -weight)
@@ -65,11 +70,11 @@ class SuffixAutomaton:
         while state >= 0:
             weights = self._weights[state]
             total = weights.get(token, 0.0) + weight
-            if total > 1e-9:
+            if total > 1e-6 * abs(weight):  # what is left below is rounding
                 weights[token] = total
             else:
                 weights.pop(token, None)
-            self._cache[state] = None
+            self._kept[state] = None
             state = self._link[state]
 
     def _new(self, length: int, copy_of: int | None = None) -> int:
@@ -78,7 +83,7 @@ class SuffixAutomaton:
         self._weights.append(dict(self._weights[copy_of]) if copied else {})
         self._link.append(self._link[copy_of] if copied else 0)
         self._length.append(length)
-        self._cache.append(None)
+        self._kept.append(None)
         return len(self._next) - 1
 
     def _extend(self, last: int, token: int) -> int:
@@ -105,57 +110,76 @@ class SuffixAutomaton:
         return clone
 
     def followers(self, state: int, escape: float, refresh: int) -> list[Follower]:
-        """Tokens after a state, most probable first: each order blended with the next shorter one.
+        """Tokens after a state, most probable first: every order of context blended with the next shorter one.
 
-        p(order) = (1 - e) * weights + e * p(shorter order), e = escape * d / (escape * d + 1) with d the share of
-        distinct followers... Lists are kept until the state's own weights change or ``refresh`` captions went by.
+        p(order) = (1 - escape) * share of the weights + escape * p(shorter order), cut below ``_FLOOR``. A list is kept
+        until its state's own weights change, or for ``refresh`` captions while only its shorter contexts do.
         """
-        cache, clock = self._cache, self._clock
         chain: list[int] = []
         shorter: list[Follower] = []
         while state >= 0:
-            kept = cache[state]
-            if kept is not None and clock - kept[0] < refresh:
+            kept = self._kept[state]
+            if kept is not None and self._inserted - kept[0] < refresh:
                 shorter = kept[1]
                 break
             chain.append(state)
             state = self._link[state]
         for state in reversed(chain):
             shorter = self._blend(state, shorter, escape)
-            cache[state] = (clock, shorter)
+            self._kept[state] = (self._inserted, shorter)
         return shorter
 
     def _blend(self, state: int, shorter: list[Follower], escape: float) -> list[Follower]:
         weights = self._weights[state]
         if not weights:
             return shorter
-        after = self._next[state]
+        following = self._next[state]
         scale = (1.0 - escape) / sum(weights.values())
         probs = {token: weight * scale for token, weight in weights.items()}
-        states = after
-        extra: dict[int, int] = {}
-        for token, prob, following in shorter:
+        elsewhere: dict[int, int] = {}
+        for token, prob, state_after in shorter:
+            prob *= escape
             if token in probs:
-                probs[token] += escape * prob
+                probs[token] += prob
+            elif prob < _FLOOR:
+                break
             else:
-                probs[token] = escape * prob
-                extra[token] = following
+                probs[token] = prob
+                elsewhere[token] = state_after
         blended = [
-            (token, prob, extra[token] if token in extra else states[token]) for token, prob in probs.items()
+            (token, prob, elsewhere[token] if token in elsewhere else following[token])
+            for token, prob in probs.items() if prob >= _FLOOR
         ]
-        blended.sort(key=lambda follower: -follower[1])
-        return blended[:_TOP]
+        blended.sort(key=_by_probability)
+        return blended[:_WIDTH]
+
+
+class _Generation:
+    """An automaton and the serial number of the caption that weighs 1 in it."""
+
+    def __init__(self, first: int, growth: float) -> None:
+        self.automaton = SuffixAutomaton()
+        self.inserted = 0
+        self._first = first
+        self._growth = growth
+
+    def insert(self, serial: int, caption: tuple[int, ...]) -> None:
+        self.automaton.insert(caption, self._growth ** (serial - self._first))
+        self.inserted += 1
+
+    def remove(self, serial: int, caption: tuple[int, ...]) -> None:
+        self.automaton.remove(caption, self._growth ** (serial - self._first))
 
 
 class CaptionMemory:
-    """The last ``captions`` verified captions of one prompt, newer ones weighing more.
+    """The last ``captions`` verified captions of one prompt, each weighing ``growth`` times the one before it.
 
-    Bounded: an evicted caption's weights are removed at once; its states go when the automaton is built anew, a little
-    with each caption (a standby automaton takes the new caption and two kept ones, and replaces the first when it has
-    them all), so that no caption pays for the whole.
+    Bounded whatever the length of the drive: a forgotten caption's weights are removed at once, its states when the
+    automaton is replaced. The replacement is built beside it, two old captions with each new one, so that no caption
+    pays for the whole.
     """
 
-    def __init__(self, captions: int = 256, *, growth: float = 1.03, escape: float = 0.4, refresh: int = 8) -> None:
+    def __init__(self, captions: int = 256, *, growth: float = 1.03, escape: float = 0.3, refresh: int = 8) -> None:
         self._limit = captions
         self._growth = growth
         self._escape = escape
@@ -164,38 +188,57 @@ class CaptionMemory:
 
     def clear(self) -> None:
         """Forget all captions."""
-        self._kept: deque[tuple[tuple[int, ...], float]] = deque()
-        self._weight = 1.0
-        self._automaton = SuffixAutomaton()
+        self._serial = 0
+        self._kept: deque[tuple[int, tuple[int, ...]]] = deque()
+        self._now = _Generation(0, self._growth)
+        self._next: _Generation | None = None
+        self._to_copy: deque[tuple[int, tuple[int, ...]]] = deque()
 
     def __len__(self) -> int:
         return len(self._kept)
 
     @property
     def states(self) -> int:
-        """Size of the automaton."""
-        return len(self._automaton)
+        """Number of states held, the replacement's included."""
+        return len(self._now.automaton) + (len(self._next.automaton) if self._next else 0)
 
     def add(self, caption: Sequence[int]) -> None:
         """Remember a verified caption, and forget the oldest where there are too many."""
-        entry = (tuple(caption), self._weight)
+        entry = (self._serial, tuple(caption))
+        self._serial += 1
         self._kept.append(entry)
-        self._automaton.insert(*entry)
-        self._weight *= self._growth
+        self._now.insert(*entry)
+        if self._next is not None:
+            self._next.insert(*entry)
         if len(self._kept) > self._limit:
-            self._automaton.remove(*self._kept.popleft())
+            self._forget_oldest()
+        self._renew()
+
+    def _forget_oldest(self) -> None:
+        oldest = self._kept.popleft()
+        self._now.remove(*oldest)
+        if self._to_copy and self._to_copy[0] is oldest:
+            self._to_copy.popleft()
+        elif self._next is not None:
+            self._next.remove(*oldest)
+
+    def _renew(self) -> None:
+        if self._next is None and self._now.inserted >= 2 * self._limit:
+            self._next = _Generation(self._kept[0][0], self._growth)
+            self._to_copy = deque(self._kept)
+        for _ in range(min(2, len(self._to_copy))):
+            self._next.insert(*self._to_copy.pop())
+        if self._next is not None and not self._to_copy:
+            self._now, self._next = self._next, None
 
     def start(self, committed: Sequence[int]) -> int:
         """State after the committed tokens of a caption."""
-        state = self._automaton.root()
+        automaton = self._now.automaton
+        state = automaton.root()
         for token in committed:
-            state = self._automaton.walk(state, token)
+            state = automaton.walk(state, token)
         return state
-
-    def walk(self, state: int, token: int) -> int:
-        """State one token further."""
-        return self._automaton.walk(state, token)
 
     def followers(self, state: int) -> list[Follower]:
         """Tokens after a state, most probable first."""
-        return self._automaton.followers(state, self._escape, self._refresh)
+        return self._now.automaton.followers(state, self._escape, self._refresh)

@@ -31,6 +31,7 @@ class ProposerConfig:
     max_prompts: int = 4
     max_draft_nodes: int = 512
     windows_ahead: int = 8
+    prepared_nodes: int = 256
     vocab_size: int | None = None
     tokenizer_key: str | None = None
     banned_ids: frozenset[int] = field(default_factory=frozenset)
@@ -161,9 +162,15 @@ class Proposer:
         """The window's caption is complete and verified: sources learn it."""
         for source in self.sources:
             source.finish(token_ids)
+        self._prepare()
         self._statistics.count_caption()
         with self._lock:
             self._waiting.pop(self._window_id, None)
+
+    def _prepare(self) -> None:
+        """Grow the next caption's first tree once now: the sources keep what they computed, and nobody waits yet."""
+        states = [(index, source.start(())) for index, source in enumerate(self.sources)]
+        grow(self.sources, [pair for pair in states if pair[1] is not None], self.config.prepared_nodes)
 
     def reset(self) -> None:
         """Forget every caption, draft and count (time jumped back)."""

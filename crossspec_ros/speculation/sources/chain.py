@@ -92,7 +92,7 @@ class PreviousCaption(ChainSource):
     def finish(self, token_ids: Sequence[int]) -> None:
         """Keep the caption for the next window of this prompt."""
         self._captions.pop(self._prompt_key, None)
-        self._captions[self._prompt_key] = tuple(token_ids)
+        self._sequence = self._captions[self._prompt_key] = tuple(token_ids)
         while len(self._captions) > self._max_prompts:
             del self._captions[next(iter(self._captions))]
 
@@ -110,6 +110,10 @@ class Rehearsal(ChainSource):
 
     def begin(self, window_id: int, prompt_key: str) -> None:
         """The old window's rehearsal is worth nothing now."""
+        self._sequence = ()
+
+    def finish(self, token_ids: Sequence[int]) -> None:
+        """The same at the caption's end."""
         self._sequence = ()
 
     def set_tokens(self, token_ids: Sequence[int]) -> None:

@@ -138,7 +138,8 @@ class ForeignDraft:
             table.add(rank, self._hypothesis.token_ids[child] == token)
 
     def finish(self, token_ids: Sequence[int]) -> None:
-        """Nothing to learn: the drafter learns from verdicts."""
+        """The draft is used up."""
+        self._hypothesis = None
 
     def reset(self) -> None:
         """Forget the draft and what was measured."""
