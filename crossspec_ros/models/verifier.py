@@ -14,6 +14,7 @@ import torch
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.caches import SequenceCache
+from crossspec_ros.models.lean import LeanDecoder, supports
 from crossspec_ros.models.loading import Checkpoint, load_checkpoint
 from crossspec_ros.models.tokenizer import tokenizer_key
 from crossspec_ros.speculation.verifier import PromptSegments, check_frame
@@ -23,19 +24,19 @@ _LONGEST_PROMPT = 100_000        # characters; a longer one is refused before th
 
 
 def load_verifier(path: str | Path = 'builtin', device: str = 'cpu', dtype: str = 'float32',
-                  cache: str = 'dynamic') -> TransformersVerifier:
+                  cache: str = 'dynamic', lean: bool = True) -> TransformersVerifier:
     """Load a checkpoint folder, a hub id or ``builtin`` as a target model.
 
-    ``cache`` is 'dynamic' (cost follows the true length) or 'static' (fixed addresses). Raises `CrossSpecError`, see
-    `models.loading.load_checkpoint`.
+    ``cache`` is 'dynamic' (cost follows the true length) or 'static' (fixed addresses). ``lean``: use `models.lean` where
+    it serves. Raises `CrossSpecError`, see `models.loading.load_checkpoint`.
     """
-    return TransformersVerifier(load_checkpoint(path, device, dtype), cache)
+    return TransformersVerifier(load_checkpoint(path, device, dtype), cache, lean)
 
 
 class TransformersVerifier:
     """`speculation.verifier.Verifier` over a transformers model. Not for use by several threads at a time."""
 
-    def __init__(self, checkpoint: Checkpoint, cache: str = 'dynamic') -> None:
+    def __init__(self, checkpoint: Checkpoint, cache: str = 'dynamic', lean: bool = True) -> None:
         self.model, self.adapter = checkpoint.model, checkpoint.adapter
         self.tokenizer, self.preprocessor = checkpoint.tokenizer, checkpoint.preprocessor
         self.cache_kind = cache
@@ -49,6 +50,8 @@ class TransformersVerifier:
         self._banned = torch.tensor(self.banned_ids, dtype=torch.long, device=self.device)
         self._pool: list[SequenceCache] = []
         self._layers = int(self.adapter.text_config.num_hidden_layers)
+        decoder = self.adapter.language_model
+        self._lean = LeanDecoder(decoder) if lean and supports(decoder) else None
         self.segments = lru_cache(maxsize=64)(self._segments)
 
     # -- prompt and text ------------------------------------------------------------------------------------------
@@ -142,7 +145,7 @@ class TransformersVerifier:
     @torch.inference_mode()
     def extend(self, cache: SequenceCache, embeds: torch.Tensor) -> None:
         """Prefill: append (T, D) embeddings causally; no logits are computed."""
-        self._forward(cache, embeds, ())
+        self._forward(cache, embeds, (), 1)
 
     @torch.inference_mode()
     def verify(self, cache: SequenceCache, embeds: torch.Tensor, parents: Sequence[int],
@@ -152,23 +155,25 @@ class TransformersVerifier:
         Returns logits (keep_logits, V) float32 of the last tokens, banned ids at minus infinity. Raises
         `CrossSpecError` where logits are not finite.
         """
-        states = self._forward(cache, embeds, parents)
-        logits = self.adapter.head(states[:, -keep_logits:])[0].to(torch.float32)
+        logits = self.adapter.head(self._forward(cache, embeds, parents, keep_logits)).to(torch.float32)
         if not torch.isfinite(logits.sum()):          # one number stands for all: any NaN or infinity is in the sum
             raise CrossSpecError('logits must be finite, got NaN or infinity from the target: '
                                  'its weights, its type or the frames are broken')
         logits[:, self._banned] = float('-inf')
         return logits
 
-    def _forward(self, cache: SequenceCache, embeds: torch.Tensor, parents: Sequence[int]) -> torch.Tensor:
-        """States (1, T, D) of the decoder for new embeddings behind the cache."""
+    def _forward(self, cache: SequenceCache, embeds: torch.Tensor, parents: Sequence[int], keep: int) -> torch.Tensor:
+        """States (keep, D) of the decoder for the last of the new embeddings (T, D) behind the cache."""
         count = embeds.shape[0]
         cache.room_for(count)
         mask, positions = tree_mask(cache.length, count, parents, cache.mask_length, cache.kind == 'static')
-        states = self.adapter.language_model(
-            inputs_embeds=embeds[None], attention_mask=mask.to(self.device)[None, None],
-            position_ids=positions.to(self.device)[None], past_key_values=cache.inner, use_cache=True,
-        ).last_hidden_state
+        if self._lean is not None:
+            states = self._lean.forward(cache, embeds, mask, positions, keep)
+        else:
+            states = self.adapter.language_model(
+                inputs_embeds=embeds[None], attention_mask=mask.to(self.device)[None, None],
+                position_ids=positions.to(self.device)[None], past_key_values=cache.inner, use_cache=True,
+            ).last_hidden_state[0, -keep:]
         cache.grew(count)
         return states
 
