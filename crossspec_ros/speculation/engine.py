@@ -17,7 +17,7 @@ import torch
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.speculation.audit import decode_plainly
 from crossspec_ros.speculation.loop import Ending, Pass, run_pass
-from crossspec_ros.speculation.proposer import Proposer
+from crossspec_ros.speculation.proposer import SOURCE_NAMES, Proposer, ProposerConfig
 from crossspec_ros.speculation.rehearsal import rehearse, until
 from crossspec_ros.speculation.rules import make_rule
 from crossspec_ros.speculation.session import WindowSession
@@ -57,6 +57,15 @@ class CaptionEngine:
         self._drafted_windows: OrderedDict[int, None] = OrderedDict()
         self._begun: int | None = None
         self.counters = EngineCounters()
+
+    @classmethod
+    def for_verifier(cls, verifier: Verifier, config: EngineConfig | None = None,
+                     sources: Sequence[str] = SOURCE_NAMES, **proposer: object) -> CaptionEngine:
+        """An engine with a proposer that knows the verifier's vocabulary; ``proposer``: more of `ProposerConfig`."""
+        settings = ProposerConfig(sources=tuple(sources), vocab_size=verifier.vocab_size,
+                                  tokenizer_key=verifier.tokenizer_key, banned_ids=frozenset(verifier.banned_ids),
+                                  **proposer)
+        return cls(verifier, Proposer(settings, tokenize=verifier.encode_text), config)
 
     # -- windows and frames -----------------------------------------------------------------------------------------
 
@@ -163,7 +172,7 @@ class CaptionEngine:
         """Point the proposer at a window, with what was rehearsed for it."""
         if self._begun != session.window_id:
             self._begun = session.window_id
-            self.proposer.begin(session.window_id, session.prompt_key)
+            self.proposer.begin(session.window_id, session.prompt_key, session.segments.tail_ids)
             if session.rehearsed:
                 self.proposer.offer_rehearsal(session.window_id, session.rehearsed)
 
@@ -204,9 +213,10 @@ class CaptionEngine:
 
     def _pass(self, session: WindowSession) -> Pass:
         chunk, budget = self._chunk(session)
+        depth = self.config.max_new_tokens - len(session.committed) - 1      # deeper nodes could never be emitted
         with session.times.stage('propose'):
-            tree = (self.proposer.propose(tuple(session.committed), budget) if self.config.speculate and budget
-                    else TokenTree())
+            tree = (self.proposer.propose(tuple(session.committed), budget, max_depth=depth)
+                    if self.config.speculate and budget and depth else TokenTree())
         outcome = run_pass(session, self.verifier, tree, chunk, self._rule, self._ending)
         with session.times.stage('observe'):
             self.proposer.observe(outcome.tree, outcome.nodes, outcome.emitted)

@@ -11,7 +11,7 @@ import tiny_models
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.verifier import load_verifier
 from crossspec_ros.speculation.engine import CaptionEngine
-from crossspec_ros.speculation.proposer import SOURCE_NAMES, Proposer, ProposerConfig
+from crossspec_ros.speculation.proposer import SOURCE_NAMES
 from crossspec_ros.speculation.settings import EngineConfig
 from crossspec_ros.speculation.types import Caption, Draft, Mode, Stage, Verdict, prefix_hash, prompt_key
 
@@ -38,10 +38,8 @@ def strip(verifier, tokens):
 
 
 def make_engine(verifier, sources=SOURCE_NAMES, **settings) -> CaptionEngine:
-    proposer = Proposer(ProposerConfig(sources=tuple(sources), vocab_size=verifier.vocab_size,
-                                       tokenizer_key=verifier.tokenizer_key, banned_ids=frozenset(verifier.banned_ids)),
-                        tokenize=verifier.encode_text)
-    return CaptionEngine(verifier, proposer, EngineConfig(**(dict(window_frames=FRAMES, max_new_tokens=TOKENS) | settings)))
+    config = EngineConfig(**(dict(window_frames=FRAMES, max_new_tokens=TOKENS) | settings))
+    return CaptionEngine.for_verifier(verifier, config, sources)
 
 
 def feed(engine, window, clip, question=QUESTION, order=None, rehearse=False):
