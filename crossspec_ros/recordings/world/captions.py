@@ -30,11 +30,11 @@ SLOTS: dict[str, tuple[str, ...]] = {
     'object': OBJECTS, 'colour': COLOURS, 'place': PLACES, 'motion': MOTIONS, 'ego': EGOS, 'weather': LIGHTS,
     'signal': SIGNALS, 'second': SECONDS}
 
-_SIDE = {'left': 'on the left', 'ahead': 'ahead of us', 'right': 'on the right', 'none': ''}
+_SIDE = {'left': 'on the left', 'ahead': 'straight ahead', 'right': 'on the right', 'none': ''}
 _MOTION = {  # motion -> wording for each variant; {s} is the side
     'driving': ('is travelling {at}', 'keeps pace with us {at}'),
     'braking': ('is braking hard {at}', 'slows down sharply {at}'),
-    'oncoming': ('is coming towards us {at}', 'approaches from the front {at}'),
+    'oncoming': ('is coming towards us {at}', 'comes closer {at}'),
     'crossing': ('is crossing from the {s}', 'crosses our way from the {s}'),
     'overtaking': ('is overtaking us {at}', 'pulls past us {at}'),
     'cutting in': ('is cutting in from the {s}', 'squeezes into our lane from the {s}'),
@@ -152,7 +152,7 @@ _EGO_PATTERN = {value: '|'.join(_pattern(w) for w in words) + r'\b' for value, w
 _LIGHT_PATTERN = {value: '|'.join(_pattern(w) for w in words) for value, words in _LIGHT.items()}
 _OBJECT_PATTERN = {value: rf'\b{value}\b' for value in OBJECTS if value != 'none'}
 _COLOUR_PATTERN = {value: rf'\b(?:is|wears) {value}\b' for value in COLOURS if value != 'none'}
-_PLACE_PATTERN = {'left': r'(?:on|from) the left', 'right': r'(?:on|from) the right', 'ahead': r'ahead of us'}
+_PLACE_PATTERN = {'left': r'(?:on|from) the left', 'right': r'(?:on|from) the right', 'ahead': r'straight ahead'}
 
 
 def parse_slots(text: str) -> dict[str, str]:
