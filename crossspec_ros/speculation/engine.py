@@ -16,6 +16,7 @@ import torch
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.speculation.audit import decode_plainly
+from crossspec_ros.speculation.costs import measure_costs
 from crossspec_ros.speculation.loop import Ending, Pass, run_pass
 from crossspec_ros.speculation.proposer import SOURCE_NAMES, Proposer, ProposerConfig
 from crossspec_ros.speculation.rehearsal import rehearse, until
@@ -28,6 +29,7 @@ from crossspec_ros.speculation.verifier import Verifier, check_frame
 
 _log = logging.getLogger(__name__)
 _REPLACEMENT = '\ufffd'          # stands for bytes of a character whose other bytes are still to come
+_MEASURED = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128)
 FrameKey = tuple[int, tuple[int, ...], int]
 
 
@@ -272,6 +274,13 @@ class CaptionEngine:
         """
         tokens = decode_plainly(self.verifier, frames, prompt, self._rule, self._ending, window_id)
         return tokens[:-1] if tokens[-1] in self._ending.eos_ids else tokens
+
+    def warm_up(self, prompt: str, height: int = 240, width: int = 320) -> dict[int, float]:
+        """Measure what a forward costs by its new tokens, at the real context length; ms by number of tokens."""
+        counts = [count for count in _MEASURED if count <= self.config.max_nodes + 1] or [1]
+        costs = measure_costs(self.verifier, prompt, self.config.window_frames, counts, height, width)
+        self.counters.plain_ms = self.counters.pass_ms = costs[1]
+        return costs
 
     def reset(self) -> None:
         """Forget windows, features, caption memory and statistics that depend on time (time jumped back)."""

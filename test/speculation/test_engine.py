@@ -311,6 +311,13 @@ def test_audit_equals_the_answer(verifier, scenes):
         assert engine.audit(clip, QUESTION) == expected
 
 
+def test_warm_up_measures_the_cost_of_tokens(verifier, scenes):
+    engine = make_engine(verifier, max_nodes=8)
+    costs = engine.warm_up(QUESTION, 30, 40)
+    assert list(costs) == [1, 2, 4, 8] and all(cost > 0 for cost in costs.values())
+    assert caption_of(engine, 1, scenes[0][0]).token_ids == scenes[0][1]
+
+
 def test_reset_forgets_windows_and_captions(verifier, scenes):
     engine = make_engine(verifier)
     caption_of(engine, 5, scenes[0][0])
