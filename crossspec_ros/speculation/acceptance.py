@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.speculation.randomness import gumbels
 from crossspec_ros.speculation.tree import PREFIX, TokenTree
 
 
@@ -64,3 +65,56 @@ def accept_greedy(tree: TokenTree, logits: torch.Tensor) -> Accepted:
     check_logits(tree, logits)
     best = logits.argmax(dim=-1).tolist()  # (n + 1,): one transfer a pass, not one a node
     return Accepted(*descend(tree, best.__getitem__))
+
+
+def target_log_probs(
+    logits: torch.Tensor, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
+) -> torch.Tensor:
+    """Log of the law that the target samples from: temperature, then top-k, then top-p, as transformers applies them.
+
+    logits: (m, V); returns float64 (m, V), -inf where a token cannot be drawn. ``top_k=0`` and ``top_p=1`` cut nothing.
+    Raises CrossSpecError for values out of range.
+    """
+    if not temperature > 0:
+        raise CrossSpecError(f'temperature must be > 0 for sampling, got {temperature}; 0 means the greedy rule')
+    if top_k < 0:
+        raise CrossSpecError(f'top_k must be >= 0, got {top_k}')
+    if not 0 < top_p <= 1:
+        raise CrossSpecError(f'top_p must be in (0, 1], got {top_p}')
+    scores = logits.double() / temperature
+    if 0 < top_k < scores.shape[-1]:
+        least = scores.topk(top_k, dim=-1).values[..., -1:]
+        scores = scores.masked_fill(scores < least, -torch.inf)
+    if top_p < 1:
+        ordered, places = scores.sort(dim=-1)
+        unlikely = ordered.softmax(dim=-1).cumsum(dim=-1) <= 1 - top_p
+        unlikely[..., -1] = False  # the likeliest token always stays
+        scores = scores.masked_fill(unlikely.scatter(-1, places, unlikely), -torch.inf)
+    return scores.log_softmax(dim=-1)
+
+
+def accept_gumbel(
+    tree: TokenTree, logits: torch.Tensor, *, seed: int, window_id: int, position: int, temperature: float = 1.0,
+    top_k: int = 0, top_p: float = 1.0,
+) -> Accepted:
+    """Sampling by seeded Gumbel coupling (Daliri et al., 2408.07978): the target's own seeded sample, whatever drafts came.
+
+    tree: n nodes; logits: (n + 1, V); position: index in the caption of the first token emitted here.
+    Returns the path that y_t = argmax(log target_t + G(seed, window_id, t)) takes, and its tokens plus one.
+    Raises CrossSpecError for a wrong shape, NaN, or sampling values out of range. Temperature 0 is the greedy rule.
+
+    Noise is counter-based, so token t depends on (seed, window_id, t) and the tokens before it and nothing else.
+    """
+    if temperature == 0:
+        return accept_greedy(tree, logits)
+    check_logits(tree, logits)
+    drawn = 0
+
+    def choose(row: int) -> int:
+        nonlocal drawn
+        law = target_log_probs(logits[row:row + 1], temperature=temperature, top_k=top_k, top_p=top_p)[0].cpu()  # (V,)
+        noise = torch.from_numpy(gumbels(law.shape[0], seed, window_id, position + drawn))
+        drawn += 1
+        return int((law + noise).argmax())
+
+    return Accepted(*descend(tree, choose))
