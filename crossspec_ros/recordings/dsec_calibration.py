@@ -61,7 +61,8 @@ def read_calibration(path: Path) -> Calibration:
         return Calibration(_camera(table, 0), _camera(table, 1), _array(table['extrinsics']['T_10'], (4, 4)))
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise CrossSpecError(f'calibration {path} must hold intrinsics of cam0, cam1, camRect0, camRect1 and '
-                             f'extrinsics T_10, R_rect0, R_rect1 as in DSEC; {type(error).__name__}: {error}') from error
+                             'extrinsics T_10, R_rect0, R_rect1 as in DSEC; '
+                             f'{type(error).__name__}: {error}') from error
 
 
 def _array(values: Any, shape: tuple[int, ...]) -> np.ndarray:

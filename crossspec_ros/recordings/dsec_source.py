@@ -2,7 +2,10 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +27,7 @@ IMAGE_TOPIC = '/camera/image'
 COMPRESSED_TOPIC = '/camera/image/compressed'
 EVENT_FRAME = 'event_camera'
 RGB_FRAME = 'camera'
+_PICTURES_AHEAD = 4
 
 
 @dataclass(frozen=True)
@@ -103,11 +107,9 @@ class DsecSource:
 
     def _images(self, start_us: int, stop_us: int) -> Iterator[ReplayMessage]:
         role = 'image' if self.options.images == 'raw' else 'compressed'
-        for picture in self.pictures:
-            if start_us <= picture.ready_us < stop_us:
-                frame = self._frame(picture)
-                yield ReplayMessage(self.image_topic, self.image_type, role, picture.ready_us * 1000, frame.stamp_ns,
-                                    frame)
+        wanted = [picture for picture in self.pictures if start_us <= picture.ready_us < stop_us]
+        for picture, frame in zip(wanted, _ahead(self._frame, wanted), strict=True):
+            yield ReplayMessage(self.image_topic, self.image_type, role, picture.ready_us * 1000, frame.stamp_ns, frame)
 
     def _frame(self, picture: Picture) -> ImageFrame:
         stamp_ns = picture.stamp_us * 1000
@@ -128,6 +130,21 @@ class DsecSource:
 
     def close(self) -> None:
         self.event_file.close()
+
+
+def _ahead(work: Callable[[Picture], ImageFrame], pictures: Sequence[Picture]) -> Iterator[ImageFrame]:
+    """Results in order, worked out some pictures ahead: unpacking PNG takes longer than all else."""
+    with ThreadPoolExecutor(min(_PICTURES_AHEAD, os.cpu_count() or 1), 'picture') as pool:
+        pending = deque(pool.submit(work, picture) for picture in pictures[:_PICTURES_AHEAD])
+        try:
+            for number in range(len(pictures)):
+                frame = pending.popleft().result()
+                if number + _PICTURES_AHEAD < len(pictures):
+                    pending.append(pool.submit(work, pictures[number + _PICTURES_AHEAD]))
+                yield frame
+        finally:
+            for future in pending:
+                future.cancel()
 
 
 def _png(rgb: np.ndarray) -> np.ndarray:

@@ -57,8 +57,10 @@ class Film:
             self._stream = self._container.add_stream('libx264', rate=self._fps,
                                                       options={'crf': '20', 'preset': 'veryfast'})
             self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, 'yuv420p'
+            self._container.start_encoding()            # opens the file, and says now if that cannot be done
             return
         except OSError as error:
+            self._container = None
             raise CrossSpecError(f'film {self.path} cannot be written: {error}') from error
         except (ImportError, ValueError):               # no PyAV, or one without this encoder
             if self._container is not None:
