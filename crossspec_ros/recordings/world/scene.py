@@ -173,7 +173,7 @@ class Script:
         light = self._next_light()
         self._light.append(light)
         if self._calm:
-            length = int(rng.integers(3, 9))
+            length = int(rng.integers(4, 15))
         else:
             length = int(rng.choice([1, 2, 3, 4], p=[0.50, 0.34, 0.12, 0.04]))
         street, curve = int(rng.integers(1 << 31)), float(rng.choice([0.0, 0.0, -0.004, 0.004]) * rng.uniform(0.4, 1.0))
@@ -221,7 +221,7 @@ class Script:
     def _sequel(self, previous: Beat) -> tuple[str, str, str, str, str, float] | None:
         """Motion, kind, place, colour, ego, band of a beat that follows from ``previous``."""
         rng, old = self._rng, previous.slots
-        for _ in range(12):
+        for _ in range(40 if self._calm else 12):
             motion, ego = _pick(rng, _NEXT[old['motion']]), _pick(rng, _NEXT_EGO[old['ego']])
             if self._calm and rng.random() < 0.5:
                 motion, ego = old['motion'], old['ego']
@@ -256,7 +256,9 @@ class Script:
             return False
         if driven > 0 and len(previous.tracks) > 1 and previous.tracks[1].z[1] - driven < 8.5:
             return False
-        if motion in ('overtaking', 'braking') and old['motion'] == motion:
+        if motion == 'walking' and previous.tracks[0].z[1] > 8.2:
+            return False
+        if motion in ('overtaking', 'braking', 'cutting in') and old['motion'] == motion:
             return False
         if motion == 'braking' and old['place'] != 'ahead' and old['motion'] != 'cutting in':
             return False
@@ -317,7 +319,9 @@ class Script:
         if motion in ('parked', 'waiting'):
             return (old.x[1], old.x[1]), (old.z[1], old.z[1] - (z[0] - z[1]))
         if motion == 'crossing':
-            return (old.x[1], -np.sign(old.x[1]) * 0.3), (old.z[1], max(old.z[1] - 0.2, 5.2))
+            return (old.x[1], -0.3 if old.x[1] > 0 else 0.3), (old.z[1], max(old.z[1] - 0.2, 5.2))
+        if motion == 'walking':
+            return (old.x[1], old.x[1]), (old.z[1], old.z[1] + 0.8)
         if motion == 'braking':
             return (old.x[1], x[1]), (old.z[1], min(z[1], 0.72 * old.z[1]))
         return (old.x[1], x[1]), (old.z[1], z[1])
@@ -331,7 +335,7 @@ class Script:
         hidden = _hidden_signals(slots)
         options = tuple('none' if kind in hidden else kind for kind in _SIGNALS[slots['ego']])
         kind = _pick(self._rng, options)
-        if self._calm and driven > 0 and self._rng.random() < 0.6:
+        if self._calm and driven > 0 and self._rng.random() < 0.8:
             kind = 'none'
         z1 = (9.5 if kind == 'stop sign' else 12.5) + float(self._rng.uniform(0.0, 1.0))
         return kind, (z1 + driven, z1)
@@ -344,7 +348,7 @@ class Script:
         if previous is not None:
             old = previous.tracks[1] if len(previous.tracks) > 1 else None
             return None if old is None else replace(old, z=(old.z[1], old.z[1] - driven))
-        if self._calm and driven > 0 and self._rng.random() < 0.6:
+        if self._calm and driven > 0 and self._rng.random() < 0.8:
             return None
         if (slots['motion'] == 'crossing' and slots['object'] != 'pedestrian') or self._rng.random() > 0.85:
             return None
