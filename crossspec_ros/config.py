@@ -51,8 +51,8 @@ class DrafterConfig(WindowConfig):
                         name='draft.lead_ms', low=0, high=60000)
     grace_ms: float = _p(15.0, 'wait this long after the window\'s end for the packet that covers it, ms',
                          name='draft.grace_ms', low=0, high=10000)
-    redraft: bool = _p(True, 'draft again from the committed prefix where a verdict departs from the draft',
-                       name='draft.redraft', live=True)
+    redrafts: int = _p(2, 'drafts of a window at most that continue a verdict\'s prefix where it departs from the draft',
+                       name='draft.redrafts', low=0, high=100, live=True)
     deadline_ms: float = _p(2500.0, 'largest gap between drafts offered as the QoS deadline, ms; 0: none',
                             name='draft.deadline_ms', low=0, high=600000)
     event_clock: str = _p('estimated', 'estimated: sensor time is mapped to the ROS clock by packet arrival; synchronised: '
@@ -60,8 +60,9 @@ class DrafterConfig(WindowConfig):
     buffer_mb: int = _p(256, 'events kept, MB at most', name='events.buffer_mb', low=1, high=65536)
     queue_mb: int = _p(64, 'packets waiting to be decoded, MB at most; the oldest go', name='events.queue_mb',
                        low=1, high=65536)
-    silence_s: float = _p(5.0, 'no packet for this long: drafts stop and a warning says why, s', name='events.silence_s',
-                          low=0.1, high=3600)
+    idle_s: float = _p(2.0, 'drafts go on this long after the last packet: a still scene may give none, s',
+                       name='events.idle_s', low=0, high=3600)
+    silence_s: float = _p(5.0, 'no packet for this long: a warning says why, s', name='events.silence_s', low=0.1, high=3600)
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ class OverlayConfig(WindowConfig):
     image_transport: str = _p('raw', 'raw: image; compressed: image/compressed', choices=('raw', 'compressed'))
     stale_ms: float = _p(4000.0, 'a caption older than this is taken off the picture, ms', low=100, high=600000, live=True)
     record_path: str = _p('', 'write the pictures to this mp4 file too; empty: none')
+    snapshot_dir: str = _p('', 'a frame and an event picture of every captioned window go to this folder; empty: none')
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,7 @@ class PlayerConfig:
     loop: bool = _p(False, 'begin again at the end; with clock sim time jumps back')
     start_s: float = _p(0.0, 'begin this far into the recording, s', low=0, high=1e9)
     seconds: float = _p(0.0, 'stop after this much of the recording, s; 0: at its end', low=0, high=1e9)
+    align_ms: float = _p(0.0, 'with clock wall: begin at a whole multiple of this time, ms; 0: at once', low=0, high=60000)
     drain_s: float = _p(3.0, '/clock goes on this long after the end, s', low=0, high=3600)
     clock_hz: float = _p(200.0, 'rate of /clock', low=1, high=10000)
     wait_for_subscribers: int = _p(0, 'subscribers of each topic to wait for before the start', low=0, high=100)

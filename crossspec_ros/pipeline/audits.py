@@ -1,0 +1,78 @@
+"""Windows decoded again without drafts, to prove that drafts changed nothing."""
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from crossspec_ros.pipeline.verifying import Answered
+from crossspec_ros.speculation.engine import CaptionEngine
+
+
+@dataclass(frozen=True)
+class _Kept:
+    window_id: int
+    path: Path
+    prompt: str
+    token_ids: tuple[int, ...]
+
+
+class Audit:
+    """Keeps answered windows on disk, bounded, and decodes them again one by one when asked.
+
+    ``checked`` and ``mismatched`` count; ``mismatches`` names the windows whose tokens differ. A window that had to be
+    dropped for room counts in ``dropped``.
+    """
+
+    def __init__(self, keep_windows: int) -> None:
+        self._keep_windows = keep_windows
+        self._folder: Path | None = None
+        self._kept: deque[_Kept] = deque()
+        self.checked = self.mismatched = self.dropped = 0
+        self.mismatches: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def keep(self, answered: Answered) -> None:
+        """Write a window's frames to disk for later. Raises OSError where there is no room."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix='crossspec-audit-'))
+        path = self._folder / f'{answered.window_id}.npz'
+        np.savez(path, *answered.frames)
+        self._kept.append(_Kept(answered.window_id, path, answered.prompt, answered.token_ids))
+        if len(self._kept) > self._keep_windows:
+            self._kept.popleft().path.unlink(missing_ok=True)
+            self.dropped += 1
+
+    def check_next(self, engine: CaptionEngine) -> bool | None:
+        """Decode the oldest kept window again: whether its tokens are the same; None where none is kept."""
+        if not self._kept:
+            return None
+        kept = self._kept[0]
+        with np.load(kept.path) as stored:
+            frames = [stored[name] for name in stored.files]
+        same = tuple(engine.audit(frames, kept.prompt, kept.window_id)) == kept.token_ids
+        self._kept.popleft()
+        kept.path.unlink(missing_ok=True)
+        self.checked += 1
+        if not same:
+            self.mismatched += 1
+            self.mismatches = [*self.mismatches[-99:], kept.window_id]
+        return same
+
+    def statistics(self) -> dict[str, object]:
+        """What was checked and what waits."""
+        return {'checked': self.checked, 'mismatched': self.mismatched, 'pending': len(self._kept),
+                'dropped': self.dropped, 'mismatches': list(self.mismatches)}
+
+    def close(self) -> None:
+        """Remove what is on disk."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+        self._kept.clear()

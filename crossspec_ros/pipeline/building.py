@@ -1,0 +1,63 @@
+"""From parameters to a working pipeline: models loaded, proposer and engine made. Shared by the nodes and the replay.
+
+Models are imported where they are needed only: a process that drafts does not pay for the verifier's libraries.
+"""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from crossspec_ros.config import DEFAULT_PROMPT, DrafterConfig, VerifierConfig
+
+if TYPE_CHECKING:
+    from crossspec_ros.pipeline.drafting import DraftingPipeline
+    from crossspec_ros.pipeline.verifying import VerifyingPipeline
+    from crossspec_ros.speculation.engine import CaptionEngine
+
+
+def build_drafting(config: DrafterConfig, prompt: str = '') -> DraftingPipeline:
+    """Load the drafter and warm it up. Raises CrossSpecError where the checkpoint is not there or does not fit."""
+    import torch
+
+    from crossspec_ros.models.drafter import load_drafter
+    from crossspec_ros.pipeline.drafting import DraftingPipeline
+
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    pipeline = DraftingPipeline(
+        load_drafter(config.model, config.device), config.grid(), prompt or config.prompt or DEFAULT_PROMPT,
+        lead_ms=config.lead_ms, grace_ms=config.grace_ms, max_tokens=config.max_tokens,
+        buffer_bytes=config.buffer_mb << 20, idle_ms=1000 * config.idle_s, redrafts=config.redrafts,
+        synchronised=config.event_clock == 'synchronised')
+    pipeline.warm_up()
+    return pipeline
+
+
+def build_engine(config: VerifierConfig) -> CaptionEngine:
+    """Load the verifier, with the sources of drafts that its vocabulary allows. Raises CrossSpecError as above."""
+    from crossspec_ros.models.verifier import load_verifier
+    from crossspec_ros.speculation.engine import CaptionEngine, EngineConfig
+    from crossspec_ros.speculation.proposer import Proposer, ProposerConfig
+
+    sampled = config.acceptance_rule != 'greedy'
+    engine_config = EngineConfig(
+        window_frames=config.window_frames, max_new_tokens=config.max_tokens, acceptance=config.acceptance_rule,
+        temperature=config.temperature if sampled else 0.0, seed=config.seed, speculate=config.speculate,
+        threads=config.threads or None)
+    verifier = load_verifier(config.model, config.device, config.dtype)
+    proposer = Proposer(
+        ProposerConfig(vocab_size=verifier.vocab_size, tokenizer_key=verifier.tokenizer_key,
+                       banned_ids=frozenset(verifier.banned_ids)), tokenize=verifier.encode_text)
+    return CaptionEngine(verifier, proposer, engine_config)
+
+
+def build_verifying(config: VerifierConfig, prompt: str = '', *, newest_wins: bool = True
+                    ) -> tuple[VerifyingPipeline, CaptionEngine]:
+    """Load the verifier, measure it, and set up its windows. Raises CrossSpecError as above."""
+    from crossspec_ros.pipeline.verifying import VerifyingPipeline
+
+    engine = build_engine(config)
+    prompt = prompt or config.prompt or DEFAULT_PROMPT
+    getattr(engine, "warm_up", lambda prompt: None)(prompt)
+    pipeline = VerifyingPipeline(engine, config.grid(), prompt, frame_grace_ms=config.frame_grace_ms,
+                                 queue=config.frame_queue, timeout_ms=config.timeout_ms, newest_wins=newest_wins)
+    return pipeline, engine

@@ -1,0 +1,246 @@
+"""The drafter's work by window: packets to events, events of a window to a voxel grid, that to a speculative caption.
+
+Time here is ROS time in ns unless a name says sensor time. Nothing here waits or reads a clock: the caller says what
+time it is, so a recording gives the same drafts each time.
+"""
+from __future__ import annotations
+
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.events.buffer import EventBuffer
+from crossspec_ros.events.decode import make_decoder
+from crossspec_ros.events.representations import voxel_grid
+from crossspec_ros.events.types import Events, Packet
+from crossspec_ros.events.window import WindowGrid
+from crossspec_ros.pipeline.sensor_clock import SensorClock
+from crossspec_ros.speculation.types import Draft, Verdict, prefix_hash, prompt_key
+
+_MS = 1_000_000
+_KEPT_WINDOWS = 8
+
+
+class Drafting(Protocol):
+    """What is asked of an event drafter; `models.drafter` has the built-in one."""
+
+    shape: tuple[int, int, int]
+    tokenizer_key: str
+
+    def draft(self, voxel: np.ndarray, *, prompt: str, prefix_ids: Sequence[int] = (), max_tokens: int = 64,
+              should_stop: Callable[[], bool] | None = None) -> object:
+        """Draft a caption of a voxel grid; see `models.drafter`."""
+        ...
+
+
+@dataclass(frozen=True)
+class DraftJob:
+    """A draft that is due. ``early``: the window has not ended; ``committed``: the verified prefix to continue."""
+
+    window_id: int
+    early: bool = False
+    committed: tuple[int, ...] = ()
+
+
+@dataclass
+class _Drafted:
+    """What was drafted of a window so far."""
+
+    revisions: int = 0
+    redrafts: int = 0
+    token_ids: tuple[int, ...] = ()
+    parents: tuple[int, ...] = ()
+    committed: tuple[int, ...] = ()
+    voxel: np.ndarray | None = None
+    events_used: int = 0
+
+
+class DraftingPipeline:
+    """Packets in, drafts out, by windows.
+
+    `add_packet`, `due` and `draft` belong to one thread; `on_verdict` may be called from another. A window is due
+    twice: ``lead_ms`` before its end, so that a draft is there for the verifier's first pass, and at its end, when a
+    packet that covers it has arrived or ``grace_ms`` have passed. An early draft sees the span of a window that ends
+    now. Windows in which nothing moved get a draft too, for ``idle_ms`` after the last packet.
+    """
+
+    def __init__(self, drafter: Drafting, grid: WindowGrid, prompt: str, *, lead_ms: float = 125.0, grace_ms: float = 15.0,
+                 max_tokens: int = 64, buffer_bytes: int = 256 << 20, idle_ms: float = 2000.0, redrafts: int = 2,
+                 synchronised: bool = False) -> None:
+        self.prompt, self.max_tokens, self.redrafts = prompt, max_tokens, redrafts
+        self.counts: Counter[str] = Counter()
+        self._drafter, self._grid = drafter, grid
+        self._lead_ns, self._grace_ns = round(lead_ms * _MS), round(grace_ms * _MS)
+        self._idle_ns = round(idle_ms * _MS)
+        self._buffer = EventBuffer(max_bytes=buffer_bytes, max_span_ns=2 * grid.span_ns + self._lead_ns)
+        self._clock = SensorClock(synchronised)
+        self._decoder, self._format = None, None
+        self._lock = threading.Lock()
+        self._drafted: OrderedDict[int, _Drafted] = OrderedDict()
+        self._begin_again()
+
+    def _begin_again(self) -> None:
+        self._last_packet_ns: int | None = None                 # stamp of the newest packet
+        self._newest_ns: int | None = None                      # time of the newest event
+        self._next_early = self._next_final = 0                 # windows
+
+    @property
+    def sensor_size(self) -> tuple[int, int] | None:
+        """(height, width) of the sensor, px; None before the first packet."""
+        return None if self._format is None else self._format[2:0:-1]
+
+    def reset(self) -> None:
+        """Forget everything that depends on time; counts stay."""
+        self._buffer.clear()
+        self._clock.reset()
+        if self._decoder is not None:
+            self._note_decoder_drops()
+            self._decoder = self._format = None
+        with self._lock:
+            self._drafted.clear()
+        self._begin_again()
+
+    def add_packet(self, packet: Packet) -> Events:
+        """Decode a packet and keep its events; returns them.
+
+        Raises:
+            CrossSpecError: the packet cannot be decoded at all; nothing is kept of it and the next one may come.
+        """
+        self.counts['packets'] += 1
+        self._use_format(packet)
+        if self._last_packet_ns is not None and packet.stamp_ns < self._last_packet_ns - self._grid.span_ns:
+            self.counts['time_went_back'] += 1
+            self.reset()
+            self._use_format(packet)
+        events = self._decoder.decode(packet)
+        self._last_packet_ns = packet.stamp_ns
+        if self._next_final == 0:
+            self._next_early = self._next_final = self._grid.containing(packet.stamp_ns)[0]
+        if len(events):
+            self.counts['events'] += len(events)
+            if self._clock.observe(packet.stamp_ns, int(events.t_ns[0])):
+                self._buffer.clear()
+            self._buffer.append(events)
+            self._newest_ns = int(events.t_ns[-1]) + self._clock.offset_ns
+        return events
+
+    def _use_format(self, packet: Packet) -> None:
+        wanted = (packet.encoding, packet.width, packet.height)
+        if wanted == self._format:
+            return
+        decoder = make_decoder(*wanted)                         # raises before anything has changed
+        if self._format is not None:
+            self.counts['format_changed'] += 1
+            self._note_decoder_drops()
+            self._buffer.clear()
+        self._decoder, self._format = decoder, wanted
+
+    def _note_decoder_drops(self) -> None:
+        for cause, count in self._decoder.dropped.items():
+            self.counts[f'dropped_{cause}'] += count
+
+    def statistics(self) -> dict[str, int]:
+        """Counts since the start: packets, events, drafts, and what was dropped by cause."""
+        counts = Counter(self.counts)
+        if self._decoder is not None:
+            counts.update({f'dropped_{cause}': count for cause, count in self._decoder.dropped.items()})
+            counts['triggers'] = len(self._decoder.triggers)
+        counts.update({f'buffer_{cause}': count for cause, count in self._buffer.dropped.items()})
+        counts['clock_jumps'] = self._clock.jumps
+        return dict(counts)
+
+    def warm_up(self) -> None:
+        """Draft once from nothing, so that the first window does not pay for lazy loading."""
+        bins, height, width = self._drafter.shape
+        self._drafter.draft(np.zeros((bins, height, width), np.float32), prompt=self.prompt, max_tokens=self.max_tokens)
+        voxel_grid(Events.empty(width, height), 0, self._grid.span_ns, bins=bins, shape=(height, width))
+
+    def due(self, now_ns: int) -> list[DraftJob]:
+        """Drafts due at this time, newest windows only: those that a stall has made pointless are counted."""
+        if self._last_packet_ns is None:
+            return []
+        reached_ns = self._newest_ns if self._newest_ns is not None else self._last_packet_ns
+        passed_ns = now_ns if now_ns - self._last_packet_ns <= self._idle_ns else self._last_packet_ns
+        jobs = []
+        final = max(reached_ns, passed_ns - self._grace_ns) // self._grid.stride_ns
+        if final >= self._next_final:
+            self.counts['windows_skipped'] += max(0, final - 1 - self._next_final)
+            jobs += [DraftJob(window) for window in range(max(self._next_final, final - 1), final + 1)]
+            self._next_final = final + 1
+            self._next_early = max(self._next_early, self._next_final)
+        early = (max(reached_ns, passed_ns) + self._lead_ns) // self._grid.stride_ns
+        if self._lead_ns and early >= self._next_early:
+            jobs.append(DraftJob(early, early=True))
+            self._next_early = early + 1
+        return jobs
+
+    def draft(self, job: DraftJob, should_stop: Callable[[], bool] | None = None) -> Draft | None:
+        """Draft what is due; None where ``should_stop`` ended it or a newer verdict made it pointless."""
+        with self._lock:
+            state = self._drafted.setdefault(job.window_id, _Drafted())
+            while len(self._drafted) > _KEPT_WINDOWS:
+                self._drafted.popitem(last=False)
+        voxel, used = self._look(job, state)
+        made = self._drafter.draft(voxel, prompt=self.prompt, prefix_ids=job.committed, max_tokens=self.max_tokens,
+                                   should_stop=should_stop)
+        if not made.token_ids and should_stop is not None and should_stop():
+            self.counts['drafts_given_up'] += 1
+            return None
+        with self._lock:
+            revision, state.revisions = state.revisions, state.revisions + 1
+            state.token_ids, state.parents = tuple(made.token_ids), tuple(made.parents)
+            state.committed = job.committed
+        self.counts['drafts'] += 1
+        return Draft(
+            window_id=job.window_id, window_end_ns=self._grid.end_ns(job.window_id), revision=revision,
+            prompt_key=prompt_key(self.prompt), tokenizer_key=self._drafter.tokenizer_key, text=made.text,
+            token_ids=state.token_ids, parents=state.parents, weights=tuple(made.weights),
+            base_length=len(job.committed), base_hash=prefix_hash(job.committed), events_used=used,
+            compute_ms=made.compute_ms)
+
+    def _look(self, job: DraftJob, state: _Drafted) -> tuple[np.ndarray, int]:
+        """The window's voxel grid and its count of events; a redraft looks at what the draft before it saw."""
+        if job.committed and state.voxel is not None:
+            return state.voxel, state.events_used
+        end_ns = self._grid.end_ns(job.window_id)
+        if job.early:
+            end_ns = min(end_ns, max(self._newest_ns or 0, end_ns - self._lead_ns))
+        offset_ns = self._clock.offset_ns or 0
+        start_ns, end_ns = end_ns - self._grid.span_ns - offset_ns, end_ns - offset_ns      # now sensor time
+        parts = self._buffer.cut_parts(start_ns, end_ns)
+        bins, height, width = self._drafter.shape
+        state.voxel = voxel_grid(parts, start_ns, end_ns, bins=bins, shape=(height, width))
+        state.events_used = sum(map(len, parts))
+        return state.voxel, state.events_used
+
+    def on_verdict(self, verdict: Verdict) -> DraftJob | None:
+        """What a verdict asks for: a draft from its prefix, where it departs from what was drafted; thread-safe."""
+        if verdict.final or not verdict.committed:
+            return None
+        with self._lock:
+            state = self._drafted.get(verdict.window_id)
+            if state is None or state.voxel is None or state.redrafts >= self.redrafts \
+                    or _follows(state, verdict.committed):
+                return None
+            state.redrafts += 1
+            return DraftJob(verdict.window_id, committed=verdict.committed)
+
+
+def _follows(state: _Drafted, committed: Sequence[int]) -> bool:
+    """Whether the committed tokens lie on a path of what was drafted, so that the draft still holds."""
+    base = len(state.committed)
+    if tuple(committed[:base]) != state.committed:
+        return False
+    parents = state.parents or range(-1, len(state.token_ids) - 1)
+    children = {(parent, token): node for node, (parent, token) in enumerate(zip(parents, state.token_ids))}
+    node = -1
+    for token in committed[base:]:
+        node = children.get((node, token), -2)
+        if node == -2:
+            return False
+    return True

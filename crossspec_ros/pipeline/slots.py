@@ -1,0 +1,73 @@
+"""Which frame stands in which slot of the grid, decided as frames and time come."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from crossspec_ros.events.window import WindowGrid
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture, uint8 (H, W, 3) RGB, and its stamp in ROS time."""
+
+    stamp_ns: int
+    rgb: np.ndarray
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A settled slot of the grid of all slots. ``frame`` is None where none came."""
+
+    index: int
+    frame: Frame | None
+
+
+class FrameSlots:
+    """Settles slots in order: the newest frame of a slot stands in it.
+
+    A slot is settled once no better frame can come: a frame with a stamp at or behind its end is here, or the clock is
+    ``grace_ns`` past its end. A frame for a settled slot is late.
+    """
+
+    def __init__(self, grid: WindowGrid, grace_ns: int) -> None:
+        self._grid, self._grace_ns = grid, grace_ns
+        self.late = 0
+        self.unused = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all frames: time jumped."""
+        self._candidates: dict[int, Frame] = {}
+        self._next: int | None = None                           # the oldest slot that is not settled
+        self.newest_ns: int | None = None
+
+    def add(self, frame: Frame) -> None:
+        """Take a frame; frames may come a little out of order."""
+        index = self._grid.slot_index(frame.stamp_ns)
+        if self._next is None:
+            self._next = index
+        if index < self._next:
+            self.late += 1
+            return
+        kept = self._candidates.get(index)
+        self.unused += kept is not None
+        if kept is None or frame.stamp_ns > kept.stamp_ns:
+            self._candidates[index] = frame
+        self.newest_ns = max(frame.stamp_ns, self.newest_ns or 0)
+
+    def settle(self, now_ns: int | None = None, give_up_ns: int = 5_000_000_000) -> list[Slot]:
+        """Slots settled by now, oldest first. Without a clock, or with one ``give_up_ns`` past all frames, frames decide."""
+        if self._next is None:
+            return []
+        interval = self._grid.interval_ns
+        stop = self.newest_ns // interval                       # newest slot whose end a frame has reached
+        if now_ns is not None and now_ns - self.newest_ns <= give_up_ns:
+            stop = max(stop, (now_ns - self._grace_ns) // interval)
+        # After a long gap only what the newest windows can use is worth telling.
+        first = max(self._next, stop - 2 * self._grid.window_frames)
+        settled = [Slot(index, self._candidates.get(index)) for index in range(first, stop + 1)]
+        self._next = max(self._next, stop + 1)
+        self._candidates = {index: frame for index, frame in self._candidates.items() if index >= self._next}
+        return settled

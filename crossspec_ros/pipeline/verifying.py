@@ -1,0 +1,287 @@
+"""The verifier's work by window: frames to slots, slots into the engine as they settle, answers to whole windows.
+
+Time here is ROS time in ns. Nothing here waits or reads a clock but for elapsed compute: the caller says what time it
+is, so a recording gives the same captions each time.
+"""
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.events.window import WindowGrid
+from crossspec_ros.pipeline.slots import Frame, FrameSlots, Slot
+from crossspec_ros.speculation.engine import CaptionEngine
+from crossspec_ros.speculation.types import Caption, Draft, Stage, Verdict
+
+_MS = 1_000_000
+_PARKED = 4
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What was asked about a window, for an audit: its frames (S, H, W, 3), the prompt, the tokens of its caption."""
+
+    window_id: int
+    frames: tuple[np.ndarray, ...]
+    prompt: str
+    token_ids: tuple[int, ...]
+
+
+@dataclass
+class _Window:
+    """A window being filled: the frames of its slots, those handed to the engine first."""
+
+    frames: list[Frame | None]
+    prompt: str
+    fed: int = 0
+    own: int = 0                                                # slots with a frame of their own
+    whole: bool = False                                         # all slots are settled
+    rehearsed: int = 0                                          # frames of the last rehearsal
+
+
+class VerifyingPipeline:
+    """Frames and drafts in, captions and verdicts out, by windows; the newest window wins.
+
+    `add_frame` and `offer` may be called from any thread; all else belongs to the inference thread. A slot without a
+    frame repeats the one before it (or, at a window's begin, the one after it). A window with frames in fewer than half
+    of its slots is given up, as is one that a newer whole window overtakes before its answer has begun.
+    """
+
+    def __init__(self, engine: CaptionEngine, grid: WindowGrid, prompt: str, *, frame_grace_ms: float = 60.0,
+                 queue: int = 32, timeout_ms: float = 30000.0, newest_wins: bool = True) -> None:
+        self.prompt = prompt
+        self.counts: Counter[str] = Counter()
+        self.last_answered: Answered | None = None
+        self._engine, self._grid, self._newest_wins = engine, grid, newest_wins
+        self._timeout_ns = round(timeout_ms * _MS)
+        self._slots = FrameSlots(grid, round(frame_grace_ms * _MS))
+        self._queue: deque[Frame] = deque()
+        self._queue_limit = queue
+        self._lock = threading.Lock()
+        self._windows: dict[int, _Window] = {}
+        self._parked: dict[int, Draft] = {}
+        self._newest_opened = -1
+        self._last_frame: Frame | None = None
+        self._reset_wanted = False
+
+    # ---- from any thread
+
+    def add_frame(self, frame: Frame) -> None:
+        """Queue a frame; the oldest goes where the queue is full."""
+        with self._lock:
+            if len(self._queue) >= self._queue_limit:
+                self._queue.popleft()
+                self.counts['frames_overflow'] += 1
+            self._queue.append(frame)
+            self.counts['frames'] += 1
+
+    def offer(self, draft: Draft) -> str | None:
+        """Hand a draft to the engine, or keep it until its window opens. None: taken, else why it was refused."""
+        with self._lock:
+            self.counts['drafts'] += 1
+            if draft.window_id > self._newest_opened:
+                cause = self._park(draft)
+                if cause:
+                    self.counts[f'draft_{cause}'] += 1
+                return cause
+        cause = self._engine.offer(draft)
+        if cause is not None:
+            with self._lock:
+                self.counts[f'draft_{cause}'] += 1
+        return cause
+
+    def _park(self, draft: Draft) -> str | None:
+        if draft.window_end_ns != self._grid.end_ns(draft.window_id):
+            return 'foreign_window'
+        kept = self._parked.get(draft.window_id)
+        if kept is not None and kept.revision > draft.revision:
+            return 'stale'
+        self._parked[draft.window_id] = draft
+        while len(self._parked) > _PARKED:                      # a foreign id far ahead must not push out the next one
+            del self._parked[max(self._parked)]
+            self.counts['draft_foreign_window'] += 1
+        return None
+
+    def request_reset(self) -> None:
+        """Time jumped back: everything that depends on it is forgotten before the next step."""
+        with self._lock:
+            self._reset_wanted = True
+            self._queue.clear()
+
+    @property
+    def reset_wanted(self) -> bool:
+        """Whether the next `advance` forgets everything first."""
+        return self._reset_wanted
+
+    def has_frames(self) -> bool:
+        """Whether frames wait; rehearsals stop for them."""
+        return bool(self._queue) or self._reset_wanted
+
+    # ---- from the inference thread
+
+    def advance(self, now_ns: int | None = None) -> None:
+        """Settle what can be settled at this time (None: by the frames' stamps alone)."""
+        with self._lock:
+            frames, wanted = list(self._queue), self._reset_wanted
+            self._queue.clear()
+            self._reset_wanted = False
+        if wanted:
+            self.reset()
+        for frame in frames:
+            newest = self._slots.newest_ns
+            if newest is not None and frame.stamp_ns < newest - self._grid.span_ns:
+                self.counts['time_went_back'] += 1
+                self.reset()
+            self._slots.add(frame)
+        settled = self._slots.settle(now_ns)
+        for slot in settled:
+            self._place(slot)
+        if settled:
+            self._drop_passed(settled[-1].index)
+        self.counts['frames_late'], self.counts['frames_unused'] = self._slots.late, self._slots.unused
+
+    def _place(self, slot: Slot) -> None:
+        """Put a settled slot into every window that contains it."""
+        if slot.frame is not None:
+            self._last_frame = slot.frame
+        frames, stride = self._grid.window_frames, self._grid.stride_frames
+        first = -(-slot.index // stride)
+        for window_id in range(first, (slot.index + frames - 1) // stride + 1):
+            position = slot.index - (window_id * stride - frames + 1)
+            window = self._windows.get(window_id)
+            if window is None:
+                if slot.frame is None or window_id <= self._newest_opened:
+                    continue                                    # no frame to begin with, or given up already
+                window = self._open(window_id)
+            window.own += slot.frame is not None
+            window.frames[position] = slot.frame or self._last_frame
+            if position == frames - 1:
+                self._complete(window_id, window)
+
+    def _open(self, window_id: int) -> _Window:
+        window = _Window([None] * self._grid.window_frames, self.prompt)
+        self._engine.open(window_id, self._grid.end_ns(window_id), self.prompt)
+        self._windows[window_id] = window
+        with self._lock:
+            self._newest_opened = window_id
+            waiting = [self._parked.pop(key) for key in sorted(self._parked) if key <= window_id]
+        for draft in waiting:
+            cause = self._engine.offer(draft)
+            if cause is not None:
+                self.counts[f'draft_{cause}'] += 1
+        return window
+
+    def _complete(self, window_id: int, window: _Window) -> None:
+        if 2 * window.own < self._grid.window_frames:
+            self._give_up(window_id, 'few_frames')
+            return
+        self._fill_begin(window)
+        for i in range(1, len(window.frames)):
+            window.frames[i] = window.frames[i] or window.frames[i - 1]
+        window.whole = True
+        if self._newest_wins:
+            for older in [key for key in self._windows if key < window_id and self._windows[key].whole]:
+                self._give_up(older, 'overtaken')
+
+    def _drop_passed(self, index: int) -> None:
+        """Give up windows that ended in a gap too long to be settled slot by slot."""
+        for window_id in [key for key, window in self._windows.items()
+                          if not window.whole and key * self._grid.stride_frames <= index]:
+            self._give_up(window_id, 'few_frames')
+
+    def _give_up(self, window_id: int, cause: str) -> None:
+        self.counts[f'window_{cause}'] += 1
+        self._engine.close(window_id)
+        self._windows.pop(window_id, None)
+
+    def feed(self) -> bool:
+        """Hand one frame to the engine, of the most urgent window that has one; False where none waits."""
+        for window_id in sorted(self._windows, key=lambda key: (not self._windows[key].whole, key)):
+            window = self._windows[window_id]
+            if window.fed == 0 and window.frames[0] is None:
+                self._fill_begin(window)
+            if window.fed < len(window.frames) and window.frames[window.fed] is not None:
+                frame = window.frames[window.fed]
+                try:
+                    self._engine.add_frame(window_id, window.fed, frame.stamp_ns, frame.rgb)
+                except CrossSpecError:
+                    self._give_up(window_id, 'frame_refused')
+                    raise
+                window.fed += 1
+                return True
+        return False
+
+    @staticmethod
+    def _fill_begin(window: _Window) -> None:
+        """Slots before a window's first frame repeat it."""
+        first = next((i for i, frame in enumerate(window.frames) if frame is not None), None)
+        for i in range(first or 0):
+            window.frames[i] = window.frames[first]
+
+    def ready(self) -> int | None:
+        """The window to answer now: whole and in the engine; the newest, or the oldest where none may be skipped."""
+        whole = [key for key, window in self._windows.items() if window.whole and window.fed == len(window.frames)]
+        if not whole:
+            return None
+        return max(whole) if self._newest_wins else min(whole)
+
+    def answer(self, window_id: int) -> Iterator[Caption | Verdict]:
+        """Answer a window: captions and verdicts as they are verified. Raises CrossSpecError; the window is then gone."""
+        window = self._windows[window_id]
+        final = False
+        try:
+            deadline_ns = time.perf_counter_ns() + self._timeout_ns
+            outputs = self._engine.answer(window_id, deadline_ns=deadline_ns, should_stop=lambda: self._reset_wanted)
+            for output in outputs:
+                if isinstance(output, Caption) and output.stage == Stage.FINAL:
+                    final = True
+                    frames = tuple(frame.rgb for frame in window.frames)
+                    self.last_answered = Answered(window_id, frames, window.prompt, output.token_ids)
+                yield output
+        finally:
+            self.counts['windows' if final else 'window_unfinished'] += 1
+            self._engine.close(window_id)
+            self._windows.pop(window_id, None)
+
+    def rehearse(self, should_stop: Callable[[], bool]) -> bool:
+        """Rehearse the oldest window that is not whole yet and has new frames; False where there is none."""
+        for window_id in sorted(self._windows):
+            window = self._windows[window_id]
+            if not window.whole and window.fed > window.rehearsed:
+                window.rehearsed = window.fed
+                self._engine.rehearse(window_id, lambda: should_stop() or self.has_frames())
+                return True
+        return False
+
+    def set_prompt(self, prompt: str) -> None:
+        """Ask another question, from the next window to open on. Raises CrossSpecError where it cannot be asked."""
+        if not prompt.strip():
+            raise CrossSpecError('prompt must not be empty')
+        self.prompt = prompt
+
+    def reset(self) -> None:
+        """Forget windows, frames and all that the engine remembers; counts stay."""
+        self._engine.reset()
+        with self._lock:
+            self._windows.clear()
+            self._parked.clear()
+            self._newest_opened = -1
+        self._slots.reset()
+        self._last_frame = None
+        self.counts['resets'] += 1
+
+    def statistics(self) -> dict[str, int]:
+        """Counts since the start: frames, drafts refused by cause, windows answered and given up by cause."""
+        with self._lock:
+            return dict(self.counts)
+
+
+def retracted(caption: Caption) -> Caption:
+    """What tells everyone that a caption shown before no longer holds."""
+    return replace(caption, stage=Stage.RETRACTED, text='', stable_length=0, token_ids=())
