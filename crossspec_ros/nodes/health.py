@@ -1,0 +1,145 @@
+"""What went wrong in a node and how often: counts by cause, silent topics, QoS troubles; on /diagnostics each second."""
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.clock import Clock, ClockType
+from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.qos import qos_policy_name_from_kind
+
+from crossspec_ros.nodes import qos
+
+HARDWARE_ID = 'crossspec'
+_THROTTLE_S = 5.0
+_S = 1_000_000_000
+
+
+@dataclass
+class _Watch:
+    """A topic that should not be silent, on the steady clock."""
+
+    topic: str
+    type_name: str
+    silence_s: float
+    last_ns: int
+    received: int = 0
+    warned_ns: int | None = None
+
+    def silent_s(self, now_ns: int) -> float:
+        return (now_ns - self.last_ns) / _S
+
+
+class Health:
+    """Counts of a node by cause; publishes them, and warns when a topic is silent, naming what its publishers offer."""
+
+    def __init__(self, node: Node, statistics: Callable[[], Mapping[str, object]] = dict) -> None:
+        self.counts: Counter[str] = Counter()
+        self._node, self._statistics = node, statistics
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)      # silence is silence, also when /clock stands still
+        self._watches: dict[str, _Watch] = {}
+        self._warned_ns: dict[str, int] = {}
+        self._errors: dict[str, str] = {}
+        self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', qos.diagnostics())
+        self._timer = node.create_timer(1.0, self._tick, clock=self._steady)
+
+    def count(self, cause: str, by: int = 1) -> None:
+        """Count something that is no reason to warn."""
+        self.counts[cause] += by
+
+    def drop(self, cause: str, text: object, by: int = 1) -> None:
+        """Count something that was dropped, and say why once a throttle period."""
+        self.counts[cause] += by
+        now_ns = self._steady.now().nanoseconds
+        if now_ns - self._warned_ns.get(cause, -10**18) >= _THROTTLE_S * _S:
+            self._warned_ns[cause] = now_ns
+            self._node.get_logger().warning(f'{cause} ({self.counts[cause]} so far): {text}')
+
+    def error(self, key: str, text: str) -> None:
+        """A lasting error, shown until `clear_error`."""
+        if self._errors.get(key) != text:
+            self._node.get_logger().error(text)
+        self._errors[key] = text
+
+    def clear_error(self, key: str) -> None:
+        """The error of this key is over."""
+        self._errors.pop(key, None)
+
+    def watch(self, topic: str, message_type: type, silence_s: float) -> Callable[[], None]:
+        """Warn when nothing comes on a topic for so long; call what is returned for every message."""
+        name = f'{message_type.__module__.split(".")[0]}/msg/{message_type.__name__}'
+        resolved = self._node.resolve_topic_name(topic)
+        watch = self._watches[resolved] = _Watch(resolved, name, silence_s, self._steady.now().nanoseconds)
+
+        def touch() -> None:
+            watch.last_ns, watch.received = self._steady.now().nanoseconds, watch.received + 1
+            watch.warned_ns = None
+
+        return touch
+
+    def begin_watch(self) -> None:
+        """Count silence from now on: until here nobody would have listened."""
+        for watch in self._watches.values():
+            watch.last_ns = self._steady.now().nanoseconds
+
+    def subscription_events(self, topic: str) -> SubscriptionEventCallbacks:
+        """Counts of what the middleware tells about a subscription."""
+        return SubscriptionEventCallbacks(
+            incompatible_qos=lambda event: self._incompatible(topic, 'a publisher', event),
+            deadline=lambda event: self.count(f'{topic}_deadline_missed', event.total_count_change),
+            message_lost=lambda event: self.count(f'{topic}_lost', event.total_count_change))
+
+    def publisher_events(self, topic: str) -> PublisherEventCallbacks:
+        """Counts of what the middleware tells about a publisher."""
+        return PublisherEventCallbacks(
+            incompatible_qos=lambda event: self._incompatible(topic, 'a subscriber', event),
+            deadline=lambda event: self.count(f'{topic}_deadline_offered_missed', event.total_count_change))
+
+    def _incompatible(self, topic: str, who: str, event: object) -> None:
+        policy = qos_policy_name_from_kind(event.last_policy_kind)
+        self.drop(f'{topic}_incompatible_qos', f'{who} of {self._node.resolve_topic_name(topic)} asks for another {policy}: '
+                  f'no messages pass between it and this node; {self._offers(self._node.resolve_topic_name(topic))}; '
+                  f'change one side, here by the parameters qos_overrides.<topic>.*')
+
+    def _offers(self, topic: str) -> str:
+        """What the publishers of a topic offer."""
+        infos = self._node.get_publishers_info_by_topic(topic)
+        if not infos:
+            return 'it has no publisher'
+        return 'its publishers: ' + '; '.join(
+            f'{info.node_name} ({info.topic_type}, {qos.describe(info.qos_profile)})' for info in infos)
+
+    def _warn_of_silence(self, watch: _Watch, now_ns: int) -> str:
+        text = (f'no {watch.type_name} on {watch.topic} for {watch.silent_s(now_ns):.0f} s; {self._offers(watch.topic)}')
+        if watch.warned_ns is None or now_ns - watch.warned_ns >= 30 * _S:
+            watch.warned_ns = now_ns
+            hint = 'check the topic name, ROS_DOMAIN_ID and the QoS' if not watch.received else 'its source has stopped'
+            self._node.get_logger().warning(f'{text}; {hint}')
+        return text
+
+    def silent(self, topic: str) -> bool:
+        """Whether a watched topic has been silent for too long."""
+        watch = self._watches[self._node.resolve_topic_name(topic)]
+        return watch.silent_s(self._steady.now().nanoseconds) > watch.silence_s
+
+    def _tick(self) -> None:
+        now_ns = self._steady.now().nanoseconds
+        silences = [self._warn_of_silence(watch, now_ns) for watch in self._watches.values()
+                    if watch.silent_s(now_ns) > watch.silence_s]
+        self.publish(silences)
+
+    def publish(self, warnings: list[str] | None = None) -> None:
+        """Publish the node's status now."""
+        level = DiagnosticStatus.ERROR if self._errors else DiagnosticStatus.WARN if warnings else DiagnosticStatus.OK
+        message = '; '.join([*self._errors.values(), *(warnings or [])]) or 'ok'
+        values = {**self.counts, **self._statistics()}
+        values |= {f'received {watch.topic}': watch.received for watch in self._watches.values()}
+        status = DiagnosticStatus(level=level, name=self._node.get_fully_qualified_name(), message=message,
+                                  hardware_id=HARDWARE_ID,
+                                  values=[KeyValue(key=str(key), value=str(value)) for key, value in values.items()])
+        array = DiagnosticArray(status=[status])
+        array.header.stamp = self._node.get_clock().now().to_msg()
+        self._publisher.publish(array)

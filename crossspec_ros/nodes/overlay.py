@@ -1,0 +1,228 @@
+"""The overlay node: the picture with its caption, unverified words dim, for RViz, Foxglove and an mp4 file."""
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from event_camera_msgs.msg import EventPacket
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from sensor_msgs.msg import CompressedImage, Image
+
+from crossspec_ros.config import OverlayConfig
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.events.buffer import EventBuffer
+from crossspec_ros.events.decode import Decoder, make_decoder
+from crossspec_ros.events.pictures import render_events
+from crossspec_ros.msg import Caption as CaptionMsg
+from crossspec_ros.msg import Draft as DraftMsg
+from crossspec_ros.nodes import parameters, process, qos
+from crossspec_ros.nodes.conversions import caption_from, draft_from, frame_from, image_to, packet_from, to_time
+from crossspec_ros.nodes.health import Health
+from crossspec_ros.pipeline.drawing import UNVERIFIED, VERIFIED, Words, as_html, compose
+from crossspec_ros.pipeline.shown import Shown
+from crossspec_ros.pipeline.slots import Frame
+from crossspec_ros.speculation.types import Stage
+
+_EVENT_SPAN_NS = 60_000_000
+
+
+class OverlayNode(Node):
+    """Draws at its own rate from the newest of everything, so that a missing image leaves text and events."""
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__('overlay', **kwargs)
+        self._config: OverlayConfig = parameters.declare(self, OverlayConfig)
+        parameters.follow_changes(self, self._config, self._reconfigure)
+        config, grid = self._config, self._config.grid()
+        self._shown = Shown(round(config.stale_ms * 1e6), grid.stride_ns)
+        self._image: Image | CompressedImage | None = None      # newest; converted only when it is drawn
+        self._frame: Frame | None = None
+        self._decoder: Decoder | None = None
+        self._format: tuple[str, int, int] | None = None
+        self._buffer = EventBuffer(max_bytes=64 << 20, max_span_ns=2_000_000_000) if config.show_events else None
+        self._film, self._film_begin_s = None, 0.0
+        self._pictured = -1                                     # window of the last snapshot
+        if config.record_path:
+            from crossspec_ros.recordings.film import Film
+            self._film = Film(config.record_path, config.rate_hz)
+        if config.snapshot_dir and not Path(config.snapshot_dir).is_dir():
+            raise CrossSpecError(f'snapshot_dir must be a folder that exists, got {config.snapshot_dir}')
+        self._health = Health(self)
+        self._communicate()
+        # Pictures come at their rate also while /clock stands still.
+        self.create_timer(1.0 / config.rate_hz, self._draw, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._jump = process.on_time_jump(self, self._reset)
+
+    def _communicate(self) -> None:
+        options = {'qos_overriding_options': qos.overridable()}
+        self._pictures = self.create_publisher(Image, 'overlay/image', qos.picture(), **options)
+        compressed = self._config.image_transport == 'compressed'
+        topic, kind = ('image/compressed', CompressedImage) if compressed else ('image', Image)
+        self.create_subscription(kind, topic, self._on_image, qos.image(),
+                                 event_callbacks=self._health.subscription_events('image'), **options)
+        self.create_subscription(DraftMsg, 'draft', self._on_draft, qos.draft(), **options)
+        self.create_subscription(CaptionMsg, 'caption', self._on_caption, qos.caption(), **options)
+        if self._config.show_events:
+            self.create_subscription(EventPacket, 'events', self._on_packet, qos.events(), **options)
+        self._rviz = self._optional('rviz_2d_overlay_msgs.msg', 'OverlayText', 'overlay/text')
+        self._foxglove = self._optional('foxglove_msgs.msg', 'ImageAnnotations', 'overlay/annotations')
+
+    def _optional(self, module: str, name: str, topic: str) -> Publisher | None:
+        """A publisher of a message type that not every host has."""
+        try:
+            kind = getattr(importlib.import_module(module), name)
+        except ImportError:
+            return None
+        return self.create_publisher(kind, topic, qos.picture())
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        self._image = message
+
+    def _on_draft(self, message: DraftMsg) -> None:
+        self._shown.add_draft(draft_from(message))
+        self._snapshot(message.window_id)
+
+    def _on_caption(self, message: CaptionMsg) -> None:
+        try:
+            caption = caption_from(message)
+        except CrossSpecError as error:
+            self._health.drop('caption_refused', error)
+            return
+        self._shown.add_caption(caption)
+        if caption.stage is Stage.FINAL:
+            self._snapshot(caption.window_id)
+
+    def _on_packet(self, message: EventPacket) -> None:
+        packet = packet_from(message)
+        wanted = (packet.encoding, packet.width, packet.height)
+        try:
+            if wanted != self._format:
+                self._decoder, self._format = make_decoder(*wanted), wanted
+                self._buffer.clear()
+            self._buffer.append(self._decoder.decode(packet))
+        except CrossSpecError as error:
+            self._health.drop('packet_refused', error)
+
+    def _reset(self) -> None:
+        self._shown.reset()
+        if self._buffer is not None:
+            self._buffer.clear()
+            self._format = None
+
+    def _newest_rgb(self) -> np.ndarray | None:
+        message, self._image = self._image, None
+        if message is not None:
+            try:
+                self._frame = frame_from(message)
+            except CrossSpecError as error:
+                self._health.drop('image_refused', error)
+        return self._frame.rgb if self._frame is not None else None
+
+    def _event_picture(self) -> np.ndarray | None:
+        newest_ns = self._buffer.newest_ns
+        if newest_ns is None:
+            return None
+        _, width, height = self._format
+        shape = (height, width) if width <= 640 else (height * 640 // width, 640)
+        return render_events(self._buffer.cut_parts(newest_ns - _EVENT_SPAN_NS, newest_ns), shape)
+
+    def _words(self) -> list[Words]:
+        verified, unverified = self._shown.text(self.get_clock().now().nanoseconds)
+        return [words for words in (Words(verified, VERIFIED), Words(unverified, UNVERIFIED)) if words.text]
+
+    def _note(self) -> str:
+        mode = self._shown.mode(self.get_clock().now().nanoseconds)
+        if mode is None:
+            return 'waiting for drafts and captions'
+        draft, caption = self._shown.draft, self._shown.caption
+        parts = [mode.value]
+        if draft is not None:
+            parts.append(f'draft {draft.compute_ms:.0f} ms')
+        if caption is not None and caption.target_passes:
+            parts.append(f'caption {caption.answer_ms:.0f} ms, {caption.target_passes} passes, '
+                         f'{caption.accepted} of {caption.drafted} draft tokens')
+        return '   '.join(parts)
+
+    def _draw(self) -> None:
+        words, rgb = self._words(), self._newest_rgb()
+        pictures = [rgb, self._event_picture()] if self._config.show_events else [rgb]
+        picture = compose(pictures, words, self._note(), self._config.width)
+        stamp_ns = self._frame.stamp_ns if self._frame is not None else self.get_clock().now().nanoseconds
+        if self._pictures.get_subscription_count():
+            self._pictures.publish(image_to(picture, stamp_ns, 'overlay'))
+        self._health.counts['pictures'] += 1
+        self._record(picture)
+        if self._rviz is not None:
+            self._publish_rviz(words)
+        if self._foxglove is not None:
+            self._publish_foxglove(words, stamp_ns)
+
+    def _record(self, picture: np.ndarray) -> None:
+        """Add to the film as many pictures as its clock asks for, so that it plays at real speed."""
+        if self._film is None:
+            return
+        now_s = time.monotonic()
+        self._film_begin_s = self._film_begin_s or now_s
+        due = int((now_s - self._film_begin_s) * self._config.rate_hz) + 1
+        try:
+            for _ in range(min(due - self._film.pictures, round(self._config.rate_hz))):
+                self._film.add(picture)
+        except CrossSpecError as error:
+            self._health.error('film', str(error))
+            self._film = None
+
+    def _snapshot(self, window_id: int) -> None:
+        """The frame and the events of this moment as small JPEGs, for reports; once a window."""
+        if not self._config.snapshot_dir or window_id == self._pictured:
+            return
+        self._pictured = window_id
+        rgb = self._newest_rgb()
+        pictures = {'frame': rgb, 'events': self._event_picture() if self._buffer is not None else None}
+        for name, picture in pictures.items():
+            if picture is None:
+                continue
+            path = Path(self._config.snapshot_dir, f'{window_id}_{name}.jpg')
+            if not cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
+                self._health.drop('snapshot_failed', path)
+
+    def _publish_rviz(self, words: list[Words]) -> None:
+        from rviz_2d_overlay_msgs.msg import OverlayText
+        message = OverlayText(width=640, height=160, text_size=14.0, text=as_html(words))
+        message.action = OverlayText.ADD if words else OverlayText.DELETE
+        self._rviz.publish(message)
+
+    def _publish_foxglove(self, words: list[Words], stamp_ns: int) -> None:
+        from foxglove_msgs.msg import Color, ImageAnnotations, Point2, TextAnnotation
+        message, y = ImageAnnotations(), 20.0
+        for text, colour in words:
+            red, green, blue = (channel / 255 for channel in colour)
+            message.texts.append(TextAnnotation(
+                timestamp=to_time(stamp_ns), position=Point2(x=8.0, y=y), text=text, font_size=14.0,
+                text_color=Color(r=red, g=green, b=blue, a=1.0), background_color=Color(r=0.0, g=0.0, b=0.0, a=0.6)))
+            y += 20.0
+        self._foxglove.publish(message)
+
+    def _reconfigure(self, config: OverlayConfig) -> None:
+        self._config = config
+        self._shown.stale_ns = round(config.stale_ms * 1e6)
+
+    def close(self) -> None:
+        """End the film; the process ends."""
+        if self._film is not None:
+            self._film.close()
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node; returns the exit code."""
+    return process.run(OverlayNode, args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""What every node's process does: threads beside the callbacks, time jumps, start and end with the right exit code."""
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+
+import rclpy
+from rclpy.clock import JumpHandle, JumpThreshold, TimeJump
+from rclpy.duration import Duration
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.node import Node
+
+from crossspec_ros.errors import CrossSpecError
+
+EXIT_BAD_INPUT = 2
+
+
+class Worker:
+    """A thread that calls ``step`` while there is work, so that callbacks never wait for a model.
+
+    ``step`` returns whether it did something; else the thread sleeps until `wake` or ``idle_s``. What ``step`` raises
+    goes to ``failed`` and the thread lives on.
+    """
+
+    def __init__(self, name: str, step: Callable[[], bool], failed: Callable[[Exception], None], idle_s: float) -> None:
+        self._step, self._failed, self._idle_s = step, failed, idle_s
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the end was asked for; long steps look at it."""
+        return self._stop.is_set()
+
+    def wake(self) -> None:
+        """There is work."""
+        self._wake.set()
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """End the thread after its current step."""
+        self._stop.set()
+        self._wake.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._wake.clear()
+            try:
+                worked = self._step()
+            except Exception as error:  # noqa: BLE001 - one window's trouble must not end the node
+                if self._stop.is_set() or not rclpy.ok():
+                    return
+                self._failed(error)
+                worked = False
+            if not worked:
+                self._wake.wait(self._idle_s)
+
+
+def on_time_jump(node: Node, callback: Callable[[], None]) -> JumpHandle:
+    """Call back when the ROS clock jumps back or changes its source."""
+    threshold = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)
+
+    def jumped(jump: TimeJump) -> None:
+        del jump
+        callback()
+
+    return node.get_clock().create_jump_callback(threshold, post_callback=jumped)
+
+
+def report_failure(node: Node, what: str, error: Exception) -> None:
+    """Log what went wrong: bad input in one line, anything else with where it happened."""
+    expected = isinstance(error, (CrossSpecError, OSError))
+    text = str(error) if expected else ''.join(traceback.format_exception(error))
+    node.get_logger().error(f'{what}: {text}')
+
+
+def autostart(node: LifecycleNode) -> bool:
+    """Configure and activate; False where a transition did not succeed."""
+    success = TransitionCallbackReturn.SUCCESS
+    return node.trigger_configure() == success and node.trigger_activate() == success
+
+
+def run(make: Callable[[], Node], args: Sequence[str] | None = None) -> int:
+    """Spin a node until it is told to end; returns the exit code.
+
+    0 after SIGINT or SIGTERM; 2 for bad input: a parameter out of range, a checkpoint that is not there.
+    """
+    node = None
+    try:
+        with rclpy.init(args=args):
+            node = make()
+            executor = SingleThreadedExecutor()
+            executor.add_node(node)
+            start = getattr(node, 'start', None)
+            if start is not None and not start():
+                return EXIT_BAD_INPUT
+            while rclpy.ok() and not getattr(node, 'finished', False):
+                executor.spin_once(timeout_sec=0.5)
+        return getattr(node, 'exit_code', 0)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 0
+    except CrossSpecError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return EXIT_BAD_INPUT
+    finally:
+        if node is not None:
+            _close(node)
+
+
+def _close(node: Node) -> None:
+    try:
+        close = getattr(node, 'close', None)
+        if close is not None:
+            close()
+        node.destroy_node()
+    except Exception:  # noqa: BLE001 - the process ends; what is left to do is to say why it was not clean
+        traceback.print_exc()

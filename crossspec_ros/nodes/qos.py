@@ -1,0 +1,92 @@
+"""The QoS of every topic, once, with the reason. Each profile can be overridden by ``qos_overrides.*`` parameters."""
+from __future__ import annotations
+
+from rclpy.duration import Duration
+from rclpy.qos import (QoSDurabilityPolicy, QoSHistoryPolicy, QoSPolicyKind, QoSProfile, QoSReliabilityPolicy)
+from rclpy.qos_overriding_options import QoSOverridingOptions
+
+_MS = 1_000_000
+
+
+def _profile(depth: int, *, reliable: bool, latched: bool = False, deadline_ms: float = 0.0) -> QoSProfile:
+    profile = QoSProfile(
+        history=QoSHistoryPolicy.KEEP_LAST, depth=depth,
+        reliability=QoSReliabilityPolicy.RELIABLE if reliable else QoSReliabilityPolicy.BEST_EFFORT,
+        durability=QoSDurabilityPolicy.TRANSIENT_LOCAL if latched else QoSDurabilityPolicy.VOLATILE)
+    if deadline_ms:
+        profile.deadline = Duration(nanoseconds=round(deadline_ms * _MS))
+    return profile
+
+
+def events() -> QoSProfile:
+    """Best effort, so that any driver matches and a slow reader never slows it; deep, as each packet carries new events.
+
+    No deadline: a driver that offers none would then be silently incompatible.
+    """
+    return _profile(1000, reliable=False)
+
+
+def image() -> QoSProfile:
+    """Best effort and shallow: an old picture is worth nothing once a newer one is here. No deadline, as for events."""
+    return _profile(2, reliable=False)
+
+
+def draft(deadline_ms: float = 0.0) -> QoSProfile:
+    """Reliable: a lost draft is a window without one. Depth for the revisions of a window or two."""
+    return _profile(8, reliable=True, deadline_ms=deadline_ms)
+
+
+def caption(deadline_ms: float = 0.0) -> QoSProfile:
+    """Reliable: a lost final caption would leave a partial one on screens. Depth for the partials of a window."""
+    return _profile(32, reliable=True, deadline_ms=deadline_ms)
+
+
+def verdict() -> QoSProfile:
+    """Reliable, as a caption; the newest few are all a drafter can use."""
+    return _profile(8, reliable=True)
+
+
+def prompt() -> QoSProfile:
+    """Reliable and latched: a node that starts later must ask the same question."""
+    return _profile(1, reliable=True, latched=True)
+
+
+def latency() -> QoSProfile:
+    """Reliable: a row a window for tables and dashboards."""
+    return _profile(32, reliable=True)
+
+
+def picture() -> QoSProfile:
+    """The overlay's pictures. Reliable, since viewers ask for either and best effort would not match the strict ones."""
+    return _profile(2, reliable=True)
+
+
+def diagnostics() -> QoSProfile:
+    """As every tool on /diagnostics expects: reliable, keep last 10."""
+    return _profile(10, reliable=True)
+
+
+def played_events() -> QoSProfile:
+    """What the player offers: reliable, which readers of either kind match; as deep as readers are."""
+    return _profile(1000, reliable=True)
+
+
+def played_image() -> QoSProfile:
+    """What the player offers: reliable, which readers of either kind match."""
+    return _profile(8, reliable=True)
+
+
+def clock() -> QoSProfile:
+    """As every node with use_sim_time reads /clock: best effort, the newest."""
+    return _profile(1, reliable=False)
+
+
+def overridable() -> QoSOverridingOptions:
+    """Lets parameters replace history, depth, reliability and deadline of a topic."""
+    return QoSOverridingOptions((QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY,
+                                 QoSPolicyKind.DEADLINE))
+
+
+def describe(profile: QoSProfile) -> str:
+    """A profile in a few words, for warnings."""
+    return f'{profile.reliability.name.lower()}, {profile.durability.name.lower()}'
