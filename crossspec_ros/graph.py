@@ -1,0 +1,232 @@
+"""The graph, declared once: its nodes, their parameters and remaps, and the environment they need.
+
+`crossspec up`, the demo and every launch file are made from `declare`.
+"""
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from crossspec_ros.config import NODES, make, parameters_of
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.resources import share_path
+
+PACKAGE = 'crossspec_ros'
+LIFECYCLE_NODES = ('drafter', 'verifier')
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of launch files and of `crossspec up`."""
+
+    name: str
+    default: str
+    description: str
+    choices: tuple[str, ...] = ()
+
+
+ARGUMENTS: tuple[Argument, ...] = (
+    Argument('namespace', 'crossspec', 'namespace of all nodes and of the topics that have no name of their own'),
+    Argument('params_file', '', 'YAML file of parameters; empty: the package\'s own'),
+    Argument('events_topic', '/event_camera/events', 'topic of the event packets'),
+    Argument('image_topic', '/camera/image_raw', 'topic of the images; compressed ones have /compressed behind it'),
+    Argument('image_transport', 'raw', 'how images come', ('raw', 'compressed')),
+    Argument('image_reliability', 'best_effort', 'QoS reliability asked of images', ('best_effort', 'reliable')),
+    Argument('model', 'builtin', 'verifier: builtin, a checkpoint folder or a hub id'),
+    Argument('drafter_model', 'builtin', 'drafter: builtin or a checkpoint folder'),
+    Argument('device', 'cpu', 'torch device of both models'),
+    Argument('quantization', 'none', 'number format of the verifier\'s weights', ('none', 'float16', 'bfloat16')),
+    Argument('use_sim_time', 'false', 'follow /clock', ('true', 'false')),
+    Argument('autostart', 'true', 'configure and activate the lifecycle nodes', ('true', 'false')),
+    Argument('use_rviz', 'false', 'start RViz with the package\'s view', ('true', 'false')),
+    Argument('bag', '', 'recording to play: a bag, a DSEC sequence, world:SEED; empty: real cameras'),
+)
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """One node's process: what to run with which parameters and remaps."""
+
+    name: str
+    namespace: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+    remaps: dict[str, str] = field(default_factory=dict)
+    params_files: tuple[str, ...] = ()
+
+    @property
+    def executable(self) -> str:
+        """Name under `ros2 run crossspec_ros`."""
+        return self.name
+
+    @property
+    def full_name(self) -> str:
+        """Fully qualified node name."""
+        return f'/{self.namespace.strip("/")}/{self.name}' if self.namespace.strip('/') else f'/{self.name}'
+
+    def ros_arguments(self) -> list[str]:
+        """``--ros-args`` and what follows."""
+        arguments = ['--ros-args', '-r', f'__node:={self.name}']
+        if self.namespace.strip('/'):
+            arguments += ['-r', f'__ns:=/{self.namespace.strip("/")}']
+        for source, target in self.remaps.items():
+            arguments += ['-r', f'{source}:={target}']
+        for path in self.params_files:
+            arguments += ['--params-file', path]
+        for name, value in self.parameters.items():
+            arguments += ['-p', f'{name}:={_yaml_value(value)}']
+        return arguments
+
+    def command(self) -> list[str]:
+        """What to execute, with this Python, without the launch system."""
+        return [sys.executable, '-m', f'{PACKAGE}.nodes.{self.name}', *self.ros_arguments()]
+
+
+def _yaml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return 'true' if value else 'false'
+    # Quoted, or a text like 1 or null would arrive as another type.
+    return repr(value) if isinstance(value, (int, float)) else "'" + str(value).replace("'", "''") + "'"
+
+
+def arguments_from(given: Mapping[str, str]) -> dict[str, str]:
+    """All arguments, defaults where nothing is given. Raises CrossSpecError for an unknown name or a wrong choice."""
+    known = {argument.name: argument for argument in ARGUMENTS}
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise CrossSpecError(f'the graph has no argument {unknown[0]!r}; it has {", ".join(known)}')
+    values = {name: argument.default for name, argument in known.items()} | dict(given)
+    for name, argument in known.items():
+        if argument.choices and values[name] not in argument.choices:
+            raise CrossSpecError(f'{name} must be one of {", ".join(argument.choices)}, got {values[name]!r}')
+    return values
+
+
+def declare(given: Mapping[str, str] | None = None, parameters: Mapping[str, Mapping[str, Any]] | None = None
+            ) -> list[NodeSpec]:
+    """The nodes of the graph for these arguments; the player is among them where ``bag`` is given.
+
+    ``parameters`` has more by node name; they win over the YAML file and over the arguments.
+
+    Raises:
+        CrossSpecError: an argument or parameter that does not exist, is of a wrong type or out of range.
+    """
+    values = arguments_from(given or {})
+    shared = _remaps(values)
+    params_file = values['params_file'] or str(share_path('config', 'crossspec.yaml'))
+    check_params_file(params_file)
+    dtype = 'float32' if values['quantization'] == 'none' else values['quantization']
+    autostart, transport = values['autostart'] == 'true', values['image_transport']
+    own: dict[str, dict[str, Any]] = {
+        'drafter': {'model.path': values['drafter_model'], 'model.device': values['device'], 'autostart': autostart},
+        'verifier': {'model.path': values['model'], 'model.device': values['device'], 'model.dtype': dtype,
+                     'image_transport': transport, 'autostart': autostart},
+        'overlay': {'image_transport': transport},
+        'monitor': {},
+    }
+    if values['bag']:
+        own['player'] = {'source': values['bag']}
+    specs = []
+    for name, settings in own.items():
+        defaults = {info.name: info.default for info in parameters_of(NODES[name])}
+        # An argument at its default says nothing, so that the YAML file can.
+        merged = {key: value for key, value in settings.items() if value != defaults[key]}
+        merged |= (parameters or {}).get(name, {})
+        _check_parameters(name, merged)
+        merged['use_sim_time'] = values['use_sim_time'] == 'true' and name != 'player'
+        merged |= _image_qos(name, values)
+        specs.append(NodeSpec(name, values['namespace'], merged, shared, (params_file,)))
+    return specs
+
+
+def _remaps(values: Mapping[str, str]) -> dict[str, str]:
+    return {'events': values['events_topic'], 'image': values['image_topic'],
+            'image/compressed': values['image_topic'] + '/compressed'}
+
+
+def _image_qos(name: str, values: Mapping[str, str]) -> dict[str, str]:
+    """The override of the images' reliability, by the name that the topic has after remapping."""
+    if name not in ('verifier', 'overlay') or values['image_reliability'] == 'best_effort':
+        return {}
+    topic = values['image_topic'] + ('/compressed' if values['image_transport'] == 'compressed' else '')
+    return {f'qos_overrides.{topic}.subscription.reliability': values['image_reliability']}
+
+
+def _check_parameters(name: str, settings: Mapping[str, Any]) -> None:
+    make(NODES[name], {key: value for key, value in settings.items() if not key.startswith('qos_overrides.')})
+
+
+def check_params_file(path: str | Path) -> None:
+    """Raises CrossSpecError where a parameter file is missing, is no YAML, or sets what a node does not have."""
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding='utf-8')) or {}
+    except OSError as error:
+        raise CrossSpecError(f'params_file must be readable, got {path}: {error.strerror}') from error
+    except yaml.YAMLError as error:
+        raise CrossSpecError(f'params_file must be YAML, got {path}: {error}') from error
+    for key, body in content.items() if isinstance(content, dict) else ():
+        name = str(key).rsplit('/', 1)[-1]
+        settings = body.get('ros__parameters', {}) if isinstance(body, dict) else {}
+        if name in NODES:
+            flat = _flatten(settings)
+            flat.pop('use_sim_time', None)
+            try:
+                _check_parameters(name, flat)
+            except CrossSpecError as error:
+                raise CrossSpecError(f'{path}, {key}: {error}') from error
+
+
+def _flatten(settings: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f'{prefix}{key}.')
+        else:
+            flat[f'{prefix}{key}'] = value
+    return flat
+
+
+def node_command(name: str, parameters: Mapping[str, Any] | None = None, *, namespace: str = '',
+                 remaps: Mapping[str, str] | None = None) -> list[str]:
+    """What to execute for one node by itself. Raises CrossSpecError for a parameter that breaks a rule."""
+    if name not in NODES:
+        raise CrossSpecError(f'node must be one of {", ".join(NODES)}, got {name!r}')
+    _check_parameters(name, {key: value for key, value in (parameters or {}).items() if key != 'use_sim_time'})
+    return NodeSpec(name, namespace, dict(parameters or {}), dict(remaps or {})).command()
+
+
+def with_parameters(spec: NodeSpec, parameters: Mapping[str, Any]) -> NodeSpec:
+    """A node with more parameters."""
+    _check_parameters(spec.name, parameters)
+    return replace(spec, parameters={**spec.parameters, **parameters})
+
+
+def fastdds_profile() -> Path:
+    """The profile without which best-effort images are nearly all lost."""
+    return share_path('config', 'fastdds.xml')
+
+
+def node_environment(base: Mapping[str, str] | None = None, *, domain_id: int | None = None, local: bool = True
+                     ) -> dict[str, str]:
+    """The environment that every process of the graph needs: the Fast DDS profile, discovery range, domain.
+
+    What the user has set already stays. ``local``: discovery on this host only.
+    """
+    environment = dict(os.environ if base is None else base)
+    environment.setdefault('FASTDDS_DEFAULT_PROFILES_FILE', str(fastdds_profile()))
+    if local:
+        environment.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    if domain_id is not None:
+        environment['ROS_DOMAIN_ID'] = str(domain_id)
+    checkout = str(Path(__file__).resolve().parents[1])
+    paths = environment.get('PYTHONPATH', '').split(os.pathsep)
+    if checkout not in paths and not any(checkout == path for path in sys.path if 'packages' in path):
+        environment['PYTHONPATH'] = os.pathsep.join([checkout, *filter(None, paths)])
+    # The loops of small models gain nothing from a thread a core, and lose much when processes fight for them.
+    environment.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+    return environment
