@@ -57,7 +57,7 @@ def build_verifying(config: VerifierConfig, prompt: str = '', *, newest_wins: bo
 
     engine = build_engine(config)
     prompt = prompt or config.prompt or DEFAULT_PROMPT
-    getattr(engine, "warm_up", lambda prompt: None)(prompt)
+    engine.warm_up(prompt)
     pipeline = VerifyingPipeline(engine, config.grid(), prompt, frame_grace_ms=config.frame_grace_ms,
                                  queue=config.frame_queue, timeout_ms=config.timeout_ms, newest_wins=newest_wins)
     return pipeline, engine
