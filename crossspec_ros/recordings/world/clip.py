@@ -74,9 +74,13 @@ class World:
         self._camera = RgbCamera(width, height, seed)
         self._sensor = EventSensor(width, height, seed, dvs)
 
+    def slots(self, window_end_s: float) -> dict[str, str]:
+        """The slots of the window that ends at ``window_end_s`` seconds; draws nothing."""
+        return dict(self._script.beat(self._view.second(window_end_s)).slots)
+
     def truth(self, window_end_s: float) -> Truth:
         """What is true of the window that ends at ``window_end_s`` seconds."""
-        slots = dict(self._script.beat(self._view.second(window_end_s)).slots)
+        slots = self.slots(window_end_s)
         boxes = tuple(Box(name, colour, box) for name, colour, box in self._view.boxes(window_end_s))
         return Truth(slots, caption(slots), answers(slots), boxes)
 
@@ -95,7 +99,7 @@ class World:
         ends = [window_end_s - (frames - 1 - i) * interval_s for i in range(frames)]
         stamps = [np.floor(end * self.rgb_hz + 1e-6) / self.rgb_hz for end in ends]
         pictures = np.stack([self.frame(stamp) for stamp in stamps])
-        slots = dict(self._script.beat(self._view.second(window_end_s)).slots)
+        slots = self.slots(window_end_s)
         return Clip(pictures, np.array([round(s * _NS) for s in stamps], np.int64), self._events(start, window_end_s),
                     caption(slots), slots, answers(slots), window_end_s)
 
