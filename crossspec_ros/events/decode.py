@@ -5,6 +5,7 @@ Semantics follow the C++ decoders of event_camera_codecs, event for event.
 """
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ FOREVER_NS = (1 << 63) - 1
 _MAX_TIME_BASE_NS = 1 << 62
 _MAX_TRIGGERS = 100_000
 _MAX_PENDING_BYTES = 64 << 20
-_ARENA_EVENTS = 1 << 16
+_ARENA_EVENTS = 1 << 14
+_ARENAS_KEPT = 4
 _TRIGGER_ROOM = 1024
 _LARGEST_GAP = 1_000_000
 
@@ -67,8 +69,15 @@ ENCODINGS = tuple(_ENCODINGS)
 """Names of the encodings that can be decoded."""
 
 
+_FIELDS = ('t_ns', 'x', 'y', 'p')
+
+
 class _Arena:
-    """Arrays that are filled once from the front; events handed out are views of the filled part, which never changes."""
+    """Arrays that are filled from the front; events handed out are views of the filled part, which stays as it is while
+    anybody holds it.
+    """
+
+    __slots__ = ('capacity', 'used', 't_ns', 'x', 'y', 'p')
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -78,12 +87,43 @@ class _Arena:
         self.y = np.empty(capacity, np.uint16)
         self.p = np.empty(capacity, np.uint8)
 
-    def grown(self, begin: int, stop: int, capacity: int) -> _Arena:
-        """A larger arena that begins with a copy of ``begin`` to ``stop`` of this one."""
-        larger = _Arena(capacity)
-        for name in ('t_ns', 'x', 'y', 'p'):
-            getattr(larger, name)[:stop - begin] = getattr(self, name)[begin:stop]
-        return larger
+    def is_free(self) -> bool:
+        """Nobody holds a view: every view counts as a reference to the array it looks into."""
+        return self.references() == _UNSHARED
+
+    def references(self) -> list[int]:
+        """References to each array."""
+        return [sys.getrefcount(array) for array in (self.t_ns, self.x, self.y, self.p)]
+
+    def take(self, other: _Arena, begin: int, stop: int) -> None:
+        """Begin with a copy of ``begin`` to ``stop`` of another arena."""
+        for name in _FIELDS:
+            getattr(self, name)[:stop - begin] = getattr(other, name)[begin:stop]
+        self.used = stop - begin
+
+
+_UNSHARED = _Arena(1).references()      # of arrays that only their arena holds; versions of Python count differently
+
+
+class _Arenas:
+    """Arenas in turn. One whose events nobody holds any more is filled anew: fresh memory costs more than decoding."""
+
+    def __init__(self) -> None:
+        self._kept: deque[_Arena] = deque()
+        self.current = _Arena(_ARENA_EVENTS)
+
+    def next(self, least: int) -> _Arena:
+        """Make an arena with room for ``least`` events the current one."""
+        if self.current.capacity == _ARENA_EVENTS:
+            self._kept.append(self.current)
+        if least <= _ARENA_EVENTS and self._kept and self._kept[0].is_free():
+            self.current = self._kept.popleft()
+            self.current.used = 0
+        else:
+            self.current = _Arena(max(_ARENA_EVENTS, least))
+            while len(self._kept) > _ARENAS_KEPT:
+                self._kept.popleft()
+        return self.current
 
 
 @dataclass
@@ -119,7 +159,7 @@ class Decoder:
         self.height = int(height)
         self._format = _ENCODINGS[encoding]
         self._decode: Callable[..., tuple[int, int, int, int]] = self._format.kernel.compiled
-        self._arena = _Arena(_ARENA_EVENTS)
+        self._arenas = _Arenas()
         self._trigger_scratch = np.empty(3 * _TRIGGER_ROOM, np.int64)
         self.counts = np.zeros(evt3.COUNTS_SIZE, np.int64)
         self._other_counts = dict.fromkeys(CAUSES[len(_KERNEL_CAUSES):], 0)
@@ -148,8 +188,13 @@ class Decoder:
 
     def decode(self, packet: Packet) -> Events:
         """All events of a packet (after those still pending from ``feed``)."""
-        self.feed(packet)
-        return self.decode_until(FOREVER_NS)
+        if self._pending:
+            self.feed(packet)
+            return self.decode_until(FOREVER_NS)
+        words = self.words_of(packet)
+        if words is None:
+            return Events.empty(self.width, self.height)
+        return self._run(words, 0, packet.time_base_ns, FOREVER_NS)[0]
 
     def feed(self, packet: Packet) -> bool:
         """Take a packet for later ``decode_until``; False where it is refused (counted). At most 64 MiB wait."""
@@ -168,7 +213,7 @@ class Decoder:
         parts = []
         while self._pending:
             pending = self._pending[0]
-            events = self._run(pending, until_ns)
+            events, pending.next_word = self._run(pending.words, pending.next_word, pending.time_base_ns, until_ns)
             parts.append(events)
             if pending.next_word < len(pending.words):
                 break
@@ -178,31 +223,32 @@ class Decoder:
             return parts[0]
         return join_events(parts) if parts else Events.empty(self.width, self.height)
 
-    def _run(self, pending: _Pending, until_ns: int) -> Events:
-        words = pending.words
-        if pending.next_word == 0:
+    def _run(self, words: np.ndarray, at: int, time_base_ns: int, until_ns: int) -> tuple[Events, int]:
+        """Events with t < ``until_ns`` of ``words`` from index ``at`` on, and the index of the first word not used."""
+        if at == 0:
             for entry in self._format.per_packet:
                 self.state[entry] = 0
-        arena = self._arena
-        if arena.capacity - arena.used < len(words) + evt3.MAX_EVENTS_PER_WORD:
-            arena = self._arena = _Arena(max(_ARENA_EVENTS, len(words) + evt3.MAX_EVENTS_PER_WORD))
+        arena = self._arenas.current
+        least = len(words) - at + evt3.MAX_EVENTS_PER_WORD
+        if arena.capacity - arena.used < least:
+            arena = self._arenas.next(least)
         begin = filled = arena.used
-        tail = (pending.time_base_ns,) if self._format.has_time_base else ()
+        tail = (time_base_ns,) if self._format.has_time_base else ()
         while True:
-            pending.next_word, filled, found, reason = self._decode(
-                words, pending.next_word, len(words), until_ns, self.width, self.height,
+            at, filled, found, reason = self._decode(
+                words, at, len(words), until_ns, self.width, self.height,
                 arena.t_ns, arena.x, arena.y, arena.p, filled, self._trigger_scratch, 0, self.state, self.counts, *tail)
             if found:
                 self._keep_triggers(found)
             if reason != evt3.FULL:
                 break
             if filled + evt3.MAX_EVENTS_PER_WORD > arena.capacity:
-                count = filled - begin
-                arena = arena.grown(begin, filled, max(_ARENA_EVENTS, 2 * count + len(words) - pending.next_word))
-                self._arena, begin, filled = arena, 0, count
+                larger = self._arenas.next(2 * (filled - begin) + len(words) - at + evt3.MAX_EVENTS_PER_WORD)
+                larger.take(arena, begin, filled)
+                arena, begin, filled = larger, 0, larger.used
         arena.used = filled
         return Events(arena.t_ns[begin:filled], arena.x[begin:filled], arena.y[begin:filled], arena.p[begin:filled],
-                      self.width, self.height)
+                      self.width, self.height), at
 
     def _keep_triggers(self, found: int) -> None:
         self.trigger_count += found

@@ -34,9 +34,12 @@ _BIT, _EIGHT, _SHIFT11, _SHIFT, _TWELVE = (np.uint32(bits) for bits in (1, 8, 11
 _LOW4, _LOW11, _LOW12, _FAR = (np.uint32(mask) for mask in (0xF, 0x7FF, 0xFFF, 0xFFFF))
 _ADDR_Y, _ADDR_X, _VECT_BASE_X, _VECT_12, _VECT_8, _TIME_LOW, _TIME_HIGH, _EXT_TRIGGER = (
     np.uint32(code) for code in (0, 2, 3, 4, 5, 6, 8, 10))
+_SKIPPED_CODES = np.uint32(1 << 7 | 1 << 14 | 1 << 15)
 _MALFORMED_CODES = np.uint32(1 << 1 | 1 << 9 | 1 << 11 | 1 << 12 | 1 << 13)
 _LOW_MASK = 0xFFF
 _ROLLOVER_US = 1 << 24
+_AHEAD = 3
+_PADDING = 0xF000           # a word that says nothing
 _JITTER = 10                # a fall of TIME_HIGH by up to this much is noise of the sensor, not a rollover
 
 
@@ -75,19 +78,10 @@ def find_time(words: np.ndarray, state: np.ndarray, counts: np.ndarray) -> int:
     return len(words)
 
 
-@kernel(nbt.Tuple((nbt.int64, nbt.int64, nbt.int64, nbt.int64))(
-    read_only(nbt.uint16), nbt.int64, nbt.int64, nbt.int64, nbt.int64, nbt.int64,
-    writable(nbt.int64), writable(nbt.uint16), writable(nbt.uint16), writable(nbt.uint8), nbt.int64,
-    writable(nbt.int64), nbt.int64, writable(nbt.int64), writable(nbt.int64)))
-def decode_evt3(words, begin, end, until_ns, width, height, t_out, x_out, y_out, p_out, filled,
+@numba.njit
+def _decode_run(words, begin, end, until_ns, width, height, t_out, x_out, y_out, p_out, filled,
                 triggers, trigger_count, state, counts):
-    """Decode ``words[begin:end]`` behind the ``filled`` events already in the outputs.
-
-    ``triggers`` is (K * 3,): time in ns, edge, id. Returns (next word, events in the outputs, triggers, reason): DONE
-    all words are used, FULL an output has no room for another word, UNTIL the next event has t >= ``until_ns``.
-    """
-    if state[SYNC] != SYNCED:
-        begin += find_time(words[begin:end], state, counts)
+    """As ``decode_evt3``, once the time is known; may use and must be able to read up to three words behind ``end``."""
     # Indices are unsigned: numba then leaves out the test for negative ones, a fifth of the time of this loop.
     i, stop, n, room = np.uint64(begin), np.uint64(end), np.uint64(filled), np.uint64(len(t_out) - MAX_EVENTS_PER_WORD)
     k = trigger_count
@@ -110,23 +104,17 @@ def decode_evt3(words, begin, end, until_ns, width, height, t_out, x_out, y_out,
                 high = next_high(high, np.int64(high_word))
                 t = (high | low) * 1000
             i += _ONE
-            if i == stop:
-                break
             word = np.uint32(words[i])
             code = word >> _SHIFT
         if code == _TIME_LOW:
             low = np.int64(word & _LOW12)
             t = (high | low) * 1000
             i += _ONE
-            if i == stop:
-                break
             word = np.uint32(words[i])
             code = word >> _SHIFT
         if code == _ADDR_Y:
             y = word & _LOW11
             i += _ONE
-            if i == stop:
-                break
             word = np.uint32(words[i])
             code = word >> _SHIFT
         if code == _ADDR_X:
@@ -143,6 +131,8 @@ def decode_evt3(words, begin, end, until_ns, width, height, t_out, x_out, y_out,
             outside += not inside
             back += inside & (t < last)
             last = t if inside else last
+            i += _ONE
+        elif (_SKIPPED_CODES >> code) & _BIT:
             i += _ONE
         elif code == _VECT_12 or code == _VECT_8:
             if t >= until_ns or n > room:
@@ -197,3 +187,29 @@ def decode_evt3(words, begin, end, until_ns, width, height, t_out, x_out, y_out,
     counts[OUTSIDE] += outside
     counts[TIME_BACK] += back
     return np.int64(i), np.int64(n), k, reason
+
+
+@kernel(nbt.Tuple((nbt.int64, nbt.int64, nbt.int64, nbt.int64))(
+    read_only(nbt.uint16), nbt.int64, nbt.int64, nbt.int64, nbt.int64, nbt.int64,
+    writable(nbt.int64), writable(nbt.uint16), writable(nbt.uint16), writable(nbt.uint8), nbt.int64,
+    writable(nbt.int64), nbt.int64, writable(nbt.int64), writable(nbt.int64)))
+def decode_evt3(words, begin, end, until_ns, width, height, t_out, x_out, y_out, p_out, filled,
+                triggers, trigger_count, state, counts):
+    """Decode ``words[begin:end]`` behind the ``filled`` events already in the outputs.
+
+    ``triggers`` is (K * 3,): time in ns, edge, id. Returns (next word, events in the outputs, triggers, reason): DONE
+    all words are used, FULL an output has no room for another word, UNTIL the next event has t >= ``until_ns``.
+    """
+    if state[SYNC] != SYNCED:
+        begin += find_time(words[begin:end], state, counts)
+    # The loop looks up to three words ahead without asking for the end: the last ones follow in a padded copy.
+    edge = max(begin, end - _AHEAD)
+    at, filled, trigger_count, reason = _decode_run(words, begin, edge, until_ns, width, height, t_out, x_out, y_out, p_out,
+                                                    filled, triggers, trigger_count, state, counts)
+    if reason != DONE or at >= end:
+        return at, filled, trigger_count, reason
+    tail = np.full(2 * _AHEAD, _PADDING, np.uint16)
+    tail[:end - at] = words[at:end]
+    used, filled, trigger_count, reason = _decode_run(tail, 0, end - at, until_ns, width, height, t_out, x_out, y_out, p_out,
+                                                      filled, triggers, trigger_count, state, counts)
+    return min(at + used, end), filled, trigger_count, reason
