@@ -160,6 +160,7 @@ class Decoder:
         self._format = _ENCODINGS[encoding]
         self._decode: Callable[..., tuple[int, int, int, int]] = self._format.kernel.compiled
         self._arenas = _Arenas()
+        self._tail = np.empty(evt3.TAIL_SIZE, np.uint16)
         self._trigger_scratch = np.empty(3 * _TRIGGER_ROOM, np.int64)
         self.counts = np.zeros(evt3.COUNTS_SIZE, np.int64)
         self._other_counts = dict.fromkeys(CAUSES[len(_KERNEL_CAUSES):], 0)
@@ -233,11 +234,11 @@ class Decoder:
         if arena.capacity - arena.used < least:
             arena = self._arenas.next(least)
         begin = filled = arena.used
-        tail = (time_base_ns,) if self._format.has_time_base else ()
+        last = time_base_ns if self._format.has_time_base else self._tail
         while True:
             at, filled, found, reason = self._decode(
                 words, at, len(words), until_ns, self.width, self.height,
-                arena.t_ns, arena.x, arena.y, arena.p, filled, self._trigger_scratch, 0, self.state, self.counts, *tail)
+                arena.t_ns, arena.x, arena.y, arena.p, filled, self._trigger_scratch, 0, self.state, self.counts, last)
             if found:
                 self._keep_triggers(found)
             if reason != evt3.FULL:

@@ -29,16 +29,17 @@ DONE, FULL, UNTIL = range(3)
 MAX_EVENTS_PER_WORD = 12
 
 # Words and codes as uint32: numba would make a float of a uint64 and a literal.
-_ONE = np.uint64(1)
-_BIT, _EIGHT, _SHIFT11, _SHIFT, _TWELVE = (np.uint32(bits) for bits in (1, 8, 11, 12, 12))
-_LOW4, _LOW11, _LOW12, _FAR = (np.uint32(mask) for mask in (0xF, 0x7FF, 0xFFF, 0xFFFF))
-_ADDR_Y, _ADDR_X, _VECT_BASE_X, _VECT_12, _VECT_8, _TIME_LOW, _TIME_HIGH, _EXT_TRIGGER = (
+ONE = np.uint64(1)
+BIT, EIGHT, SHIFT11, SHIFT, TWELVE = (np.uint32(bits) for bits in (1, 8, 11, 12, 12))
+LOW4, LOW11, LOW12, FAR = (np.uint32(mask) for mask in (0xF, 0x7FF, 0xFFF, 0xFFFF))
+ADDR_Y, ADDR_X, VECT_BASE_X, VECT_12, VECT_8, TIME_LOW, TIME_HIGH, EXT_TRIGGER = (
     np.uint32(code) for code in (0, 2, 3, 4, 5, 6, 8, 10))
-_SKIPPED_CODES = np.uint32(1 << 7 | 1 << 14 | 1 << 15)
-_MALFORMED_CODES = np.uint32(1 << 1 | 1 << 9 | 1 << 11 | 1 << 12 | 1 << 13)
+SKIPPED_CODES = np.uint32(1 << 7 | 1 << 14 | 1 << 15)
+MALFORMED_CODES = np.uint32(1 << 1 | 1 << 9 | 1 << 11 | 1 << 12 | 1 << 13)
 _LOW_MASK = 0xFFF
 _ROLLOVER_US = 1 << 24
-_AHEAD = 3
+AHEAD = 3
+TAIL_SIZE = 2 * AHEAD
 _PADDING = 0xF000           # a word that says nothing
 _JITTER = 10                # a fall of TIME_HIGH by up to this much is noise of the sensor, not a rollover
 
@@ -78,6 +79,13 @@ def find_time(words: np.ndarray, state: np.ndarray, counts: np.ndarray) -> int:
     return len(words)
 
 
+@numba.njit(inline='always')
+def pad_tail(words, at, end, tail):
+    """The last words, with words behind them that say nothing, for a loop that reads ahead."""
+    for k in range(TAIL_SIZE):
+        tail[k] = words[at + k] if at + k < end else _PADDING
+
+
 @numba.njit
 def _decode_run(words, begin, end, until_ns, width, height, t_out, x_out, y_out, p_out, filled,
                 triggers, trigger_count, state, counts):
@@ -96,51 +104,51 @@ def _decode_run(words, begin, end, until_ns, width, height, t_out, x_out, y_out,
     reason = DONE
     while i < stop:
         word = np.uint32(words[i])
-        code = word >> _SHIFT
+        code = word >> SHIFT
         # Cameras send TIME_HIGH, TIME_LOW, ADDR_Y, ADDR_X in this order, with some left out: follow it without dispatch.
-        if code == _TIME_HIGH:
-            if word & _LOW12 != high_word:
-                high_word = word & _LOW12
+        if code == TIME_HIGH:
+            if word & LOW12 != high_word:
+                high_word = word & LOW12
                 high = next_high(high, np.int64(high_word))
                 t = (high | low) * 1000
-            i += _ONE
+            i += ONE
             word = np.uint32(words[i])
-            code = word >> _SHIFT
-        if code == _TIME_LOW:
-            low = np.int64(word & _LOW12)
+            code = word >> SHIFT
+        if code == TIME_LOW:
+            low = np.int64(word & LOW12)
             t = (high | low) * 1000
-            i += _ONE
+            i += ONE
             word = np.uint32(words[i])
-            code = word >> _SHIFT
-        if code == _ADDR_Y:
-            y = word & _LOW11
-            i += _ONE
+            code = word >> SHIFT
+        if code == ADDR_Y:
+            y = word & LOW11
+            i += ONE
             word = np.uint32(words[i])
-            code = word >> _SHIFT
-        if code == _ADDR_X:
+            code = word >> SHIFT
+        if code == ADDR_X:
             if t >= until_ns or n > room:
                 reason = UNTIL if t >= until_ns else FULL
                 break
-            x = word & _LOW11
+            x = word & LOW11
             t_out[n] = t
             x_out[n] = x
             y_out[n] = y
-            p_out[n] = (word >> _SHIFT11) & _BIT
+            p_out[n] = (word >> SHIFT11) & BIT
             inside = (x < columns) & (y < rows)
             n += np.uint64(inside)
             outside += not inside
             back += inside & (t < last)
             last = t if inside else last
-            i += _ONE
-        elif (_SKIPPED_CODES >> code) & _BIT:
-            i += _ONE
-        elif code == _VECT_12 or code == _VECT_8:
+            i += ONE
+        elif (SKIPPED_CODES >> code) & BIT:
+            i += ONE
+        elif code == VECT_12 or code == VECT_8:
             if t >= until_ns or n > room:
                 reason = UNTIL if t >= until_ns else FULL
                 break
             first = n
-            lanes = _TWELVE if code == _VECT_12 else _EIGHT
-            bits = word & ((_BIT << lanes) - _BIT)
+            lanes = TWELVE if code == VECT_12 else EIGHT
+            bits = word & ((BIT << lanes) - BIT)
             if base + lanes <= columns and y < rows:
                 # Write each lane and step on where its bit is set: no branch that depends on the bits.
                 for lane in range(lanes):
@@ -148,39 +156,39 @@ def _decode_run(words, begin, end, until_ns, width, height, t_out, x_out, y_out,
                     x_out[n] = base + lane
                     y_out[n] = y
                     p_out[n] = polarity
-                    n += np.uint64((bits >> np.uint32(lane)) & _BIT)
+                    n += np.uint64((bits >> np.uint32(lane)) & BIT)
             else:
                 for lane in range(lanes):
-                    if (bits >> np.uint32(lane)) & _BIT:
+                    if (bits >> np.uint32(lane)) & BIT:
                         if base + lane < columns and y < rows:
                             t_out[n] = t
                             x_out[n] = base + lane
                             y_out[n] = y
                             p_out[n] = polarity
-                            n += _ONE
+                            n += ONE
                         else:
                             outside += 1
             if n > first:
                 back += t < last
                 last = t
-            base = min(base + lanes, _FAR)
-            i += _ONE
-        elif code == _VECT_BASE_X:
-            base = word & _LOW11
-            polarity = (word >> _SHIFT11) & _BIT
-            i += _ONE
-        elif code == _EXT_TRIGGER:
+            base = min(base + lanes, FAR)
+            i += ONE
+        elif code == VECT_BASE_X:
+            base = word & LOW11
+            polarity = (word >> SHIFT11) & BIT
+            i += ONE
+        elif code == EXT_TRIGGER:
             if t >= until_ns or 3 * k + 3 > len(triggers):
                 reason = UNTIL if t >= until_ns else FULL
                 break
             triggers[3 * k] = t
-            triggers[3 * k + 1] = word & _BIT
-            triggers[3 * k + 2] = (word >> _EIGHT) & _LOW4
+            triggers[3 * k + 1] = word & BIT
+            triggers[3 * k + 2] = (word >> EIGHT) & LOW4
             k += 1
-            i += _ONE
-        elif code != _TIME_HIGH and code != _TIME_LOW and code != _ADDR_Y:
-            malformed += (_MALFORMED_CODES >> code) & _BIT
-            i += _ONE
+            i += ONE
+        elif code != TIME_HIGH and code != TIME_LOW and code != ADDR_Y:
+            malformed += (MALFORMED_CODES >> code) & BIT
+            i += ONE
     state[HIGH], state[LOW], state[LAST] = high, low, last
     state[Y], state[BASE], state[POLARITY] = y, base, polarity
     counts[MALFORMED] += malformed
@@ -192,24 +200,23 @@ def _decode_run(words, begin, end, until_ns, width, height, t_out, x_out, y_out,
 @kernel(nbt.Tuple((nbt.int64, nbt.int64, nbt.int64, nbt.int64))(
     read_only(nbt.uint16), nbt.int64, nbt.int64, nbt.int64, nbt.int64, nbt.int64,
     writable(nbt.int64), writable(nbt.uint16), writable(nbt.uint16), writable(nbt.uint8), nbt.int64,
-    writable(nbt.int64), nbt.int64, writable(nbt.int64), writable(nbt.int64)))
+    writable(nbt.int64), nbt.int64, writable(nbt.int64), writable(nbt.int64), writable(nbt.uint16)))
 def decode_evt3(words, begin, end, until_ns, width, height, t_out, x_out, y_out, p_out, filled,
-                triggers, trigger_count, state, counts):
+                triggers, trigger_count, state, counts, tail):
     """Decode ``words[begin:end]`` behind the ``filled`` events already in the outputs.
 
-    ``triggers`` is (K * 3,): time in ns, edge, id. Returns (next word, events in the outputs, triggers, reason): DONE
+    ``triggers`` is (K * 3,): time in ns, edge, id; ``tail`` is scratch of TAIL_SIZE. Returns (next word, events in the outputs, triggers, reason): DONE
     all words are used, FULL an output has no room for another word, UNTIL the next event has t >= ``until_ns``.
     """
     if state[SYNC] != SYNCED:
         begin += find_time(words[begin:end], state, counts)
     # The loop looks up to three words ahead without asking for the end: the last ones follow in a padded copy.
-    edge = max(begin, end - _AHEAD)
+    edge = max(begin, end - AHEAD)
     at, filled, trigger_count, reason = _decode_run(words, begin, edge, until_ns, width, height, t_out, x_out, y_out, p_out,
                                                     filled, triggers, trigger_count, state, counts)
     if reason != DONE or at >= end:
         return at, filled, trigger_count, reason
-    tail = np.full(2 * _AHEAD, _PADDING, np.uint16)
-    tail[:end - at] = words[at:end]
+    pad_tail(words, at, end, tail)
     used, filled, trigger_count, reason = _decode_run(tail, 0, end - at, until_ns, width, height, t_out, x_out, y_out, p_out,
                                                       filled, triggers, trigger_count, state, counts)
     return min(at + used, end), filled, trigger_count, reason

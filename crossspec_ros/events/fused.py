@@ -7,27 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 from numba import types as nbt
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.decode import Decoder
 from crossspec_ros.events.evt3 import (
-    BASE,
-    DONE,
-    HIGH,
-    LAST,
-    LOW,
-    MALFORMED,
-    OUTSIDE,
-    POLARITY,
-    SYNC,
-    SYNCED,
-    TIME_BACK,
-    UNTIL,
-    Y,
-    find_time,
-    next_high,
+    ADDR_X, ADDR_Y, AHEAD, BASE, BIT, DONE, EIGHT, FAR, HIGH, LAST, LOW, LOW11, LOW12, MALFORMED, MALFORMED_CODES,
+    ONE, OUTSIDE, POLARITY, SHIFT, SHIFT11, SYNC, SYNCED, TAIL_SIZE, TIME_BACK, TIME_HIGH, TIME_LOW, TWELVE, UNTIL, VECT_12,
+    VECT_8, VECT_BASE_X, Y, find_time, next_high, pad_tail,
 )
 from crossspec_ros.events.jit import kernel, read_only, writable
 from crossspec_ros.events.representations import cell_table, check_shape, time_scale
@@ -73,6 +62,7 @@ class FusedWindows:
         self._window_ns = window_ns
         self._offset_ns = offset_ns
         self._fill = _fill.compiled
+        self._tail = np.empty(TAIL_SIZE, np.uint16)
         self.late = 0
         self.reset()
 
@@ -105,7 +95,7 @@ class FusedWindows:
             scale = time_scale(end_ns - self._window_ns, end_ns, bins) if bins else 0.0
             at, reason, on, off, late = self._fill(
                 words, at, len(words), end_ns - self._window_ns - self._offset_ns, end_ns - self._offset_ns, self._window_ns,
-                self._columns, self._rows, scale, bins, plane, self._grid, self._decoder.state, self._decoder.counts)
+                self._columns, self._rows, scale, bins, plane, self._grid, self._decoder.state, self._decoder.counts, self._tail)
             self._on, self._off, self.late = self._on + on, self._off + off, self.late + late
             if reason == DONE:
                 break
@@ -128,21 +118,17 @@ class FusedWindows:
         self._on = self._off = 0
 
 
-@kernel(nbt.Tuple((nbt.int64, nbt.int64, nbt.int64, nbt.int64, nbt.int64))(
-    read_only(nbt.uint16), nbt.int64, nbt.int64, nbt.int64, nbt.int64, nbt.int64, read_only(nbt.int32), read_only(nbt.int32),
-    nbt.float64, nbt.int64, nbt.int64, writable(nbt.float32), writable(nbt.int64), writable(nbt.int64)))
-def _fill(words, begin, end, start_ns, end_ns, slack_ns, columns, rows, scale, bins, plane, grid, state, counts):
-    """Add the events of ``words[begin:end]`` in (start, end] to ``grid``: voxels, or a histogram where ``bins`` is 0.
-
-    Returns (next word, reason, ON, OFF, late events): UNTIL the next event is after the window, BACK it is before it by more than the slack.
-    """
-    i = begin
-    if state[SYNC] != SYNCED:
-        i = begin + find_time(words[begin:end], state, counts)
-    width = len(columns)
-    height = len(rows)
-    high, low, y, base, polarity, last = state[HIGH], state[LOW], state[Y], state[BASE], state[POLARITY], state[LAST]
-    row = np.int64(rows[y]) if y < height else np.int64(-1)
+@numba.njit
+def _fill_run(words, begin, end, start_ns, end_ns, slack_ns, columns, rows, scale, bins, plane, grid, state, counts):
+    """As ``_fill``, once the time is known; may use and must be able to read up to three words behind ``end``."""
+    i, stop = np.uint64(begin), np.uint64(end)
+    width, height = np.uint32(len(columns)), np.uint32(len(rows))
+    high, low, last = state[HIGH], state[LOW], state[LAST]
+    y, base, polarity = np.uint32(state[Y]), np.uint32(state[BASE]), np.uint32(state[POLARITY])
+    high_word = np.uint32((high >> 12) & 0xFFF)
+    row_inside = y < height
+    row = np.uint64(rows[y]) if row_inside else np.uint64(0)
+    step = np.uint64(plane)
     malformed = 0
     outside = 0
     back = 0
@@ -150,63 +136,78 @@ def _fill(words, begin, end, start_ns, end_ns, slack_ns, columns, rows, scale, b
     on = 0
     off = 0
     t = (high | low) * 1000
-    fresh = True                # the shares below are not those of t
-    inside = False
-    two = False                 # the event touches two time bins
-    lower = np.int64(0)
+    shared_t = t - 1            # the time that the shares below are for
+    lower = np.uint64(0)
     near = np.float32(1.0)
     far = np.float32(0.0)
+    two = False                 # an event touches two time bins
+    inside = False              # the time is in the window
     reason = DONE
-    while i < end:
-        word = np.int64(words[i])
-        code = word >> 12
-        if code == 2 or code == 4 or code == 5:
-            if fresh:
-                if t > end_ns:
-                    reason = UNTIL
+    while i < stop:
+        word = np.uint32(words[i])
+        code = word >> SHIFT
+        if code == TIME_HIGH:
+            if word & LOW12 != high_word:
+                high_word = word & LOW12
+                high = next_high(high, np.int64(high_word))
+                t = (high | low) * 1000
+            i += ONE
+            word = np.uint32(words[i])
+            code = word >> SHIFT
+        if code == TIME_LOW:
+            low = np.int64(word & LOW12)
+            t = (high | low) * 1000
+            i += ONE
+            word = np.uint32(words[i])
+            code = word >> SHIFT
+        if code == ADDR_Y:
+            y = word & LOW11
+            row_inside = y < height
+            row = np.uint64(rows[y]) if row_inside else np.uint64(0)
+            i += ONE
+            word = np.uint32(words[i])
+            code = word >> SHIFT
+        is_one = code == ADDR_X
+        if is_one or code == VECT_12 or code == VECT_8:
+            if t != shared_t:
+                if t > end_ns or t + slack_ns <= start_ns:
+                    reason = UNTIL if t > end_ns else BACK
                     break
-                if t + slack_ns <= start_ns:
-                    reason = BACK
-                    break
-                fresh = False
+                shared_t = t
                 inside = t > start_ns
                 if inside and bins:
+                    # The same operations as in representations.py, in the same order: equal to the last bit.
                     position = (t - start_ns) * scale
                     first = min(np.int64(position), bins - 1)
                     far = np.float32(position - first)
                     near = np.float32(1.0) - far
                     two = first + 1 < bins
-                    lower = first * plane
-            if code == 2:
-                x = word & 0x7FF
-                bits = np.int64(1)
-                sign = (word >> 11) & 1
+                    lower = np.uint64(first * plane)
+            if is_one:
+                x, bits, sign = word & LOW11, BIT, (word >> SHIFT11) & BIT
             else:
-                x = base
-                bits = word & (0xFFF if code == 4 else 0xFF)
-                sign = polarity
-                base += 12 if code == 4 else 8
+                lanes = TWELVE if code == VECT_12 else EIGHT
+                x, bits, sign = base, word & ((BIT << lanes) - BIT), polarity
+                base = min(base + lanes, FAR)
             found = 0
             while bits:
-                if bits & 1:
-                    if x < width and row >= 0:
+                if bits & BIT:
+                    if row_inside and x < width:
                         found += 1
                         if inside:
-                            cell = row + columns[x]
+                            cell = row + np.uint64(columns[x])
                             if bins == 0:
-                                grid[cell + (plane if sign else 0)] += np.float32(1.0)
-                            elif sign:
-                                grid[lower + cell] += near
-                                if two:
-                                    grid[lower + plane + cell] += far
+                                grid[cell + step * np.uint64(sign)] += np.float32(1.0)
                             else:
-                                grid[lower + cell] -= near
+                                cell += lower
+                                value = np.float32(1.0) if sign else np.float32(-1.0)
+                                grid[cell] += value * near
                                 if two:
-                                    grid[lower + plane + cell] -= far
+                                    grid[cell + step] += value * far
                     else:
                         outside += 1
-                bits >>= 1
-                x += 1
+                bits >>= BIT
+                x += BIT
             if found:
                 back += t < last
                 last = t
@@ -216,30 +217,39 @@ def _fill(words, begin, end, start_ns, end_ns, slack_ns, columns, rows, scale, b
                     on += found
                 else:
                     off += found
-        elif code == 0:
-            y = word & 0x7FF
-            row = np.int64(rows[y]) if y < height else np.int64(-1)
-        elif code == 6:
-            low = word & 0xFFF
-            t = (high | low) * 1000
-            fresh = True
-        elif code == 8:
-            high = next_high(high, word & 0xFFF)
-            t = (high | low) * 1000
-            fresh = True
-        elif code == 3:
-            base = word & 0x7FF
-            polarity = (word >> 11) & 1
-        elif code == 1 or code == 9 or (11 <= code <= 13):
-            malformed += 1
-        i += 1
-    state[HIGH] = high
-    state[LOW] = low
-    state[Y] = y
-    state[BASE] = base
-    state[POLARITY] = polarity
-    state[LAST] = last
+            i += ONE
+        elif code == VECT_BASE_X:
+            base = word & LOW11
+            polarity = (word >> SHIFT11) & BIT
+            i += ONE
+        elif code != TIME_HIGH and code != TIME_LOW and code != ADDR_Y:
+            malformed += (MALFORMED_CODES >> code) & BIT
+            i += ONE
+    state[HIGH], state[LOW], state[LAST] = high, low, last
+    state[Y], state[BASE], state[POLARITY] = y, base, polarity
     counts[MALFORMED] += malformed
     counts[OUTSIDE] += outside
     counts[TIME_BACK] += back
-    return i, reason, on, off, late
+    return np.int64(i), reason, on, off, late
+
+
+@kernel(nbt.Tuple((nbt.int64, nbt.int64, nbt.int64, nbt.int64, nbt.int64))(
+    read_only(nbt.uint16), nbt.int64, nbt.int64, nbt.int64, nbt.int64, nbt.int64, read_only(nbt.int32),
+    read_only(nbt.int32), nbt.float64, nbt.int64, nbt.int64, writable(nbt.float32), writable(nbt.int64),
+    writable(nbt.int64), writable(nbt.uint16)))
+def _fill(words, begin, end, start_ns, end_ns, slack_ns, columns, rows, scale, bins, plane, grid, state, counts, tail):
+    """Add the events of ``words[begin:end]`` in (start, end] to ``grid``: voxels, or a histogram where ``bins`` is 0.
+
+    Returns (next word, reason, ON, OFF, late events): UNTIL the next event is after the window, BACK it is before it by
+    more than the slack. ``tail`` is scratch, as in ``evt3.decode_evt3``.
+    """
+    if state[SYNC] != SYNCED:
+        begin += find_time(words[begin:end], state, counts)
+    at, reason, on, off, late = _fill_run(words, begin, max(begin, end - AHEAD), start_ns, end_ns, slack_ns, columns, rows,
+                                          scale, bins, plane, grid, state, counts)
+    if reason != DONE or at >= end:
+        return at, reason, on, off, late
+    pad_tail(words, at, end, tail)
+    used, reason, more_on, more_off, more_late = _fill_run(tail, 0, end - at, start_ns, end_ns, slack_ns, columns, rows,
+                                                           scale, bins, plane, grid, state, counts)
+    return min(at + used, end), reason, on + more_on, off + more_off, late + more_late

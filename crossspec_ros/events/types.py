@@ -42,6 +42,12 @@ class Events:
     width: int
     height: int
 
+    def __init__(self, t_ns: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray, width: int, height: int) -> None:
+        # One is made for every packet: the __init__ that a frozen dataclass gets takes three times as long.
+        fields = self.__dict__
+        fields['t_ns'], fields['x'], fields['y'], fields['p'] = t_ns, x, y, p
+        fields['width'], fields['height'] = width, height
+
     @classmethod
     def empty(cls, width: int, height: int) -> Events:
         """No events of a sensor of this size."""
