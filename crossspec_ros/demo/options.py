@@ -14,6 +14,7 @@ from crossspec_ros.recordings.bag_types import EVENT_TYPES, IMAGE_TYPES
 MAX_SECONDS = 3600.0
 WORLD_SECONDS = 20.0
 _DDS_PORT_BASE, _DDS_PORTS_PER_DOMAIN, _DDS_UNICAST_OFFSET = 7400, 250, 10      # DDSI-RTPS 2.3, 9.6.1.1
+_RAW = IMAGE_TYPES[0]
 _LAST_DOMAIN = 101                          # ports of higher ones are given to other programs by Linux
 
 
@@ -44,10 +45,10 @@ class DemoOptions:
 
 @dataclass(frozen=True)
 class SourceTopics:
-    """What the source holds for the graph."""
+    """What the source holds for the graph; ``image_transport`` is raw or compressed, None without images."""
 
     events: bool
-    images: bool
+    image_transport: str | None
 
 
 def check(options: DemoOptions) -> SourceTopics:
@@ -71,10 +72,11 @@ def check(options: DemoOptions) -> SourceTopics:
 
 def _check_source(bag: Path | None) -> SourceTopics:
     if bag is None:
-        return SourceTopics(events=True, images=True)
+        return SourceTopics(events=True, image_transport='raw')
     with BagReader(bag) as reader:
         usable = {reader.topics[name].type for name in reader.require_topics()}
-    return SourceTopics(events=bool(usable & set(EVENT_TYPES)), images=bool(usable & set(IMAGE_TYPES)))
+    transport = 'raw' if _RAW in usable else 'compressed' if usable & set(IMAGE_TYPES) else None
+    return SourceTopics(events=bool(usable & set(EVENT_TYPES)), image_transport=transport)
 
 
 def _check_model(role: str, name: str) -> None:

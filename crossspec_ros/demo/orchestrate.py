@@ -21,7 +21,7 @@ from crossspec_ros.demo.record import Recorder, WindowRecord
 from crossspec_ros.demo.report import write_html, write_json
 from crossspec_ros.demo.summary import DEFINITIONS, hardware, summarise
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.graph import node_command, node_environment
+from crossspec_ros.graph import LIFECYCLE_NODES, NodeSpec, declare, node_environment
 from crossspec_ros.nodes.tap import Tap, open_tap
 
 _log = logging.getLogger(__name__)
@@ -33,7 +33,8 @@ AUDIT_TIMEOUT_S = 600.0
 _ALIGN_MS = 1000.0                  # windows of the demo end on whole seconds; the stream begins with one
 _CLOSE_AFTER_MS = 2500.0            # a window without a final caption by then has none
 _TICK_S = 0.1
-_NAMES = ('monitor', 'overlay', 'drafter', 'verifier', 'player')      # started in this order, ended in the other one
+_NAMESPACE = 'crossspec'
+_ORDER = ('verifier', 'drafter', 'overlay', 'monitor', 'player')      # the slowest to start is started first
 
 
 @dataclass(frozen=True)
@@ -45,42 +46,45 @@ class _Stream:
     started_ns: int
 
 
-def node_parameters(options: DemoOptions, topics: SourceTopics, work: Path) -> dict[str, dict[str, Any]]:
-    """Parameters of each node that differ from its defaults."""
+def declare_nodes(options: DemoOptions, topics: SourceTopics, work: Path) -> list[NodeSpec]:
+    """The graph of the demo: that of every vehicle, with a player for its cameras."""
     out = options.out.resolve()
     seconds = options.seconds if options.seconds is not None else (WORLD_SECONDS if options.bag is None else 0.0)
-    return {
-        'player': {'source': options.source, 'clock': 'wall', 'seconds': seconds, 'autostart': False, 'drain_s': DRAIN_S,
-                   'wait_for_subscribers': 2, 'align_ms': _ALIGN_MS},
-        'drafter': {'model.path': options.drafter, 'prompt': options.prompt},
-        'verifier': {'model.path': options.verifier, 'model.device': options.device, 'prompt': options.prompt,
-                     'audit.keep': True},
-        'overlay': {'record_path': str(out / 'overlay.mp4'), 'show_events': topics.events, 'snapshot_dir': str(work / 'pictures')},
+    arguments = {'namespace': _NAMESPACE, 'bag': options.source, 'image_transport': topics.image_transport or 'raw',
+                 'model': options.verifier, 'drafter_model': options.drafter, 'device': options.device}
+    specs = declare(arguments, {
+        'player': {'clock': 'wall', 'seconds': seconds, 'autostart': False, 'drain_s': DRAIN_S, 'wait_for_subscribers': 2,
+                   'align_ms': _ALIGN_MS},
+        'drafter': {'prompt': options.prompt},
+        'verifier': {'prompt': options.prompt, 'audit.keep': True, 'audit.rate': 0.0},
+        'overlay': {'record_path': str(out / 'overlay.mp4'), 'show_events': topics.events,
+                    'snapshot_dir': str((work / 'pictures').resolve())},
         'monitor': {'csv_path': str(out / 'latency.csv'), 'close_after_ms': _CLOSE_AFTER_MS},
-    }
+    })
+    return sorted(specs, key=lambda spec: _ORDER.index(spec.name))
 
 
 class _Demo:
     """One demo while it runs."""
 
     def __init__(self, options: DemoOptions, topics: SourceTopics, work: Path, screen: IO[str]) -> None:
-        self._options, self._topics, self._work = options, topics, work
+        self._options, self._work = options, work
         self.record = Recorder()
         self._domain = options.domain_id if options.domain_id is not None else free_domain(1 + os.getpid() % 101)
-        self._environment = {**node_environment(), 'ROS_DOMAIN_ID': str(self._domain),
-                             'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
+        self._specs = declare_nodes(options, topics, work)
+        self._environment = {**node_environment(domain_id=self._domain), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
         # The tap is a participant of this process: it needs the same transport as the nodes.
         os.environ.update({name: self._environment[name] for name in
                            ('FASTDDS_DEFAULT_PROFILES_FILE', 'ROS_AUTOMATIC_DISCOVERY_RANGE')})
         self._view = LiveView(self.record, file=screen, title=f'crossspec demo: {options.source_name}')
-        self._next_sample = 0.0
+        self._next_sample = self._next_tick = 0.0
 
     def run(self) -> dict[str, Any]:
         """Everything up to the numbers; the processes are ended whatever happens."""
         began = time.monotonic()
         with Processes(self._work) as processes:
             self._start(processes)
-            with open_tap(self.record, self._listen, domain_id=self._domain) as tap, self._view:
+            with open_tap(self.record, self._listen, domain_id=self._domain, namespace=_NAMESPACE) as tap, self._view:
                 self._wait_until_ready(processes, tap)
                 ready_s = time.monotonic() - began
                 stream = self._play(processes, tap)
@@ -97,27 +101,25 @@ class _Demo:
 
     def _start(self, processes: Processes) -> None:
         (self._work / 'pictures').mkdir(parents=True, exist_ok=True)
-        self._view.say(f'starting {len(_NAMES)} processes in DDS domain {self._domain} '
+        self._view.say(f'starting {len(self._specs)} processes in DDS domain {self._domain} '
                        f'(ROS_DOMAIN_ID={self._domain} ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST to look in)')
-        parameters = node_parameters(self._options, self._topics, self._work)
-        for name in _NAMES:
-            processes.start(name, node_command(name, parameters[name]), self._environment)
+        for spec in self._specs:
+            processes.start(spec.name, spec.command(), self._environment)
 
     def _wait_until_ready(self, processes: Processes, tap: Tap) -> None:
         """Models loaded, nodes active, player there. What is played before that would be lost."""
         until = time.monotonic() + READY_TIMEOUT_S
-        waiting = list(_NAMES)
+        waiting = [spec.name for spec in self._specs]
         while waiting:
             self._watch(processes, tap, 0.1)
             waiting = [name for name in waiting if not self._ready(name, tap)]
             if waiting and time.monotonic() > until:
                 raise CrossSpecError(f'{", ".join(waiting)} not ready within {READY_TIMEOUT_S:g} s; the end of the log of '
                                      f'{waiting[0]}:\n{processes.log_tail(waiting[0])}')
-            self._view.tick()
 
     @staticmethod
     def _ready(name: str, tap: Tap) -> bool:
-        if name in ('drafter', 'verifier'):
+        if name in LIFECYCLE_NODES:
             return tap.lifecycle_state(name, 0.3) == 'active'
         return tap.service_is_there(f'{name}/{"play" if name == "player" else "get_parameters"}')
 
@@ -139,7 +141,7 @@ class _Demo:
         return _Stream(int(values['first_ns']), int(values['last_ns']), int(values['started_ns']))
 
     def _player_values(self) -> dict[str, str]:
-        diagnostic = self.record.diagnostics.get('/player')
+        diagnostic = self.record.diagnostics.get(f'/{_NAMESPACE}/player')
         values = diagnostic.values if diagnostic else {}
         return values if values.get('last_ns', '0') != '0' and values.get('playing') == 'False' else {}
 
@@ -178,10 +180,13 @@ class _Demo:
         """Listen for a while, look after the processes, redraw."""
         tap.poll(seconds)
         processes.check(ended_ok=('player',))
-        if time.monotonic() >= self._next_sample:
+        now = time.monotonic()
+        if now >= self._next_sample:
             processes.sample()
-            self._next_sample = time.monotonic() + 1.0
-        self._view.tick()
+            self._next_sample = now + 1.0
+        if now >= self._next_tick:                      # drawing takes time from the models on a small machine
+            self._view.tick()
+            self._next_tick = now + 0.2
 
     def _report(self, stream: _Stream, numbers: dict[str, Any]) -> dict[str, Any]:
         record = self.record.only(stream_window_ids(self.record, stream.first_ns, stream.last_ns))

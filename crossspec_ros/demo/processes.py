@@ -84,16 +84,16 @@ class Processes:
             raise CrossSpecError(f'the {name} process {how}; the end of its log:\n{self.log_tail(name)}')
 
     def sample(self) -> None:
-        """Keep the largest resident set and the CPU time of every process (with its children) so far."""
+        """Keep the largest resident set and the CPU time of every process so far."""
         for child in self._children.values():
             try:
                 process = psutil.Process(child.process.pid)
-                family = [process, *process.children(recursive=True)]
-                child.rss_mb = max(child.rss_mb, sum(member.memory_info().rss for member in family) / 1e6)
-                times = [member.cpu_times() for member in family]
-                child.cpu_s = max(child.cpu_s, sum(value.user + value.system for value in times))
+                with process.oneshot():
+                    child.rss_mb = max(child.rss_mb, process.memory_info().rss / 1e6)
+                    times = process.cpu_times()
             except psutil.Error:
                 continue                                                  # gone meanwhile: what was seen stays
+            child.cpu_s = max(child.cpu_s, times.user + times.system)
 
     def rss_mb(self) -> dict[str, float]:
         """Largest resident set by name, MB."""

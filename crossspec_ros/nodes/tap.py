@@ -45,7 +45,7 @@ def latency_from(message: WindowLatency) -> Latency:
 
 
 class Tap:
-    """Fills a `Recorder` from the topics of the graph in ``namespace``. Everything happens inside `poll` and `call`."""
+    """Fills a `Recorder` from the topics in its node's namespace. Everything happens inside `poll` and `call`."""
 
     def __init__(self, node: Node, record: Recorder, listener: Listener | None = None) -> None:
         self._node, self._record, self._listener = node, record, listener
@@ -138,13 +138,14 @@ class Tap:
 
 
 @contextmanager
-def open_tap(record: Recorder, listener: Listener | None = None, *, domain_id: int, use_sim_time: bool = False) -> Iterator[Tap]:
+def open_tap(record: Recorder, listener: Listener | None = None, *, domain_id: int, namespace: str = '',
+             use_sim_time: bool = False) -> Iterator[Tap]:
     """A tap in a context of its own; SIGINT stays with the program. Transport settings come from the environment."""
     context = rclpy.Context()
     rclpy.init(context=context, domain_id=domain_id, signal_handler_options=SignalHandlerOptions.NO)
     try:
-        node = Node('crossspec_tap', context=context, parameter_overrides=[Parameter('use_sim_time', value=use_sim_time)],
-                    enable_rosout=False, start_parameter_services=False)
+        node = Node('tap', context=context, namespace=namespace, enable_rosout=False, start_parameter_services=False,
+                    parameter_overrides=[Parameter('use_sim_time', value=use_sim_time)])
         tap = Tap(node, record, listener)
         try:
             yield tap

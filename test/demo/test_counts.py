@@ -6,10 +6,10 @@ from crossspec_ros.demo import counts
 from crossspec_ros.demo.record import Diagnostic, Recorder
 
 DIAGNOSTICS = {
-    '/drafter': Diagnostic(0, 'ok', {'received /cam/events': '105', 'packets': '105', 'events': '82469', 'dropped_time_back': '3',
+    '/crossspec/drafter': Diagnostic(0, 'ok', {'received /cam/events': '105', 'packets': '105', 'events': '82469', 'dropped_time_back': '3',
                                      'dropped_malformed': '0', 'drafts': '7'}),
-    '/verifier': Diagnostic(1, 'no image', {'draft_refused': '2', 'prompt_key': 'refused', 'windows_skipped': '1'}),
-    '/player': Diagnostic(0, 'ok', {'late': '0', 'messages': '12'})}
+    '/crossspec/verifier': Diagnostic(1, 'no image', {'draft_refused': '2', 'prompt_key': 'refused', 'windows_skipped': '1'}),
+    '/crossspec/player': Diagnostic(0, 'ok', {'late': '0', 'messages': '12'})}
 
 
 def test_dropped_by_node_keeps_causes_that_happened():
