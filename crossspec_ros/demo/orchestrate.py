@@ -26,7 +26,7 @@ from crossspec_ros.nodes.tap import Tap, open_tap
 
 _log = logging.getLogger(__name__)
 
-READY_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 120.0
 DRAIN_S = 3.0                       # after the last message, for the last windows to end and be answered
 SETTLE_S = 6.0                      # after the player has ended: captions still to come
 AUDIT_TIMEOUT_S = 600.0
@@ -120,7 +120,7 @@ class _Demo:
     @staticmethod
     def _ready(name: str, tap: Tap) -> bool:
         if name in LIFECYCLE_NODES:
-            return tap.lifecycle_state(name, 0.3) == 'active'
+            return tap.lifecycle_state(name) == 'active'
         return tap.service_is_there(f'{name}/{"play" if name == "player" else "get_parameters"}')
 
     def _play(self, processes: Processes, tap: Tap) -> _Stream:

@@ -92,9 +92,10 @@ def window_entry(window: WindowRecord) -> dict[str, Any]:
         'draft': draft.text if draft else None, 'draft_revisions': len(window.drafts),
         'events_used': draft.events_used if draft else None,
         'caption': caption.text if caption else None, 'mode': caption.mode.value if caption else Mode.DRAFT_ONLY.value,
-        'first_draft_age_ms': _rounded(latency.first_draft_age_ms if latency else None),
-        'draft_age_ms': _rounded(latency.draft_age_ms if latency else window.draft_age_ms),
-        'caption_age_ms': _rounded(latency.caption_age_ms if latency else window.caption_age_ms),
+        # The monitor has closed the window when a draft comes behind the final caption: then the receiver's age counts.
+        'first_draft_age_ms': _first(latency.first_draft_age_ms if latency else None, window.draft_age_ms),
+        'draft_age_ms': _first(latency.draft_age_ms if latency else None, window.draft_age_ms),
+        'caption_age_ms': _first(latency.caption_age_ms if latency else None, window.caption_age_ms),
         'target_passes': caption.target_passes if caption else None,
         'tokens': len(caption.token_ids) if caption else None,
         'drafted': caption.drafted if caption else None, 'accepted': caption.accepted if caption else None,
@@ -103,23 +104,24 @@ def window_entry(window: WindowRecord) -> dict[str, Any]:
     }
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 2)
+def _first(*values: float | None) -> float | None:
+    return next((round(value, 2) for value in values if value is not None), None)
 
 
 def summarise(record: Recorder) -> dict[str, Any]:
     """The part of the report that comes from the topics."""
     windows = [window for window in record.ordered() if window.drafts or window.newest or window.caption]
     rows = [window.latency for window in windows if window.latency]
+    entries = [window_entry(window) for window in windows]
     return {
         'windows': len(windows),
         'drafts': sum(bool(window.drafts) for window in windows),
         'draft_messages': sum(len(window.drafts) for window in windows),
         'captions': sum(window.final for window in windows),
         'caption_messages': sum(window.partials + window.final for window in windows),
-        'draft_age_ms': percentiles(row.draft_age_ms for row in rows),
-        'caption_age_ms': percentiles(row.caption_age_ms for row in rows),
-        'first_draft_age_ms': percentiles(row.first_draft_age_ms for row in rows),
+        'draft_age_ms': percentiles(entry['draft_age_ms'] for entry in entries),
+        'caption_age_ms': percentiles(entry['caption_age_ms'] for entry in entries),
+        'first_draft_age_ms': percentiles(entry['first_draft_age_ms'] for entry in entries),
         'first_verified_words_age_ms': percentiles(row.first_partial_age_ms for row in rows),
         'draft_compute_ms': percentiles(row.draft_compute_ms for row in rows),
         'acceptance': acceptance(windows),
@@ -129,5 +131,5 @@ def summarise(record: Recorder) -> dict[str, Any]:
             'draft_over_budget': sum(row.draft_over_budget for row in rows),
             'caption_over_budget': sum(row.caption_over_budget for row in rows)},
         'mode': mode_of(windows),
-        'captions_by_window': [window_entry(window) for window in windows],
+        'captions_by_window': entries,
     }

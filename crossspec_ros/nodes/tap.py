@@ -5,15 +5,18 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import GetState
+from rclpy.client import Client
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from crossspec_ros.demo.record import Diagnostic, Latency, Recorder, WindowRecord
@@ -44,13 +47,23 @@ def latency_from(message: WindowLatency) -> Latency:
         draft_deadline_misses=message.draft_deadline_misses, caption_deadline_misses=message.caption_deadline_misses)
 
 
+@dataclass
+class _Asked:
+    """A question to a lifecycle node that may be under way, and the newest answer."""
+
+    client: Client
+    future: Future | None = None
+    label: str | None = None
+
+
 class Tap:
     """Fills a `Recorder` from the topics in its node's namespace. Everything happens inside `poll` and `call`."""
 
     def __init__(self, node: Node, record: Recorder, listener: Listener | None = None) -> None:
         self._node, self._record, self._listener = node, record, listener
-        self._executor = SingleThreadedExecutor()
+        self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(node)
+        self._states: dict[str, _Asked] = {}
         self.malformed = 0
         node.create_subscription(DraftMsg, 'draft', self._on_draft, qos.draft())
         node.create_subscription(CaptionMsg, 'caption', self._on_caption, qos.caption())
@@ -111,10 +124,19 @@ class Tap:
         wanted = self._node.resolve_service_name(service)
         return any(name == wanted for name, _ in self._node.get_service_names_and_types())
 
-    def lifecycle_state(self, node_name: str, timeout_s: float = 1.0) -> str | None:
-        """State of a lifecycle node, None while it does not answer."""
-        reply = self._ask(GetState, f'{node_name}/get_state', GetState.Request(), timeout_s)
-        return None if reply is None else reply.current_state.label
+    def lifecycle_state(self, node_name: str) -> str | None:
+        """State of a lifecycle node as far as it has told; asks again in the background, None before the first answer.
+
+        A node that loads a model in a transition answers when it has done so: the question waits with it.
+        """
+        asked = self._states.get(node_name)
+        if asked is None:
+            asked = self._states[node_name] = _Asked(self._node.create_client(GetState, f'{node_name}/get_state'))
+        if asked.future is not None and asked.future.done():
+            asked.label, asked.future = asked.future.result().current_state.label, None
+        elif asked.future is None and asked.client.service_is_ready():
+            asked.future = asked.client.call_async(GetState.Request())
+        return asked.label
 
     def call(self, service: str, timeout_s: float) -> tuple[bool, str] | None:
         """Call a std_srvs/Trigger: (success, message), or None when there was no answer in time."""
