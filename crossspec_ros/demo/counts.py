@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from crossspec_ros.demo.record import Diagnostic, Recorder
 from crossspec_ros.events.window import WindowGrid
 
-_DROP = re.compile(r'dropped|refused|lost|skipped|failed|overflow|late|malformed|missed')
+_DROP = re.compile(r'dropped|refused|lost|skipped|failed|overflow|malformed|_late$|_stale$')
 _RECEIVED = 'received '
 
 

@@ -54,6 +54,7 @@ def ages_over_time(entries: Sequence[Mapping[str, Any]]) -> str:
             if points:
                 axes.plot(*zip(*points), color=colour, marker=marker, markersize=4, linewidth=1, label=label)
         axes.axhline(0, color=INK, linewidth=0.8)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, ncols=2, loc='upper right')
         axes.set_ylim(top=axes.get_ylim()[1] * 1.2)

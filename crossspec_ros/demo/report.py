@@ -15,6 +15,7 @@ from crossspec_ros.demo.live import format_age
 from crossspec_ros.demo.words import compare
 from crossspec_ros.errors import CrossSpecError
 
+MAX_PICTURED = 120                  # windows shown with pictures, about 70 KB each; of a longer demo every so many-th
 FRAME_SUFFIX, EVENTS_SUFFIX = '_frame.jpg', '_events.jpg'
 
 
@@ -43,13 +44,13 @@ def picture(folder: Path, window_id: int, suffix: str) -> str | None:
 
 def _cards(report: Mapping[str, Any], snapshots: Path) -> list[dict[str, Any]]:
     entries = report['captions_by_window']
-    start = plots.stream_start_ns(entries)
+    start, every = plots.stream_start_ns(entries), 1 + (len(entries) - 1) // MAX_PICTURED
     return [{
         **entry, 'at_s': (entry['end_ns'] - start) / 1e9,
-        'frame': picture(snapshots, entry['window_id'], FRAME_SUFFIX),
-        'events': picture(snapshots, entry['window_id'], EVENTS_SUFFIX),
+        'frame': picture(snapshots, entry['window_id'], FRAME_SUFFIX) if i % every == 0 else None,
+        'events': picture(snapshots, entry['window_id'], EVENTS_SUFFIX) if i % every == 0 else None,
         'runs': compare(entry['draft'] or '', entry['caption']) if entry['caption'] else [],
-    } for entry in entries]
+    } for i, entry in enumerate(entries)]
 
 
 def _age(value: float | None) -> str:

@@ -48,3 +48,12 @@ def test_report_json_reads_back(tmp_path):
 def test_report_unwritable_folder_is_named(tmp_path):
     with pytest.raises(CrossSpecError, match='report.json cannot be written'):
         report.write_json(tmp_path / 'none' / 'report.json', {})
+
+
+def test_report_html_of_a_long_demo_has_a_bounded_number_of_pictures(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, 'MAX_PICTURED', 5)
+    record = sample.record()
+    for window_id in record.windows:
+        (tmp_path / f'{window_id}_frame.jpg').write_bytes(b'jpeg')
+    page = report.render_html(full_report(record), tmp_path)
+    assert page.count('<img ') == 4 and page.count('class="window"') == 12
