@@ -100,13 +100,19 @@ class CaptionEngine:
         arrival_ns = perf_counter_ns()
         session = self._session(window_id)
         session.check_slot(slot)
-        with session.times.stage('encode'):
+        with session.times.stage('encode') as timer:
             features = self._encode(stamp_ns, rgb)
+        self.counters.forward_ms += timer.ms
         session.put(slot, stamp_ns, features)
         if slot == len(session.slots) - 1:
             session.newest_ns = arrival_ns
         if self.config.anticipatory:
-            session.prefill(self.verifier, len(session.slots) - 1)
+            self._prefill(session, len(session.slots) - 1)
+
+    def _prefill(self, session: WindowSession, stop: int) -> None:
+        before = session.times.get('prefill', 0.0)
+        session.prefill(self.verifier, stop)
+        self.counters.forward_ms += session.times.get('prefill', 0.0) - before
 
     def _encode(self, stamp_ns: int, rgb: np.ndarray) -> torch.Tensor:
         """Features (F, D) of a frame: known ones where the same stamp and pixels came before (exact: frames are
@@ -158,7 +164,7 @@ class CaptionEngine:
         session = self._session(window_id)
         if session.complete or session.committed or not self.config.speculate:
             return ()
-        session.prefill(self.verifier, len(session.slots) - 1)
+        self._prefill(session, len(session.slots) - 1)
         self._begin(session)
         may_begin = until(should_stop, until_ns, lambda: self.counters.pass_ms)
         begin_ns = perf_counter_ns()
@@ -207,8 +213,12 @@ class CaptionEngine:
                 self.counters.windows_failed += 1
                 self.close(window_id)
                 raise
-            yield self._verdict(session)
-            yield self._caption(session, outcome.lossless)
+            try:
+                yield self._verdict(session)
+                yield self._caption(session, outcome.lossless)
+            finally:                          # sources learn behind the caption, not before it
+                if session.finished:
+                    self.proposer.finish(self._answer_tokens(session))
             if session.finished:
                 return
         self.counters.windows_cut += 1
@@ -222,9 +232,7 @@ class CaptionEngine:
         outcome = run_pass(session, self.verifier, tree, chunk, self._rule, self._ending)
         with session.times.stage('observe'):
             self.proposer.observe(outcome.tree, outcome.nodes, outcome.emitted)
-            if outcome.complete:
-                session.finished = True
-                self.proposer.finish(self._answer_tokens(session))
+            session.finished = outcome.complete
         self.counters.passed(len(outcome.emitted), outcome.verify_ms)
         self.counters.windows_answered += outcome.complete
         return outcome
@@ -235,7 +243,7 @@ class CaptionEngine:
             return self.verifier.embed([session.pending]), self.config.max_nodes
         frames = len(session.slots)
         if not self.config.fused:
-            session.prefill(self.verifier, frames)
+            self._prefill(session, frames)
             return session.question(self.verifier), 0
         rest = session.known(self.verifier, frames)
         session.prefilled = frames

@@ -60,6 +60,7 @@ class EngineCounters:
     rehearsals: int = 0
     rehearsals_complete: int = 0
     rehearsal_ms: float = 0.0
+    forward_ms: float = 0.0          # in forwards of the target, rehearsals left out
     pass_ms: float = 0.0             # of the last passes, decayed: what a pass is expected to take
     plain_ms: float | None = None    # a pass with one token, from the measured cost curve
 
@@ -67,6 +68,7 @@ class EngineCounters:
         """A pass that emitted ``tokens`` took ``verify_ms``."""
         self.target_passes += 1
         self.tokens += tokens
+        self.forward_ms += verify_ms
         self.pass_ms = verify_ms if self.pass_ms == 0.0 else 0.8 * self.pass_ms + 0.2 * verify_ms
 
     def rehearsed(self, complete: bool, elapsed_ms: float) -> None:

@@ -1,0 +1,234 @@
+"""`crossspec bench decode`: plain generation and ours side by side on the same windows, feature by feature."""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import psutil
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from crossspec_ros.bench.decode_schemes import Outcome, PlainGeneration, Speculation, Window
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.events.representations import voxel_grid
+from crossspec_ros.models.verifier import TransformersVerifier, load_verifier
+from crossspec_ros.recordings.world import DESCRIBE, EVALUATION_SEED, Clip, World
+from crossspec_ros.speculation.settings import EngineConfig
+from crossspec_ros.speculation.types import Draft, prompt_key
+
+if TYPE_CHECKING:
+    from crossspec_ros.models.drafter import EventDrafter
+
+_MS = 1_000_000
+_DRIVE_WINDOWS = 100             # windows of one drive before the next seed is taken
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare the options of `crossspec bench decode`."""
+    parser = subparsers.add_parser('decode', help='caption age against plain generation, feature by feature')
+    parser.add_argument('--model', default='builtin', help='checkpoint folder, hub id or builtin (default)')
+    parser.add_argument('--drafter', default='builtin', help='event drafter folder, builtin (default) or none')
+    parser.add_argument('--windows', type=int, default=200, help='windows to decode, default 200')
+    parser.add_argument('--warm', type=int, default=60, help='windows of another drive before, not counted, default 60')
+    parser.add_argument('--prompt', default=DESCRIBE, help='the question')
+    parser.add_argument('--max-tokens', type=int, default=96, help='tokens of a caption at most, default 96')
+    parser.add_argument('--seed', type=int, default=EVALUATION_SEED, help='first seed of the driving world')
+    parser.add_argument('--device', default='cpu', help='torch device, default cpu')
+    parser.add_argument('--dtype', default='float32', help='float32 (default), bfloat16 or float16')
+    parser.add_argument('--threads', type=int, default=0, help='torch threads, default as torch decides')
+    parser.add_argument('--drive', type=int, default=0, metavar='N',
+                        help='only ours, N windows in a row: report memory over the drive')
+    parser.add_argument('--shapes', choices=['videollava'], help='random weights of these shapes, recorded captions')
+    parser.add_argument('--traces', default='', help='recorded captions for --shapes (JSON)')
+    parser.add_argument('--json', action='store_true', help='print one JSON object')
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the bench and print a table or JSON."""
+    for name, value in (('windows', args.windows), ('max-tokens', args.max_tokens)):
+        if value < 1:
+            raise CrossSpecError(f'--{name} must be >= 1, got {value}')
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.shapes:
+        from crossspec_ros.bench.decode_shapes import run_shapes
+        report = run_shapes(args)
+    else:
+        verifier = load_verifier(args.model, args.device, args.dtype)
+        drafter = None if args.drafter == 'none' else _drafter(args.drafter, verifier)
+        report = drive(args, verifier, drafter) if args.drive else compare(args, verifier, drafter)
+    report['hardware'] = hardware(args.device)
+    if args.json:
+        print(json.dumps(report, indent=2))
+    else:
+        show(report)
+    return 0
+
+
+def _drafter(name: str, verifier: TransformersVerifier) -> EventDrafter:
+    from crossspec_ros.models.drafter import load_drafter
+    drafter = load_drafter(name)
+    if drafter.tokenizer_key != verifier.tokenizer_key:
+        raise CrossSpecError(f'--drafter must share the vocabulary of the verifier ({verifier.tokenizer_key}), '
+                             f'got {drafter.tokenizer_key}; name a drafter trained for it, or none')
+    return drafter
+
+
+# -- windows ---------------------------------------------------------------------------------------------------------
+
+def make_windows(count: int, seed: int, first_id: int, prompt: str, drafter: EventDrafter | None) -> list[Window]:
+    """Windows one after another of unseen drives, each drive at most ``_DRIVE_WINDOWS`` long, with event drafts."""
+    windows = []
+    for index in track(range(count), description='drive', console=Console(stderr=True), transient=True):
+        drive_index, second = divmod(index, _DRIVE_WINDOWS)
+        if second == 0:
+            world = World(seed + drive_index)
+        clip = world.clip(float(second + 1))
+        window = Window(first_id + index, [np.ascontiguousarray(frame) for frame in clip.frames], prompt)
+        if drafter is not None:
+            early, late = (_draft(drafter, clip, window, lead, revision) for revision, lead in enumerate((125, 0)))
+            window = replace(window, early=early, late=late)
+        windows.append(window)
+    return windows
+
+
+def _draft(drafter: EventDrafter, clip: Clip, window: Window, lead_ms: int, revision: int) -> Draft:
+    """A draft from the events of the second that ends ``lead_ms`` before the window does."""
+    end_ns = round(clip.window_end_s * 1e9) - lead_ms * _MS
+    bins, height, width = drafter.shape
+    voxel = voxel_grid(clip.events, end_ns - 1000 * _MS, end_ns, bins=bins, shape=(height, width))
+    made = drafter.draft(voxel, prompt=window.prompt)
+    return Draft(window.window_id, round(clip.window_end_s * 1e9), revision, prompt_key(window.prompt),
+                 drafter.tokenizer_key, made.text, made.token_ids, made.parents, made.weights,
+                 events_used=len(clip.events), compute_ms=made.compute_ms)
+
+
+# -- schemes ---------------------------------------------------------------------------------------------------------
+
+def make_schemes(verifier: TransformersVerifier, max_tokens: int,
+                 with_drafter: bool) -> dict[str, PlainGeneration | Speculation]:
+    """Plain generation, prompt lookup, and the ladder: each rung adds one feature to the one before."""
+    base = EngineConfig(window_frames=8, max_new_tokens=max_tokens, anticipatory=False, fused=False, frame_cache=False,
+                        speculate=False)
+    cached = replace(base, frame_cache=True)
+    memory, fused = replace(cached, speculate=True), replace(cached, speculate=True, fused=True)
+    ahead = replace(fused, anticipatory=True)
+    recall = ('memory', 'previous', 'recycling')
+    schemes: dict[str, PlainGeneration | Speculation] = {
+        'generate': PlainGeneration(verifier, max_tokens),
+        'prompt_lookup': PlainGeneration(verifier, max_tokens, prompt_lookup_num_tokens=10),
+        'plain': Speculation(verifier, base, (), early_encode=False),
+        'cache': Speculation(verifier, cached, ()),
+        'memory': Speculation(verifier, memory, ('memory', 'previous'), chains=True),
+        'tree': Speculation(verifier, memory, recall),
+        'fused': Speculation(verifier, fused, recall),
+        'anticipatory': Speculation(verifier, ahead, recall),
+    }
+    if with_drafter:
+        schemes['event_drafter'] = Speculation(verifier, ahead, (*recall, 'event_drafter'), drafts=True)
+    schemes['ours'] = Speculation(verifier, ahead, (*recall, 'event_drafter', 'rehearsal'), drafts=with_drafter,
+                                  rehearse=True)
+    return schemes
+
+
+def compare(args: argparse.Namespace, verifier: TransformersVerifier, drafter: EventDrafter | None) -> dict:
+    """All schemes on the same windows, window by window, so that the machine's load is the same for each."""
+    schemes = make_schemes(verifier, args.max_tokens, drafter is not None)
+    warm = make_windows(args.warm, args.seed + 10_000, 1, args.prompt, drafter)
+    windows = make_windows(args.windows, args.seed, args.warm + 1, args.prompt, drafter)
+    for scheme in schemes.values():
+        if isinstance(scheme, Speculation):
+            scheme.engine.warm_up(args.prompt)
+    for window in track(warm, description='warm up', console=Console(stderr=True), transient=True):
+        for name, scheme in schemes.items():
+            if isinstance(scheme, Speculation) or window.window_id <= 3:
+                scheme.run(window)
+    outcomes: dict[str, list[Outcome]] = {name: [] for name in schemes}
+    errors: dict[str, str] = {}
+    for window in track(windows, description='decode', console=Console(stderr=True), transient=True):
+        for name, scheme in schemes.items():
+            if name in errors:
+                continue
+            try:
+                outcomes[name].append(scheme.run(window))
+            except (RuntimeError, ValueError, IndexError) as error:         # transformers' prompt lookup may break
+                errors[name] = f'{type(error).__name__}: {str(error).splitlines()[0]}'
+    report = {'windows': len(windows), 'prompt': args.prompt, 'model': str(args.model),
+              'schemes': {name: summary(rows, outcomes['generate']) for name, rows in outcomes.items()
+                          if name not in errors}}
+    plain = report['schemes']['generate']['age_ms']['p50']
+    report['speedup'] = {name: plain / scheme['age_ms']['p50'] for name, scheme in report['schemes'].items()}
+    report['not_run'] = errors | {'assisted': 'needs a transformers model as the assistant; the event drafter is none'}
+    report['statistics'] = schemes['ours'].engine.statistics()
+    return report
+
+
+def summary(rows: Sequence[Outcome], reference: Sequence[Outcome]) -> dict:
+    """Figures of one scheme; ``identical``: every window has the tokens that generate has."""
+    ages = np.array([row.age_ms for row in rows])
+    same = sum(row.tokens == other.tokens for row, other in zip(rows, reference))
+    own = [row.own_ms / row.age_ms for row in rows if row.own_ms is not None]
+    return {'age_ms': {'p50': float(np.median(ages)), 'p99': float(np.percentile(ages, 99))},
+            'compute_ms': float(np.mean([row.compute_ms for row in rows])),
+            'tau': sum(row.emitted for row in rows) / sum(row.passes for row in rows),
+            'passes': float(np.mean([row.passes for row in rows])),
+            'identical': same == len(rows), 'identical_windows': same,
+            'own_share': float(np.median(own)) if own else None}
+
+
+def drive(args: argparse.Namespace, verifier: TransformersVerifier, drafter: EventDrafter | None) -> dict:
+    """Ours alone over a long drive; resident memory as it goes. Frames are drawn from a stock of 100 windows."""
+    scheme = make_schemes(verifier, args.max_tokens, drafter is not None)['ours']
+    stock = make_windows(min(args.drive, _DRIVE_WINDOWS), args.seed, 0, args.prompt, drafter)
+    order = np.random.default_rng(args.seed).integers(len(stock), size=args.drive)
+    process, points = psutil.Process(), {}
+    for index in track(range(args.drive), description='drive', console=Console(stderr=True), transient=True):
+        window = stock[order[index]]
+        drafts = {name: draft and replace(draft, window_id=index)
+                  for name, draft in (('early', window.early), ('late', window.late))}
+        scheme.run(replace(window, window_id=index, **drafts))
+        if index + 1 in (10, 100, args.drive) or (index + 1) % max(args.drive // 8, 1) == 0:
+            points[index + 1] = round(process.memory_info().rss / 2**20, 1)
+    return {'windows': args.drive, 'rss_mb': points, 'statistics': scheme.engine.statistics()}
+
+
+# -- output ----------------------------------------------------------------------------------------------------------
+
+def hardware(device: str) -> str:
+    """The machine in words."""
+    name = platform.processor() or platform.machine()
+    try:
+        with open('/proc/cpuinfo', encoding='utf-8') as lines:
+            name = next((line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')), name)
+    except OSError:
+        pass
+    text = f'{name}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads'
+    return f'{torch.cuda.get_device_name(device)}; {text}' if device.startswith('cuda') else text
+
+
+def show(report: dict) -> None:
+    """The report as a table for people."""
+    console = Console()
+    if 'schemes' not in report:
+        console.print_json(json.dumps(report))
+        return
+    table = Table(title=f'{report["windows"]} windows, {report["hardware"]}')
+    for column in ('scheme', 'age p50, ms', 'age p99, ms', 'compute, ms', 'tau', 'own share', 'identical', 'speedup'):
+        table.add_column(column, justify='left' if column == 'scheme' else 'right')
+    for name, row in report['schemes'].items():
+        own = '' if row['own_share'] is None else f'{100 * row["own_share"]:.1f}%'
+        table.add_row(name, f'{row["age_ms"]["p50"]:.1f}', f'{row["age_ms"]["p99"]:.1f}', f'{row["compute_ms"]:.1f}',
+                      f'{row["tau"]:.2f}', own, 'yes' if row['identical'] else f'{row["identical_windows"]}',
+                      f'{report["speedup"][name]:.2f} x')
+    console.print(table)
+    for name, reason in report['not_run'].items():
+        console.print(f'{name}: not run ({reason})')

@@ -1,0 +1,137 @@
+"""The ways of decoding that `crossspec bench decode` compares, each on the same windows as a vehicle would meet them.
+
+A window's frames come in time order, ``frame_interval_ms`` apart; the age of a caption counts from the arrival of the newest
+frame. What a scheme does before that (encode, prefill, rehearse) is not part of the age but of the compute, and it has
+to fit into the gaps between frames. Event drafts come from another process: the one made from the events before the
+last interval is there when the newest frame comes, the one from the whole window as much later as it took to make.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import perf_counter_ns
+
+import numpy as np
+
+from crossspec_ros.models.verifier import TransformersVerifier
+from crossspec_ros.speculation.engine import CaptionEngine
+from crossspec_ros.speculation.settings import EngineConfig
+from crossspec_ros.speculation.tree import TokenTree
+from crossspec_ros.speculation.types import Caption, Draft
+
+_MS = 1_000_000
+_TRANSPORT_MS = 2.0                      # a draft on its way between two processes of one machine
+
+
+@dataclass(frozen=True)
+class Window:
+    """One window of the bench: frames oldest first, and the event drafts with the time each takes to make."""
+
+    window_id: int
+    frames: Sequence[np.ndarray]
+    prompt: str
+    early: Draft | None = None
+    late: Draft | None = None
+
+
+@dataclass
+class Outcome:
+    """What a scheme made of one window. ``tokens`` without the end token; ``own_ms`` is the age less the forwards."""
+
+    tokens: tuple[int, ...]
+    age_ms: float
+    compute_ms: float
+    passes: int
+    emitted: int
+    own_ms: float | None = None
+    stage_ms: dict[str, float] = field(default_factory=dict)
+
+
+class PlainGeneration:
+    """transformers ``generate``, with its own options: nothing is done before the newest frame is there."""
+
+    def __init__(self, verifier: TransformersVerifier, max_new_tokens: int, **options: object) -> None:
+        self._verifier, self._max_new_tokens, self._options = verifier, max_new_tokens, options
+
+    def run(self, window: Window) -> Outcome:
+        """Tokens, age and passes of one window."""
+        passes = 0
+
+        def count(*_: object) -> None:
+            nonlocal passes
+            passes += 1
+
+        hook = self._verifier.adapter.language_model.register_forward_pre_hook(count)
+        try:
+            begin_ns = perf_counter_ns()
+            tokens = self._verifier.generate(window.frames, window.prompt, self._max_new_tokens, **self._options)
+            age_ms = (perf_counter_ns() - begin_ns) / _MS
+        finally:
+            hook.remove()
+        return Outcome(_answer(self._verifier, tokens), age_ms, age_ms, passes, len(tokens))
+
+
+class Speculation:
+    """The engine with some of its features."""
+
+    def __init__(self, verifier: TransformersVerifier, config: EngineConfig, sources: Sequence[str], *,
+                 rehearse: bool = False, drafts: bool = False, chains: bool = False, early_encode: bool = True,
+                 frame_interval_ms: float = 125.0) -> None:
+        self.engine = CaptionEngine.for_verifier(verifier, config, sources)
+        self._rehearse, self._drafts, self._interval_ms = rehearse, drafts, frame_interval_ms
+        self._early_encode = early_encode
+        if chains:
+            propose = self.engine.proposer.propose
+            self.engine.proposer.propose = lambda *args, **options: best_chain(propose(*args, **options))
+
+    def run(self, window: Window) -> Outcome:
+        """Tokens, age, compute and passes of one window, frames given in order as they would come."""
+        engine, window_id = self.engine, window.window_id
+        begin_ns = perf_counter_ns()
+        engine.open(window_id, window_id * 1000 * _MS, window.prompt)
+        *earlier, newest = window.frames
+        arrival_ns = perf_counter_ns()
+        for slot, frame in enumerate(earlier):
+            gap_end_ns = perf_counter_ns() + int(self._interval_ms * _MS)
+            engine.add_frame(window_id, slot, _stamp(window_id, slot), frame)
+            if self._drafts and window.early is not None and slot == len(earlier) - 1:
+                engine.offer(window.early)
+            if self._rehearse and slot == len(earlier) - 1:
+                engine.rehearse(window_id, until_ns=gap_end_ns)
+        if self._early_encode:
+            arrival_ns = perf_counter_ns()
+        forwards_ms, emitted = engine.counters.forward_ms, engine.counters.tokens
+        engine.add_frame(window_id, len(earlier), _stamp(window_id, len(earlier)), newest)
+        caption, age_ms = self._answer(window, arrival_ns)
+        engine.close(window_id)
+        return Outcome(caption.token_ids, age_ms, (perf_counter_ns() - begin_ns) / _MS, caption.target_passes,
+                       engine.counters.tokens - emitted, age_ms - (engine.counters.forward_ms - forwards_ms),
+                       dict(caption.stage_ms))
+
+    def _answer(self, window: Window, arrival_ns: int) -> tuple[Caption, float]:
+        """The final caption and its age. The late draft is handed in between passes, once it could be there."""
+        late = window.late if self._drafts else None
+        for output in self.engine.answer(window.window_id):
+            age_ms = (perf_counter_ns() - arrival_ns) / _MS
+            if late is not None and age_ms > late.compute_ms + _TRANSPORT_MS:
+                self.engine.offer(late)
+                late = None
+        return output, age_ms
+
+
+def best_chain(tree: TokenTree) -> TokenTree:
+    """Of a tree, the one path that always takes the likeliest child: what drafting without trees would check."""
+    path, node = [], -1
+    while children := tree.children(node):
+        node = max(children, key=tree.probs.__getitem__)
+        path.append(node)
+    return TokenTree(tuple(tree.token_ids[n] for n in path), tuple(range(-1, len(path) - 1)),
+                     tuple(tree.sources[n] for n in path), tuple(tree.probs[n] for n in path), tree.source_names)
+
+
+def _stamp(window_id: int, slot: int) -> int:
+    return (window_id * 1000 + slot * 125) * _MS
+
+
+def _answer(verifier: TransformersVerifier, tokens: Sequence[int]) -> tuple[int, ...]:
+    return tuple(tokens[:-1] if tokens and tokens[-1] in verifier.eos_ids else tokens)
