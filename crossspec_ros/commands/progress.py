@@ -1,6 +1,7 @@
 """A progress bar for commands that take a while; on stderr, so that output can be piped."""
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,8 @@ def progress_bar(text: str, total: float | None = None, unit: str = '') -> Itera
     console = Console(stderr=True)
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
                TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    # With both on a terminal the bar has to let printed lines pass; redirected output must never get into the bar's.
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal,
+                  redirect_stdout=sys.stdout.isatty()) as bar:
         task = bar.add_task(text, total=total)
         yield lambda count: bar.advance(task, count)

@@ -1,0 +1,179 @@
+"""A recording through the drafter's and the verifier's own code, with no middleware and no clock but its stamps.
+
+What comes out depends on the recording, the models and the seed alone: how long anything took is measured, and changes
+nothing. The order is that of the recording: a window is drafted when its events are there, and answered when its
+frames are.
+"""
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.events.window import WindowGrid
+from crossspec_ros.pipeline.drafting import DraftingPipeline, DraftJob
+from crossspec_ros.pipeline.slots import Frame
+from crossspec_ros.pipeline.verifying import VerifyingPipeline
+from crossspec_ros.recordings.replay import ReplayMessage
+from crossspec_ros.speculation.types import Caption, Draft, Mode, Stage, Verdict
+
+logger = logging.getLogger(__name__)
+
+DRAIN_NS = 3_000_000_000
+"""Time goes on this long after the last message, so that the last window ends."""
+
+
+class ComputeTimes:
+    """Compute times in ms by what was computed."""
+
+    def __init__(self) -> None:
+        self._samples: dict[str, list[float]] = {}
+
+    def add(self, name: str, elapsed_ms: float) -> None:
+        """Note one."""
+        self._samples.setdefault(name, []).append(elapsed_ms)
+
+    def table(self) -> dict[str, dict[str, float]]:
+        """``{name: {count, mean, p50, p95, p99, max}}``, ms."""
+        return {name: {'count': len(values), 'mean': float(np.mean(values)),
+                       **{f'p{q}': float(np.percentile(values, q)) for q in (50, 95, 99)}, 'max': max(values)}
+                for name, values in self._samples.items()}
+
+
+class DirectReplay:
+    """Takes messages in the order they are due; ``on_line`` gets one dict a draft and one a final caption.
+
+    Without a drafter captions come from the verifier alone, without a verifier there are drafts only. Input that cannot
+    be used is counted in ``dropped`` and warned of once a cause.
+    """
+
+    def __init__(self, drafting: DraftingPipeline | None, verifying: VerifyingPipeline | None, grid: WindowGrid,
+                 on_line: Callable[[dict[str, Any]], None]) -> None:
+        self.times = ComputeTimes()
+        self.dropped: Counter[str] = Counter()
+        self.windows: set[int] = set()
+        self.captions = 0
+        self.drafts = 0
+        self._drafting, self._verifying, self._grid = drafting, verifying, grid
+        self._on_line = on_line
+        self._now_ns: int | None = None
+
+    def run(self, messages: Iterable[ReplayMessage]) -> None:
+        """Everything, and then the time after it in which the last windows end."""
+        for message in messages:
+            self.take(message)
+        if self._now_ns is None:
+            return
+        end_ns = self._now_ns + DRAIN_NS
+        while self._now_ns < end_ns:
+            self._now_ns += self._grid.interval_ns
+            self._step()
+
+    def take(self, message: ReplayMessage) -> None:
+        """One message, and what becomes due with it."""
+        self._now_ns = message.due_ns
+        try:
+            if message.role == 'events' and self._drafting is not None:
+                self._timed('decode', lambda: self._drafting.add_packet(message.data))
+            elif message.role in ('image', 'compressed') and self._verifying is not None:
+                rgb = self._timed('image', message.data.rgb)
+                self._verifying.add_frame(Frame(message.stamp_ns, rgb))
+            else:
+                return
+        except CrossSpecError as error:
+            self._drop(f'{message.role}_refused', error)
+        self._step()
+
+    def _step(self) -> None:
+        assert self._now_ns is not None
+        if self._drafting is not None:
+            for job in self._drafting.due(self._now_ns):
+                self._draft(job)
+        if self._verifying is None:
+            return
+        self._verifying.advance(self._now_ns)
+        while True:
+            try:
+                if not self._timed('frame', self._verifying.feed):
+                    break
+            except CrossSpecError as error:
+                self._drop('frame_refused', error)
+        while (window_id := self._verifying.ready()) is not None:
+            self._answer(window_id)
+
+    def _draft(self, job: DraftJob) -> None:
+        begin = time.perf_counter_ns()
+        draft = self._drafting.draft(job)
+        if draft is None:
+            return
+        self.times.add('draft', (time.perf_counter_ns() - begin) / 1e6)
+        self.drafts += 1
+        self.windows.add(draft.window_id)
+        # Drafts that follow a verdict depend on how many tokens a pass was given, and so on how fast the machine is.
+        if not draft.base_length:
+            self._on_line(draft_line(draft))
+        if self._verifying is not None:
+            self._verifying.offer(draft)
+
+    def _answer(self, window_id: int) -> None:
+        begin = time.perf_counter_ns()
+        first = True
+        try:
+            for output in self._verifying.answer(window_id):
+                if isinstance(output, Caption):
+                    if first:
+                        self.times.add('first words', (time.perf_counter_ns() - begin) / 1e6)
+                        first = False
+                    if output.stage == Stage.FINAL:
+                        self._final(output, (time.perf_counter_ns() - begin) / 1e6)
+                elif isinstance(output, Verdict) and self._drafting is not None:
+                    job = self._drafting.on_verdict(output)
+                    if job is not None:
+                        self._draft(job)
+        except CrossSpecError as error:
+            self._drop('window_refused', error)
+
+    def _final(self, caption: Caption, elapsed_ms: float) -> None:
+        self.times.add('caption', elapsed_ms)
+        for stage, stage_ms in caption.stage_ms.items():
+            self.times.add(f'caption: {stage}', stage_ms)
+        self.captions += 1
+        self.windows.add(caption.window_id)
+        self._on_line(caption_line(caption))
+
+    def _timed(self, name: str, call: Callable[[], Any]) -> Any:
+        begin = time.perf_counter_ns()
+        result = call()
+        if result is not False:                                 # a step that found nothing to do took no time
+            self.times.add(name, (time.perf_counter_ns() - begin) / 1e6)
+        return result
+
+    def _drop(self, cause: str, error: CrossSpecError) -> None:
+        self.dropped[cause] += 1
+        if self.dropped[cause] == 1:
+            logger.warning('%s: %s', cause, error)
+
+    @property
+    def mode(self) -> Mode:
+        """What the captions come from."""
+        if self._verifying is None:
+            return Mode.DRAFT_ONLY
+        return Mode.CROSS_MODAL if self._drafting is not None else Mode.VERIFIER_ONLY
+
+
+def draft_line(draft: Draft) -> dict[str, Any]:
+    """What a draft says, without how long it took."""
+    return {'kind': 'draft', 'window_id': draft.window_id, 'window_end_ns': draft.window_end_ns,
+            'text': draft.text, 'token_ids': list(draft.token_ids), 'events_used': draft.events_used}
+
+
+def caption_line(caption: Caption) -> dict[str, Any]:
+    """What a caption says, without how it was found: that is for the clock and the machine to decide."""
+    return {'kind': 'caption', 'window_id': caption.window_id, 'window_end_ns': caption.window_end_ns,
+            'text': caption.text, 'token_ids': list(caption.token_ids), 'lossless': caption.lossless,
+            'acceptance_rule': caption.acceptance_rule, 'frame_stamps_ns': list(caption.frame_stamps_ns)}
