@@ -1,0 +1,220 @@
+"""``crossspec bench events``: how fast packets become events and pictures, beside others on the same bytes.
+
+One thread, and its CPU time: what else the machine does counts as little as possible. The contestants take turns within a
+round, so that a machine that slows down slows all of them; a figure is the median over rounds, a ratio the median of the
+rounds' ratios.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from crossspec_ros.bench.events_peers import decode_evt3_numpy, histogram_numpy, installed_peers, voxel_grid_numpy
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.events.decode import join_events, make_decoder
+from crossspec_ros.events.encode import Packetizer
+from crossspec_ros.events.fused import FusedWindows
+from crossspec_ros.events.representations import histogram, voxel_grid
+from crossspec_ros.events.types import Events, Packet
+from crossspec_ros.events.warm import warm_up
+
+SHAPE = (96, 128)
+"""H, W of the representations."""
+
+BINS = 5
+_WINDOW_NS = 1 << 52            # one window that holds any recording
+_PACKET_NS = 4_000_000
+_REPRESENTATION_EVENTS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Contestants by name: each does the whole work once and returns how many events it saw (``events`` where it is right)."""
+
+    events: int
+    contestants: dict[str, Callable[[], int]]
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare the bench."""
+    parser = subparsers.add_parser('events', help='decoders and representations, million events per second')
+    parser.add_argument('--bag', help='recording whose first event topic is decoded (default: a seeded synthetic stream)')
+    parser.add_argument('--json', action='store_true', help='print JSON')
+    parser.add_argument('--rounds', type=int, default=15, help='rounds; the median counts (15)')
+    parser.add_argument('--events', type=int, default=500_000, help='events of the synthetic stream (500000)')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the synthetic stream (0)')
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure and print; exit code 0."""
+    if args.rounds < 1 or args.events < 1:
+        raise CrossSpecError(f'--rounds and --events must be >= 1, got {args.rounds} and {args.events}')
+    result = measure(args.bag, rounds=args.rounds, events=args.events, seed=args.seed)
+    if args.json:
+        print(json.dumps(result, indent=2))
+        return 0
+    print(f'{result["source"]}\n{result["hardware"]}\n')
+    for name, value in result['mev_s'].items():
+        print(f'  {name:<34}{value:9.1f} Mev/s')
+    print()
+    for name, value in result['ratio'].items():
+        print(f'  {name:<34}{value:9.2f} x')
+    return 0
+
+
+def measure(bag: str | None, *, rounds: int, events: int, seed: int) -> dict:
+    """``mev_s`` and ``ratio`` by name, ``hardware``, ``source``, ``compile_ms`` (waiting time that `warm_up` takes away)."""
+    compile_ms = warm_up()
+    packets, source = _from_bag(Path(bag)) if bag else (synthetic_packets(events, seed), f'synthetic evt3, seed {seed}')
+    decoding = decoding_contest(packets)
+    building = representation_contest(packets)
+    times = {**race(decoding, rounds), **race(building, rounds)}
+    counts = dict.fromkeys(decoding.contestants, decoding.events) | dict.fromkeys(building.contestants, building.events)
+    return {'mev_s': {name: round(counts[name] / statistics.median(each) / 1e6, 2) for name, each in times.items()},
+            'ratio': ratios(times), 'hardware': hardware(), 'source': f'{source}: {decoding.events} events, {len(packets)} packets',
+            'compile_ms': round(compile_ms, 1)}
+
+
+def decoding_contest(packets: Sequence[Packet]) -> Contest:
+    """Decoders, and decoders with the frame behind them, on the same evt3 packets."""
+    width, height = packets[0].width, packets[0].height
+    words = np.concatenate([packet.payload.view(np.uint16) for packet in packets])
+    whole = Packet('evt3', width, height, 0, 0, 0, words.view(np.uint8))
+
+    def packetwise() -> list[Events]:
+        decoder = make_decoder('evt3', width, height)
+        return [decoder.decode(packet) for packet in packets]
+
+    def fused(representation: str) -> int:
+        windows = FusedWindows(width, height, window_ns=_WINDOW_NS, shape=SHAPE, representation=representation, bins=BINS)
+        for packet in packets:
+            windows.feed(packet)
+        frame = windows.current()
+        return frame.on + frame.off if frame else 0
+
+    def two_steps(build: Callable[[list[Events]], np.ndarray]) -> int:
+        parts = packetwise()
+        build(parts)
+        return sum(map(len, parts))
+
+    count = sum(map(len, packetwise()))
+    contestants = {
+        'stream': lambda: len(make_decoder('evt3', width, height).decode(whole)),
+        'packets': lambda: sum(map(len, packetwise())),
+        'fused histogram': lambda: fused('histogram'),
+        'two steps histogram': lambda: two_steps(lambda parts: histogram(parts, 0, _WINDOW_NS, shape=SHAPE)),
+        'fused voxel_grid': lambda: fused('voxel_grid'),
+        'two steps voxel_grid': lambda: two_steps(lambda parts: voxel_grid(parts, 0, _WINDOW_NS, bins=BINS, shape=SHAPE)),
+        'numpy': lambda: len(decode_evt3_numpy(words, width, height)),
+        **installed_peers(words, width, height)}
+    return Contest(count, _those_that_agree(contestants, count))
+
+
+def representation_contest(packets: Sequence[Packet]) -> Contest:
+    """Representations of a million events of the stream (repeated where it has fewer)."""
+    decoder = make_decoder('evt3', packets[0].width, packets[0].height)
+    events = join_events([decoder.decode(packet) for packet in packets])
+    take = np.sort(np.resize(np.arange(len(events)), _REPRESENTATION_EVENTS))
+    events = Events(events.t_ns[take], events.x[take], events.y[take], events.p[take], events.width, events.height)
+    span = int(events.t_ns[0]) - 1, int(events.t_ns[-1])
+    builds = {'histogram': lambda: histogram(events, *span, shape=SHAPE),
+              'numpy histogram': lambda: histogram_numpy(events, SHAPE),
+              'voxel_grid': lambda: voxel_grid(events, *span, bins=BINS, shape=SHAPE),
+              'numpy voxel_grid': lambda: voxel_grid_numpy(events, *span, BINS, SHAPE)}
+    for name in ('histogram', 'voxel_grid'):
+        if not np.allclose(builds[name](), builds[f'numpy {name}'](), atol=0.05):
+            raise CrossSpecError(f'{name} and its numpy counterpart differ on this recording: please report it')
+    return Contest(len(events), {name: lambda build=build: len(build()) and len(events) for name, build in builds.items()})
+
+
+def race(contest: Contest, rounds: int) -> dict[str, list[float]]:
+    """CPU seconds of each contestant in each round."""
+    times: dict[str, list[float]] = {name: [] for name in contest.contestants}
+    for _ in range(rounds):
+        for name, work in contest.contestants.items():
+            started = time.thread_time_ns()
+            work()
+            times[name].append((time.thread_time_ns() - started) / 1e9)
+    return times
+
+
+def ratios(times: dict[str, list[float]]) -> dict[str, float]:
+    """How many times faster, from the rounds in which both ran."""
+    def faster(ours: str, theirs: str) -> float:
+        return round(statistics.median(b / a for a, b in zip(times[ours], times[theirs])), 3)
+
+    ours = {'stream', 'packets', 'histogram', 'voxel_grid', 'numpy', 'numpy histogram', 'numpy voxel_grid'}
+    peers = [name for name in times if name not in ours and not name.startswith(('fused', 'two steps'))]
+    fastest = min([*peers, 'numpy'], key=lambda name: statistics.median(times[name]))
+    found = {f'packets / {name}': faster('packets', name) for name in ('numpy', *peers)}
+    found |= {'packets / fastest other': faster('packets', fastest), 'stream / fastest other': faster('stream', fastest)}
+    for name in ('histogram', 'voxel_grid'):
+        found[f'fused {name} / two steps'] = faster(f'fused {name}', f'two steps {name}')
+        found[f'{name} / numpy'] = faster(name, f'numpy {name}')
+    return found
+
+
+def synthetic_packets(count: int, seed: int) -> list[Packet]:
+    """A second of a 640x480 sensor as evt3: edges that move (neighbours in a row, at one time) and noise."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.geometric(0.4, count)
+    lengths = lengths[:int(np.searchsorted(np.cumsum(lengths), count)) + 1]
+    t_us, y, first_x, p = (np.repeat(values, lengths)[:count] for values in (
+        np.sort(rng.integers(1, 1_000_000, len(lengths))), rng.integers(0, 480, len(lengths)),
+        rng.integers(0, 600, len(lengths)), rng.integers(0, 2, len(lengths))))
+    lane = np.arange(len(t_us)) - np.repeat(np.cumsum(lengths) - lengths, lengths)[:count]
+    events = Events(t_us * 1000, np.minimum(first_x + lane, 639).astype(np.uint16), y.astype(np.uint16), p.astype(np.uint8), 640, 480)
+    return list(Packetizer('evt3', 640, 480).packets(events, _PACKET_NS))
+
+
+def hardware() -> str:
+    """Processor, how many of it, and the versions that matter."""
+    model = platform.processor() or platform.machine()
+    try:
+        with open('/proc/cpuinfo', encoding='utf-8') as lines:
+            model = next((line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')), model)
+    except OSError:
+        pass                                    # not Linux: the architecture must do
+    return f'{model}, {os.cpu_count()} CPUs, one thread used, Python {platform.python_version()}, numpy {np.__version__}'
+
+
+def _those_that_agree(contestants: dict[str, Callable[[], int]], count: int) -> dict[str, Callable[[], int]]:
+    """Ours must see every event; another that drops some is named with what it saw, so that nobody compares blindly."""
+    named = {}
+    for name, work in contestants.items():
+        seen = work()
+        if seen != count and name.startswith(('stream', 'packets', 'fused', 'two steps')):
+            raise CrossSpecError(f'{name} gives {seen} events where the decoder gives {count}: please report it')
+        named[name if seen == count else f'{name} ({seen} events)'] = work
+    return named
+
+
+def _from_bag(path: Path) -> tuple[list[Packet], str]:
+    """evt3 packets of the first event topic; other encodings are decoded and written again as evt3."""
+    from crossspec_ros.recordings.bag import BagReader
+    with BagReader(path) as bag:
+        messages = [(message.topic, message.data) for message in bag if isinstance(message.data, Packet)]
+    if not messages:
+        raise CrossSpecError(f'bag {path} has no event packets: `crossspec bag info {path}` lists its topics')
+    packets = [packet for topic, packet in messages if topic == messages[0][0]]
+    encoding, width, height = packets[0].encoding, packets[0].width, packets[0].height
+    if encoding == 'evt3':
+        return packets, path.name
+    decoder = make_decoder(encoding, width, height)
+    parts = [part for part in map(decoder.decode, packets) if len(part)]
+    first_ns = int(parts[0].t_ns[0]) // 1000 * 1000 - 1000 if parts else 0
+    packetizer = Packetizer('evt3', width, height)
+    again = [packetizer.packet(Events(part.t_ns - first_ns, part.x, part.y, part.p, width, height), first_ns) for part in parts]
+    if not again:
+        raise CrossSpecError(f'bag {path} holds no events: choose another recording')
+    return again, f'{path.name} ({encoding} written again as evt3)'
