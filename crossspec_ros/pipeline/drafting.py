@@ -120,7 +120,8 @@ class DraftingPipeline:
         events = self._decoder.decode(packet)
         self._last_packet_ns = packet.stamp_ns
         if self._next_final == 0:
-            self._next_early = self._next_final = self._grid.containing(packet.stamp_ns)[0]
+            # A stream that begins on a window's end has nothing to say about that window.
+            self._next_early = self._next_final = self._grid.containing(packet.stamp_ns + 1)[0]
         if len(events):
             self.counts['events'] += len(events)
             if self._clock.observe(packet.stamp_ns, int(events.t_ns[0])):

@@ -1,0 +1,180 @@
+"""Packets in, drafts out, by windows."""
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.events.encode import encode_mono
+from crossspec_ros.events.types import Events, Packet
+from crossspec_ros.events.window import WindowGrid
+from crossspec_ros.pipeline.drafting import DraftingPipeline, DraftJob
+from crossspec_ros.speculation.types import Verdict, prefix_hash, prompt_key
+
+S, MS = 1_000_000_000, 1_000_000
+HOST = 1000 * S                                                 # the host's clock when the sensor's was 0
+
+
+class Speller:
+    """A drafter that says how many events it saw, with tokens 1, 2, 3 behind the prefix."""
+
+    shape, tokenizer_key = (2, 4, 4), 'tokens'
+
+    def __init__(self):
+        self.asked = []
+
+    def draft(self, voxel, *, prompt, prefix_ids=(), max_tokens=64, should_stop=None):
+        self.asked.append((float(np.abs(voxel).sum()), tuple(prefix_ids)))
+        return SimpleNamespace(token_ids=(1, 2, 3), parents=(), weights=(5, 5, 5), text='text', compute_ms=1.0)
+
+
+def packet(begin_ms: int, count: int = 10, span_ms: int = 10, **changes) -> Packet:
+    """A packet of ``count`` events from ``begin_ms`` of sensor time on, stamped when it began."""
+    t_ns = begin_ms * MS + np.arange(count, dtype=np.int64) * (span_ms * MS // max(count, 1))
+    zeros = np.zeros(count, np.uint16)
+    events = Events(t_ns, zeros, zeros, np.ones(count, np.uint8), 4, 4)
+    base_ns = begin_ms * MS
+    fields = dict(encoding='mono', width=4, height=4, seq=begin_ms, time_base_ns=base_ns, stamp_ns=HOST + base_ns,
+                  payload=encode_mono(events, base_ns), is_bigendian=False)
+    return Packet(**(fields | changes))
+
+
+def pipeline(**changes) -> DraftingPipeline:
+    return DraftingPipeline(Speller(), WindowGrid(), 'What is happening?', **changes)
+
+
+def feed(core: DraftingPipeline, begin_ms: int, end_ms: int) -> list[tuple[int, DraftJob]]:
+    """Packets every 10 ms, each looked after when it is whole; what fell due and when (ms)."""
+    found = []
+    for at in range(begin_ms, end_ms, 10):
+        core.add_packet(packet(at))
+        found += [(at + 10, job) for job in core.due(HOST + (at + 10) * MS)]
+    return found
+
+
+def test_drafting_window_is_due_before_its_end_and_at_it():
+    due = feed(pipeline(), 0, 1100)
+    assert [(job.window_id, job.early) for _, job in due] == [(1001, True), (1001, False)]
+    assert due[0][0] == 880 and due[1][0] <= 1020
+
+
+def test_drafting_without_lead_drafts_at_the_end_only():
+    assert [job.early for _, job in feed(pipeline(lead_ms=0), 0, 1100)] == [False]
+
+
+def test_drafting_missing_last_packet_is_not_waited_for():
+    core = pipeline(grace_ms=15)
+    feed(core, 0, 900)
+    assert core.due(HOST + 1014 * MS) == []
+    assert [job.window_id for job in core.due(HOST + 1015 * MS)] == [1001]
+
+
+def test_drafting_still_scene_gets_drafts_until_the_camera_is_silent_for_long():
+    core = pipeline(idle_ms=2000, lead_ms=0)
+    feed(core, 0, 500)
+    assert [core.due(HOST + at * MS) != [] for at in (1100, 2100, 3100)] == [True, True, False]
+
+
+def test_drafting_before_any_packet_is_silent():
+    assert pipeline().due(HOST) == []
+
+
+def test_drafting_after_a_stall_drafts_the_newest_windows_only():
+    core = pipeline(lead_ms=0)
+    core.add_packet(packet(0))
+    core.add_packet(packet(9500))
+    assert [job.window_id for job in core.due(HOST + 9510 * MS)] == [1008, 1009]
+    assert core.counts['windows_skipped'] == 7
+
+
+def test_drafting_sees_the_events_of_its_window_only():
+    core = pipeline()
+    feed(core, 0, 2010)                                         # the event on the end is the window's, the one on its begin not
+    draft = core.draft(DraftJob(1002))
+    assert draft.events_used == 1000 and draft.window_end_ns == 1002 * S
+    assert (draft.prompt_key, draft.tokenizer_key) == (prompt_key('What is happening?'), 'tokens')
+
+
+def test_drafting_early_draft_sees_a_whole_span():
+    core = pipeline()
+    feed(core, 0, 1880)
+    assert core.draft(DraftJob(1002, early=True)).events_used == 1000
+
+
+def test_drafting_window_without_events_gets_a_draft():
+    core = pipeline()
+    core.add_packet(packet(0))
+    draft = core.draft(DraftJob(1005))
+    assert draft.events_used == 0 and draft.token_ids == (1, 2, 3)
+
+
+def test_drafting_revisions_rise_within_a_window():
+    core = pipeline()
+    core.add_packet(packet(0))
+    assert [core.draft(DraftJob(window)).revision for window in (1001, 1001, 1002)] == [0, 1, 0]
+
+
+def verdict(committed: tuple[int, ...], final: bool = False) -> Verdict:
+    return Verdict(1001, 1001 * S, committed, prefix_hash(committed), 1, final)
+
+
+@pytest.mark.parametrize('committed, final, wanted', [
+    pytest.param((1, 2), False, False, id='draft holds'),
+    pytest.param((1, 9), False, True, id='draft is refuted'),
+    pytest.param((1, 9), True, False, id='too late'),
+    pytest.param((), False, False, id='nothing committed')])
+def test_drafting_rolls_back_to_a_verdict_that_departs(committed, final, wanted):
+    core = pipeline()
+    core.add_packet(packet(0))
+    core.draft(DraftJob(1001))
+    job = core.on_verdict(verdict(committed, final))
+    assert (job is not None) == wanted
+    if job:
+        draft = core.draft(job)
+        assert (draft.base_length, draft.base_hash) == (2, prefix_hash(committed))
+        assert core.on_verdict(verdict((*committed, 1))) is None         # the new draft holds
+
+
+def test_drafting_redrafts_are_bounded():
+    core = pipeline(redrafts=1)
+    core.add_packet(packet(0))
+    core.draft(DraftJob(1001))
+    assert core.on_verdict(verdict((9,))) is not None
+    assert core.on_verdict(verdict((9, 9))) is None
+
+
+def test_drafting_verdict_of_an_unknown_window_asks_for_nothing():
+    assert pipeline().on_verdict(verdict((9,))) is None
+
+
+def test_drafting_time_that_goes_back_begins_anew():
+    core = pipeline()
+    feed(core, 5000, 6100)
+    due = feed(core, 0, 1100)
+    assert [(job.window_id, job.early) for _, job in due] == [(1001, True), (1001, False)]
+    assert core.counts['time_went_back'] == 1
+
+
+@pytest.mark.parametrize('changes', [pytest.param({'encoding': 'evt9'}, id='unknown encoding'),
+                                     pytest.param({'width': 0}, id='no width')])
+def test_drafting_refused_packet_leaves_the_rest(changes):
+    core = pipeline()
+    feed(core, 0, 500)
+    with pytest.raises(CrossSpecError):
+        core.add_packet(packet(500, **changes))
+    feed(core, 510, 1010)
+    assert core.draft(DraftJob(1001)).events_used == 990
+
+
+def test_drafting_counts_what_it_decodes():
+    core = pipeline()
+    feed(core, 0, 100)
+    counts = core.statistics()
+    assert (counts['packets'], counts['events']) == (10, 100)
+
+
+def test_drafting_changed_sensor_size_is_followed():
+    core = pipeline()
+    feed(core, 0, 500)
+    core.add_packet(packet(500, width=8, height=8))
+    assert core.sensor_size == (8, 8) and core.counts['format_changed'] == 1

@@ -1,0 +1,222 @@
+"""Frames and drafts in, captions out, by windows."""
+import numpy as np
+import pytest
+
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.events.window import WindowGrid
+from crossspec_ros.pipeline.slots import Frame
+from crossspec_ros.pipeline.verifying import VerifyingPipeline, retracted
+from crossspec_ros.speculation.types import Caption, Draft, Mode, Stage
+
+S, MS = 1_000_000_000, 1_000_000
+
+
+class Engine:
+    """Stands where the decode loop would: notes what it is given, answers with one caption."""
+
+    def __init__(self):
+        self.open_windows, self.slots, self.drafts, self.closed, self.rehearsed = {}, {}, [], [], []
+        self.resets = 0
+
+    def open(self, window_id, window_end_ns, prompt):
+        self.open_windows[window_id], self.slots[window_id] = prompt, []
+
+    def add_frame(self, window_id, slot, stamp_ns, rgb):
+        if rgb.shape[0] == 1:
+            raise CrossSpecError('too small')
+        assert slot == len(self.slots[window_id])
+        self.slots[window_id].append(stamp_ns // MS)
+
+    def offer(self, draft):
+        self.drafts.append((draft.window_id, draft.window_id in self.open_windows))
+
+    def rehearse(self, window_id, should_stop):
+        self.rehearsed.append((window_id, len(self.slots[window_id])))
+
+    def answer(self, window_id, deadline_ns=None, should_stop=None):
+        for stage in (Stage.PARTIAL, Stage.FINAL):
+            yield Caption(window_id, window_id * S, stage, 'text', 4, (1,), Mode.CROSS_MODAL, True)
+
+    def close(self, window_id):
+        self.open_windows.pop(window_id, None)
+        self.closed.append(window_id)
+
+    def reset(self):
+        self.resets += 1
+        self.open_windows.clear()
+
+
+def pipeline(**changes) -> VerifyingPipeline:
+    grid = changes.pop('grid', WindowGrid())
+    return VerifyingPipeline(Engine(), grid, 'What is happening?', **changes)
+
+
+def send(core: VerifyingPipeline, stamps_ms, height: int = 2) -> None:
+    for stamp in stamps_ms:
+        core.add_frame(Frame(stamp * MS, np.zeros((height, 2, 3), np.uint8)))
+        core.advance()
+        while core.feed():
+            pass
+
+
+def draft(window: int, revision: int = 0, end_ns: int | None = None) -> Draft:
+    return Draft(window, window * S if end_ns is None else end_ns, revision, '', '', '', (1,))
+
+
+def answered(core: VerifyingPipeline) -> list[int]:
+    found = []
+    while (window := core.ready()) is not None:
+        found.append(window)
+        list(core.answer(window))
+    return found
+
+
+def test_verifying_window_is_answered_when_its_last_slot_is_settled():
+    core = pipeline()
+    send(core, range(10_125, 11_000, 125))
+    assert core.ready() is None
+    send(core, [11_000])
+    assert answered(core) == [11]
+    assert core._engine.slots[11] == list(range(10_125, 11_001, 125))
+    assert core.statistics()['windows'] == 1 and core.last_answered.window_id == 11
+
+
+def test_verifying_frames_go_into_the_engine_as_they_come():
+    core = pipeline()
+    send(core, [10_125, 10_250, 10_375])
+    assert core._engine.slots[11] == [10_125, 10_250, 10_375]
+
+
+def test_verifying_missing_frame_is_the_one_before():
+    core = pipeline()
+    send(core, [10_125, 10_250, 10_500, 10_625, 10_750, 10_875, 11_000])
+    assert core._engine.slots[11][1:4] == [10_250, 10_250, 10_500]
+
+
+def test_verifying_begin_without_frames_is_the_first_one():
+    core = pipeline()
+    send(core, [10_375, 10_500, 10_625, 10_750, 10_875, 11_000])
+    assert core._engine.slots[11][:3] == [10_375] * 3 and answered(core) == [11]
+
+
+def test_verifying_fewer_than_half_the_frames_gives_the_window_up():
+    core = pipeline()
+    send(core, [10_750, 10_875, 11_000])
+    assert answered(core) == [] and core.statistics()['window_few_frames'] == 1
+    send(core, range(11_125, 12_001, 125))
+    assert answered(core) == [12]
+
+
+def test_verifying_images_that_stop_end_the_window_by_the_clock():
+    core = pipeline(frame_grace_ms=60)
+    send(core, range(10_125, 10_876, 125))
+    core.advance(11_000 * MS + 59 * MS)
+    assert core.ready() is None
+    core.advance(11_000 * MS + 60 * MS)
+    while core.feed():
+        pass
+    assert answered(core) == [11]
+
+
+def test_verifying_newest_window_wins():
+    core = pipeline()
+    send(core, range(10_125, 12_001, 125))
+    assert answered(core) == [12]
+    assert core.statistics()['window_overtaken'] == 1 and 11 in core._engine.closed
+
+
+def test_verifying_recording_answers_every_window():
+    core = pipeline(newest_wins=False)
+    send(core, range(10_125, 12_001, 125))
+    assert answered(core) == [11, 12]
+
+
+def test_verifying_sliding_windows_share_frames():
+    core = pipeline(grid=WindowGrid(stride_frames=4), newest_wins=False)
+    send(core, range(10_125, 11_501, 125))
+    assert [window for window in answered(core)][-2:] == [22, 23]
+    assert core._engine.slots[23] == list(range(10_625, 11_501, 125))
+
+
+def test_verifying_draft_ahead_of_its_window_waits_for_it():
+    core = pipeline()
+    assert core.offer(draft(11)) is None and core._engine.drafts == []
+    send(core, [10_125])
+    assert core._engine.drafts == [(11, True)]
+    core.offer(draft(11, 1))
+    assert core._engine.drafts[-1] == (11, True)
+
+
+@pytest.mark.parametrize('given, cause', [
+    pytest.param(draft(11, end_ns=5), 'foreign_window', id='end off the grid'),
+    pytest.param(draft(11, 0), 'stale', id='older revision')])
+def test_verifying_draft_that_cannot_wait_is_refused(given, cause):
+    core = pipeline()
+    core.offer(draft(11, 3))
+    assert core.offer(given) == cause
+    assert core.statistics()[f'draft_{cause}'] == 1
+
+
+def test_verifying_drafts_far_ahead_do_not_push_out_the_next_one():
+    core = pipeline()
+    for window in (11, 500, 501, 502, 503, 504):
+        core.offer(draft(window))
+    send(core, [10_125])
+    assert core._engine.drafts == [(11, True)]
+
+
+def test_verifying_refused_frame_gives_its_window_up_and_goes_on():
+    core = pipeline()
+    with pytest.raises(CrossSpecError, match='too small'):
+        send(core, [10_125], height=1)
+    assert core.statistics()['window_frame_refused'] == 1
+    send(core, range(11_125, 12_001, 125))
+    assert answered(core) == [12]
+
+
+def test_verifying_rehearses_once_a_frame():
+    core = pipeline()
+    send(core, [10_125, 10_250])
+    assert core.rehearse(lambda: False) and not core.rehearse(lambda: False)
+    send(core, [10_375])
+    assert core.rehearse(lambda: False)
+    assert core._engine.rehearsed == [(11, 2), (11, 3)]
+
+
+def test_verifying_time_that_goes_back_begins_anew():
+    core = pipeline()
+    send(core, range(20_125, 20_600, 125))
+    send(core, range(10_125, 11_001, 125))
+    assert answered(core) == [11] and core._engine.resets == 1
+
+
+def test_verifying_reset_forgets_windows_and_drafts():
+    core = pipeline()
+    core.offer(draft(11))
+    send(core, [10_125])
+    core.request_reset()
+    core.advance()
+    assert core._engine.open_windows == {}
+    send(core, range(10_125, 11_001, 125))
+    assert answered(core) == [11]
+
+
+def test_verifying_full_queue_keeps_the_newest():
+    core = pipeline(queue=2)
+    for stamp in (10_125, 10_250, 10_375):
+        core.add_frame(Frame(stamp * MS, np.zeros((2, 2, 3), np.uint8)))
+    core.advance()
+    core.feed()
+    assert core._engine.slots[11] == [10_250] and core.statistics()['frames_overflow'] == 1
+
+
+def test_verifying_empty_prompt_is_refused():
+    core = pipeline()
+    with pytest.raises(CrossSpecError, match='prompt must not be empty'):
+        core.set_prompt('  ')
+    assert core.prompt == 'What is happening?'
+
+
+def test_retracted_caption_has_no_text():
+    caption = Caption(1, S, Stage.PARTIAL, 'text', 4, (1,), Mode.CROSS_MODAL, True)
+    assert (retracted(caption).stage, retracted(caption).text) == (Stage.RETRACTED, '')

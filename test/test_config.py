@@ -1,0 +1,96 @@
+"""Defaults, ranges, and that README, YAML and dataclasses say the same."""
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from crossspec_ros.config import (NODES, DrafterConfig, MonitorConfig, PlayerConfig, VerifierConfig, check, make,
+                                  parameter_table, parameters_of)
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.graph import check_params_file
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_make_without_values_is_the_defaults():
+    assert make(DrafterConfig, {}) == DrafterConfig()
+
+
+def test_make_takes_whole_numbers_for_times():
+    assert make(DrafterConfig, {'draft.lead_ms': 200}).lead_ms == 200.0
+
+
+@pytest.mark.parametrize('config, values, rule', [
+    pytest.param(DrafterConfig, {'draft.lead_ms': -1.0}, 'draft.lead_ms must be 0 to 60000, got -1.0', id='too small'),
+    pytest.param(DrafterConfig, {'draft.lead_ms': float('nan')}, 'must be 0 to 60000, got nan', id='not a number'),
+    pytest.param(DrafterConfig, {'model.threads': 1.5}, 'model.threads must be int, got 1.5', id='fraction'),
+    pytest.param(DrafterConfig, {'autostart': 1}, 'autostart must be bool, got 1', id='number for a truth value'),
+    pytest.param(DrafterConfig, {'events.clock': 'ptp'}, 'events.clock must be one of estimated', id='choice'),
+    pytest.param(DrafterConfig, {'lead': 1.0}, "has no parameter 'lead'", id='unknown name'),
+    pytest.param(VerifierConfig, {'window.frames': 4, 'window.stride_frames': 8}, 'stride_frames must be 1 to window_frames',
+                 id='together')])
+def test_make_refuses(config, values, rule):
+    with pytest.raises(CrossSpecError, match=re.escape(rule)):
+        make(config, values)
+
+
+@pytest.mark.parametrize('node', NODES)
+def test_defaults_keep_their_own_rules(node):
+    for info in parameters_of(NODES[node]):
+        assert check(info, info.default) == info.default
+        assert info.description and not info.description.endswith('.')
+
+
+@pytest.mark.parametrize('node', NODES)
+def test_parameter_names_are_unique(node):
+    names = [info.name for info in parameters_of(NODES[node])]
+    assert len(names) == len(set(names)) == len(dataclasses.fields(NODES[node]))
+
+
+def test_nodes_agree_on_windows_and_deadlines():
+    grids = {make(NODES[node], {}).grid() for node in ('drafter', 'verifier', 'overlay', 'monitor')}
+    assert len(grids) == 1
+    # A subscriber that asks for a shorter deadline than is offered gets nothing at all.
+    assert MonitorConfig().draft_deadline_ms >= DrafterConfig().deadline_ms > grids.pop().stride_ns / 1e6
+    assert MonitorConfig().caption_deadline_ms >= VerifierConfig().deadline_ms
+
+
+@pytest.mark.parametrize('path', sorted((ROOT / 'config').glob('*.yaml')), ids=lambda path: path.name)
+def test_yaml_files_set_what_exists(path):
+    check_params_file(path)
+
+
+def test_yaml_file_with_a_wrong_value_is_told(tmp_path):
+    path = tmp_path / 'p.yaml'
+    path.write_text('/**/drafter:\n  ros__parameters:\n    draft:\n      lead_ms: -5.0\n')
+    with pytest.raises(CrossSpecError, match=r'p.yaml, /\*\*/drafter: draft.lead_ms must be 0 to 60000'):
+        check_params_file(path)
+
+
+@pytest.mark.parametrize('text, rule', [pytest.param('a: [', 'must be YAML', id='no yaml'),
+                                        pytest.param(None, 'must be readable', id='absent')])
+def test_yaml_file_that_cannot_be_read_is_told(tmp_path, text, rule):
+    path = tmp_path / 'p.yaml'
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(CrossSpecError, match=rule):
+        check_params_file(path)
+
+
+@pytest.mark.parametrize('node', NODES)
+def test_readme_has_the_table_of_every_node(node):
+    readme = ROOT / 'README.md'
+    if not readme.exists() or f'`{parameters_of(NODES[node])[0].name}`' not in readme.read_text(encoding='utf-8'):
+        pytest.skip('the README has no parameter tables')
+    assert parameter_table(node) in readme.read_text(encoding='utf-8')
+
+
+def test_player_wall_clock_has_no_rate():
+    assert PlayerConfig().rate == 1.0
+
+
+def test_yaml_is_what_the_header_says():
+    content = yaml.safe_load((ROOT / 'config' / 'crossspec.yaml').read_text(encoding='utf-8'))
+    assert {key.rsplit('/', 1)[-1] for key in content} <= set(NODES)
