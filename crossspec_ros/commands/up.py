@@ -1,0 +1,163 @@
+"""``crossspec up``: the graph's nodes as processes, on machines with no launch system."""
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.graph import ARGUMENTS, NodeSpec, declare, node_environment
+
+_END_TIMEOUT_S = 15.0
+_RESTART_AFTER_S = (1.0, 2.0, 5.0, 10.0)                        # the longer, the more often in a row
+_STABLE_S = 60.0
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add ``up`` to the parser: an option for every argument of the launch files."""
+    parser = subparsers.add_parser('up', help='start the nodes of a vehicle, on machines with no launch system')
+    for argument in ARGUMENTS:
+        if argument.name == 'use_rviz':
+            continue                                            # needs a desktop's ROS, which has launch too
+        parser.add_argument('--' + argument.name.replace('_', '-'), dest=argument.name, metavar='TEXT',
+                            choices=argument.choices or None, help=f'{argument.description} (default: {argument.default!r})')
+    parser.add_argument('--only', nargs='+', metavar='NODE', help='start these nodes only')
+    parser.add_argument('--without', nargs='+', metavar='NODE', default=[], help='start all but these')
+    parser.add_argument('--param', action='append', default=[], metavar='NODE:NAME=VALUE', help='one more parameter')
+    parser.add_argument('--restart', action='store_true', help='start a node again when it ends by itself')
+    parser.add_argument('--network', action='store_true', help='discover nodes on other hosts too')
+    parser.add_argument('--domain-id', type=int, metavar='N', help='ROS_DOMAIN_ID of the graph')
+    parser.add_argument('--print', action='store_true', dest='only_print', help='print the commands and end')
+    parser.set_defaults(func=run)
+
+
+def parse_parameters(texts: Sequence[str]) -> dict[str, dict[str, object]]:
+    """``node:name=value`` by node. Raises CrossSpecError for another shape."""
+    import yaml
+    found: dict[str, dict[str, object]] = {}
+    for text in texts:
+        node, colon, setting = text.partition(':')
+        name, equals, value = setting.partition('=')
+        if not (colon and equals and node and name):
+            raise CrossSpecError(f'param must be NODE:NAME=VALUE, got {text!r}')
+        try:
+            parsed = yaml.safe_load(value) if value else ''
+        except yaml.YAMLError as error:
+            raise CrossSpecError(f'param must have a plain value, got {text!r}') from error
+        found.setdefault(node, {})[name] = parsed
+    return found
+
+
+def choose(specs: Sequence[NodeSpec], only: Sequence[str] | None, without: Sequence[str]) -> list[NodeSpec]:
+    """The nodes to start. Raises CrossSpecError for a name that the graph does not have."""
+    names = [spec.name for spec in specs]
+    for name in [*(only or []), *without]:
+        if name not in names:
+            raise CrossSpecError(f'node must be one of {", ".join(names)}, got {name!r}'
+                                 + (' (the player needs --bag)' if name == 'player' else ''))
+    return [spec for spec in specs if (not only or spec.name in only) and spec.name not in without]
+
+
+@dataclass
+class _Running:
+    """A node's process and its history."""
+
+    spec: NodeSpec
+    process: subprocess.Popen
+    started_s: float
+    failures: int = 0
+    restart_at_s: float | None = None
+
+
+@dataclass
+class _Supervisor:
+    """Starts nodes and ends what it started, each by its own pid."""
+
+    environment: dict[str, str]
+    restart: bool
+    running: dict[str, _Running] = field(default_factory=dict)
+    ending: bool = False
+
+    def start(self, spec: NodeSpec) -> None:
+        # Its own session: Ctrl-C reaches this process only, which passes it on once.
+        process = subprocess.Popen(spec.command(), env=self.environment, start_new_session=True,
+                                   preexec_fn=_default_interrupt)
+        known = self.running.get(spec.name)
+        self.running[spec.name] = _Running(spec, process, time.monotonic(), known.failures if known else 0)
+        print(f'crossspec: {spec.full_name} started, pid {process.pid}', file=sys.stderr)
+
+    def look(self) -> int | None:
+        """Look after the processes; the exit code once all has ended, else None."""
+        now_s = time.monotonic()
+        for known in list(self.running.values()):
+            code = known.process.poll()
+            if code is None or self.ending:
+                continue
+            if known.restart_at_s is None:
+                print(f'crossspec: {known.spec.full_name} ended with {code}', file=sys.stderr)
+                if self.restart and code != 0:
+                    stable = now_s - known.started_s > _STABLE_S
+                    known.failures = 0 if stable else known.failures + 1
+                    known.restart_at_s = now_s + _RESTART_AFTER_S[min(known.failures, len(_RESTART_AFTER_S)) - 1]
+                else:
+                    known.restart_at_s = float('inf')
+            elif now_s >= known.restart_at_s:
+                self.start(known.spec)
+        codes = [known.process.poll() for known in self.running.values()]
+        waiting = any(known.restart_at_s not in (None, float('inf')) for known in self.running.values())
+        if not waiting and all(code is not None for code in codes):
+            return max((abs(code) for code in codes), default=0)
+        return None
+
+    def end(self) -> None:
+        """End what still runs: SIGINT, and for what does not listen SIGTERM, then SIGKILL."""
+        self.ending = True
+        for sign, wait_s in ((signal.SIGINT, _END_TIMEOUT_S), (signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0)):
+            alive = [known.process for known in self.running.values() if known.process.poll() is None]
+            for process in alive:
+                process.send_signal(sign)
+            until_s = time.monotonic() + wait_s
+            for process in alive:
+                try:
+                    process.wait(max(0.01, until_s - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    print(f'crossspec: pid {process.pid} does not end on {sign.name}', file=sys.stderr)
+
+
+def _default_interrupt() -> None:
+    """Shells let background children ignore SIGINT, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Start the nodes and wait; 0 after Ctrl-C, the worst exit code where all nodes ended by themselves."""
+    given = {argument.name: getattr(args, argument.name) for argument in ARGUMENTS
+             if getattr(args, argument.name, None) is not None}
+    specs = choose(declare(given, parse_parameters(args.param)), args.only, args.without)
+    if args.only_print:
+        for spec in specs:
+            print(shlex.join(spec.command()))
+        return 0
+    supervisor = _Supervisor(node_environment(domain_id=args.domain_id, local=not args.network), args.restart)
+
+    def terminated(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, terminated)
+    try:
+        for spec in specs:
+            supervisor.start(spec)
+        while (code := supervisor.look()) is None:
+            time.sleep(0.1)
+        return code
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        supervisor.end()
+        signal.signal(signal.SIGTERM, previous)

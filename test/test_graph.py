@@ -1,0 +1,168 @@
+"""The declaration of the graph, and `crossspec up` around it."""
+import argparse
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from xml.etree import ElementTree
+
+import pytest
+
+from crossspec_ros.commands import up
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.graph import NodeSpec, declare, fastdds_profile, node_command, node_environment
+
+
+def by_name(given=None, parameters=None):
+    return {spec.name: spec for spec in declare(given, parameters)}
+
+
+def test_declare_without_a_bag_has_no_player():
+    assert list(by_name()) == ['drafter', 'verifier', 'overlay', 'monitor']
+
+
+def test_declare_with_a_bag_plays_it():
+    specs = by_name({'bag': 'world:3', 'use_sim_time': 'true'})
+    assert specs['player'].parameters['source'] == 'world:3'
+    assert specs['drafter'].parameters['use_sim_time'] and not specs['player'].parameters['use_sim_time']
+
+
+def test_declare_remaps_camera_topics_in_every_node():
+    for spec in declare({'events_topic': '/cam/events', 'image_topic': '/rgb/image'}):
+        assert spec.remaps == {'events': '/cam/events', 'image': '/rgb/image', 'image/compressed': '/rgb/image/compressed'}
+
+
+def test_declare_argument_at_its_default_leaves_the_yaml_alone():
+    assert 'model.path' not in by_name()['verifier'].parameters
+    assert by_name({'model': '/models/x'})['verifier'].parameters['model.path'] == '/models/x'
+
+
+@pytest.mark.parametrize('transport, topic', [pytest.param('raw', '/c/image', id='raw'),
+                                              pytest.param('compressed', '/c/image/compressed', id='compressed')])
+def test_declare_image_reliability_overrides_the_topic_that_is_used(transport, topic):
+    spec = by_name({'image_topic': '/c/image', 'image_transport': transport, 'image_reliability': 'reliable'})['verifier']
+    assert spec.parameters[f'qos_overrides.{topic}.subscription.reliability'] == 'reliable'
+
+
+@pytest.mark.parametrize('given, parameters, rule', [
+    pytest.param({'bogus': '1'}, None, "no argument 'bogus'", id='argument'),
+    pytest.param({'image_transport': 'h264'}, None, 'image_transport must be one of', id='choice'),
+    pytest.param({'params_file': '/nowhere.yaml'}, None, 'params_file must be readable', id='params file'),
+    pytest.param(None, {'drafter': {'draft.lead_ms': 1e9}}, 'draft.lead_ms must be', id='parameter')])
+def test_declare_refuses(given, parameters, rule):
+    with pytest.raises(CrossSpecError, match=rule):
+        declare(given, parameters)
+
+
+@pytest.mark.parametrize('value, text', [
+    pytest.param(True, 'true', id='bool'), pytest.param(2.0, '2.0', id='float'), pytest.param('1', "'1'", id='number as text'),
+    pytest.param("it's", "'it''s'", id='quote'), pytest.param('', "''", id='empty')])
+def test_node_spec_writes_values_that_keep_their_type(value, text):
+    assert NodeSpec('player', '', {'source': value}).ros_arguments()[-1] == f'source:={text}'
+
+
+def test_node_spec_full_name():
+    assert [NodeSpec('drafter', ns).full_name for ns in ('', 'a', '/a/b/')] == ['/drafter', '/a/drafter', '/a/b/drafter']
+
+
+def test_node_command_of_an_unknown_node_is_refused():
+    with pytest.raises(CrossSpecError, match='node must be one of'):
+        node_command('driver')
+
+
+def test_environment_names_the_profile_and_keeps_what_the_user_set():
+    assert node_environment({})['FASTDDS_DEFAULT_PROFILES_FILE'] == str(fastdds_profile())
+    assert node_environment({'ROS_AUTOMATIC_DISCOVERY_RANGE': 'OFF'})['ROS_AUTOMATIC_DISCOVERY_RANGE'] == 'OFF'
+    assert node_environment({}, domain_id=7)['ROS_DOMAIN_ID'] == '7'
+    assert 'ROS_AUTOMATIC_DISCOVERY_RANGE' not in node_environment({}, local=False)
+
+
+def test_profile_asks_for_the_transport_of_large_messages():
+    root = ElementTree.parse(fastdds_profile()).getroot()
+    transports = [node for node in root.iter() if node.tag.endswith('builtinTransports')]
+    assert [node.text for node in transports] == ['LARGE_DATA'] and transports[0].get('max_msg_size') == '4MB'
+
+
+def parse(*argv):
+    parser = argparse.ArgumentParser()
+    up.add_parser(parser.add_subparsers())
+    return parser.parse_args(['up', *argv])
+
+
+def test_up_prints_the_commands(capsys):
+    assert up.run(parse('--print', '--bag', 'world:2', '--only', 'player')) == 0
+    line, = capsys.readouterr().out.splitlines()
+    assert 'crossspec_ros.nodes.player' in line and "source:='world:2'" in shlex.split(line)
+
+
+@pytest.mark.parametrize('argv, rule', [
+    pytest.param(['--only', 'player'], 'needs --bag', id='player without a bag'),
+    pytest.param(['--without', 'camera'], 'node must be one of', id='unknown node'),
+    pytest.param(['--param', 'drafter.prompt'], 'param must be NODE:NAME=VALUE', id='shape of a parameter'),
+    pytest.param(['--param', 'drafter:model.threads=many'], 'model.threads must be int', id='type of a parameter')])
+def test_up_refuses(argv, rule):
+    with pytest.raises(CrossSpecError, match=rule):
+        up.run(parse('--print', *argv))
+
+
+class Sleeper(NodeSpec):
+    """A node whose process is a small program."""
+
+    def command(self):
+        return [sys.executable, '-c', self.parameters['program']]
+
+
+def supervised(restart: bool, **programs: str) -> up._Supervisor:
+    supervisor = up._Supervisor(dict(os.environ), restart)
+    for name, program in programs.items():
+        supervisor.start(Sleeper(name, '', {'program': program}))
+    return supervisor
+
+
+def wait_for(condition, seconds: float = 20.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, 'did not happen in time'
+        time.sleep(0.02)
+
+
+def test_supervisor_ends_what_it_started():
+    supervisor = supervised(False, one='import time; time.sleep(600)', two='import time; time.sleep(600)')
+    assert supervisor.look() is None
+    supervisor.end()
+    assert all(known.process.poll() is not None for known in supervisor.running.values())
+
+
+def test_supervisor_tells_the_worst_exit_code_when_all_have_ended():
+    supervisor = supervised(False, one='pass', two='raise SystemExit(2)')
+    codes = []
+    wait_for(lambda: codes.append(supervisor.look()) or codes[-1] is not None)
+    assert codes[-1] == 2
+
+
+def test_supervisor_restarts_a_killed_node_and_lets_an_ended_one_rest():
+    supervisor = supervised(True, one='import time; time.sleep(600)', two='pass')
+    try:
+        first = supervisor.running['one'].process
+        first.send_signal(signal.SIGKILL)
+        wait_for(lambda: supervisor.look() is None and supervisor.running['one'].process.pid != first.pid)
+        assert supervisor.running['two'].process.returncode == 0
+    finally:
+        supervisor.end()
+
+
+def test_up_ends_its_nodes_on_sigterm(tmp_path):
+    script = ('import sys\nfrom crossspec_ros.commands import up\nfrom crossspec_ros.graph import NodeSpec\n'
+              'NodeSpec.command = lambda self: [sys.executable, "-c", "import time; print(1, flush=True); time.sleep(600)"]\n'
+              'import argparse\np = argparse.ArgumentParser()\nup.add_parser(p.add_subparsers())\n'
+              'sys.exit(up.run(p.parse_args(["up", "--only", "monitor"])))\n')
+    process = subprocess.Popen([sys.executable, '-c', script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline().strip() == '1'
+    process.send_signal(signal.SIGTERM)
+    _, log = process.communicate(timeout=60)
+    pid = int(log.split('pid ')[1].split()[0])
+    assert process.returncode == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
