@@ -12,6 +12,7 @@ START = -1
 
 _WIDTH = 24
 _FLOOR = 3e-3
+_EVIDENCE = 0.3
 
 Follower = tuple[int, float, int]
 """(token, probability, state after it)."""
@@ -36,6 +37,7 @@ class SuffixAutomaton:
         self._weights: list[dict[int, float]] = [{}]
         self._kept: list[tuple[int, list[Follower]] | None] = [None]
         self._inserted = 0
+        self._newest = 1.0
 
     def __len__(self) -> int:
         return len(self._next)
@@ -43,6 +45,7 @@ class SuffixAutomaton:
     def insert(self, caption: Sequence[int], weight: float) -> None:
         """Add a caption whose tokens all weigh ``weight``."""
         self._inserted += 1
+        self._newest = max(weight, self._newest)
         state = self._extend(0, START)
         for token in caption:
             self._add(state, token, weight)
@@ -112,8 +115,10 @@ class SuffixAutomaton:
     def followers(self, state: int, escape: float, refresh: int) -> list[Follower]:
         """Tokens after a state, most probable first: every order of context blended with the next shorter one.
 
-        p(order) = (1 - escape) * share of the weights + escape * p(shorter order), cut below ``_FLOOR``. A list is kept
-        until its state's own weights change, or for ``refresh`` captions while only its shorter contexts do.
+        p(order) = (1 - e) * share of the weights + e * p(shorter order), cut below ``_FLOOR``, with the escape e falling
+        from 1 to ``escape`` as evidence grows (n: weight of the context in captions as heavy as the newest): e = escape +
+        (1 - escape) * k / (k + n), after Witten-Bell. A list is kept until its state's own weights change, or for
+        ``refresh`` captions while only its shorter contexts do.
         """
         chain: list[int] = []
         shorter: list[Follower] = []
@@ -134,7 +139,10 @@ class SuffixAutomaton:
         if not weights:
             return shorter
         following = self._next[state]
-        scale = (1.0 - escape) / sum(weights.values())
+        total = sum(weights.values())
+        doubt = _EVIDENCE * self._newest
+        escape += (1.0 - escape) * doubt / (doubt + total)
+        scale = (1.0 - escape) / total
         probs = {token: weight * scale for token, weight in weights.items()}
         elsewhere: dict[int, int] = {}
         for token, prob, state_after in shorter:
@@ -179,7 +187,7 @@ class CaptionMemory:
     pays for the whole.
     """
 
-    def __init__(self, captions: int = 256, *, growth: float = 1.03, escape: float = 0.3, refresh: int = 8) -> None:
+    def __init__(self, captions: int = 256, *, growth: float = 1.03, escape: float = 0.15, refresh: int = 8) -> None:
         self._limit = captions
         self._growth = growth
         self._escape = escape

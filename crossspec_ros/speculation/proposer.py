@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.speculation.budget import CostCurve, best_size
 from crossspec_ros.speculation.growth import grow
 from crossspec_ros.speculation.sources.base import DraftSource
 from crossspec_ros.speculation.sources.chain import PreviousCaption, PromptLookup, Rehearsal
@@ -14,6 +15,7 @@ from crossspec_ros.speculation.sources.foreign import ForeignDraft, Hypothesis, 
 from crossspec_ros.speculation.sources.recall import Recall
 from crossspec_ros.speculation.sources.recycling import TokenRecycling
 from crossspec_ros.speculation.statistics import SpeculationStatistics
+from crossspec_ros.speculation.switch import SourceSwitch
 from crossspec_ros.speculation.tree import PREFIX, TokenTree
 from crossspec_ros.speculation.types import Draft, prefix_hash
 
@@ -27,11 +29,12 @@ class ProposerConfig:
     sources: tuple[str, ...] = SOURCE_NAMES
     memory_captions: int = 256
     memory_growth: float = 1.03
-    memory_escape: float = 0.3
+    memory_escape: float = 0.15
     max_prompts: int = 4
     max_draft_nodes: int = 512
     windows_ahead: int = 8
     prepared_nodes: int = 256
+    node_ms: float = 0.004
     vocab_size: int | None = None
     tokenizer_key: str | None = None
     banned_ids: frozenset[int] = field(default_factory=frozenset)
@@ -48,7 +51,8 @@ class Proposer:
     """Draft sources, merged.
 
     One thread drives ``begin``, ``propose``, ``observe``, ``finish``; ``offer`` may be called by any thread at any
-    time. ``tokenize`` (text -> ids) lets drafts of another tokenizer in.
+    time. ``tokenize`` (text -> ids) lets drafts of another tokenizer in. Once ``cost`` has been told the times of the
+    target's forwards (``proposer.cost.observe(tokens, ms)``), trees are only as large as pays.
     """
 
     def __init__(self, config: ProposerConfig | None = None, *, tokenize: Tokenize | None = None) -> None:
@@ -66,6 +70,8 @@ class Proposer:
             'recycling': self._recycling, 'prompt': self._prompt,
         }
         self.sources: tuple[DraftSource, ...] = tuple(every[name] for name in config.sources)
+        self.cost = CostCurve()
+        self._switches = {source.name: SourceSwitch() for source in self.sources}
         self._statistics = SpeculationStatistics([source.name for source in self.sources])
         self._lock = threading.Lock()
         self._forget()
@@ -124,20 +130,30 @@ class Proposer:
         if window_id == self._window_id:
             self._rehearsal.set_tokens(token_ids)
 
-    def propose(self, committed: Sequence[int], max_nodes: int, *, max_depth: int | None = None) -> TokenTree:
-        """The tree for the next target pass, at most ``max_nodes`` nodes, from whatever is there now. Never waits."""
+    def propose(
+        self, committed: Sequence[int], max_nodes: int, *, max_depth: int | None = None, fused_tokens: int = 0,
+    ) -> TokenTree:
+        """The tree for the next target pass, from whatever drafts are there now. Never waits.
+
+        At most ``max_nodes`` nodes and ``max_depth`` deep; ``fused_tokens``: prompt tokens that the same forward takes
+        anyway. Fewer nodes where the cost curve says that more do not pay.
+        """
         committed = tuple(committed)
         with self._lock:
             self._committed = committed
             held = self._waiting.get(self._window_id)
         usable = held is not None and held[1] == self._prompt_key
         self._foreign.use(held[2] if usable and _extends(held[2], committed) else None)
-        self._states = []
-        for index, source in enumerate(self.sources):
-            state = source.start(committed)
-            if state is not None:
-                self._states.append((index, state))
-        return grow(self.sources, self._states, max_nodes, banned_ids=self.config.banned_ids, max_depth=max_depth)
+        self._states = self._start_all(committed)
+        live = [(index, state) for index, state in self._states if self._switches[self.sources[index].name].on]
+        tree = grow(self.sources, live, max_nodes, banned_ids=self.config.banned_ids, max_depth=max_depth)
+        if not self.cost.known:
+            return tree
+        return tree.head(best_size(tree.probs, self.cost, fused_tokens=fused_tokens, node_ms=self.config.node_ms))
+
+    def _start_all(self, committed: Sequence[int]) -> list[tuple[int, Any]]:
+        states = ((index, source.start(committed)) for index, source in enumerate(self.sources))
+        return [(index, state) for index, state in states if state is not None]
 
     def observe(
         self, tree: TokenTree, accepted_nodes: Sequence[int], emitted: Sequence[int],
@@ -151,7 +167,9 @@ class Proposer:
         self._statistics.count_pass(tree, accepted_nodes, emitted, first=self._first_pass)
         self._first_pass = False
         for index, state in self._states:
-            _replay(self.sources[index], state, emitted)
+            source = self.sources[index]
+            offers, hits = _replay(source, state, emitted)
+            self._switches[source.name].add(offers, hits)
         if topk is not None:
             read = (self._committed[-1:] or (PREFIX,)) + tree.token_ids
             self._recycling.observe(read, topk)
@@ -169,8 +187,7 @@ class Proposer:
 
     def _prepare(self) -> None:
         """Grow the next caption's first tree once now: the sources keep what they computed, and nobody waits yet."""
-        states = [(index, source.start(())) for index, source in enumerate(self.sources)]
-        grow(self.sources, [pair for pair in states if pair[1] is not None], self.config.prepared_nodes)
+        grow(self.sources, self._start_all(()), self.config.prepared_nodes)
 
     def reset(self) -> None:
         """Forget every caption, draft and count (time jumped back)."""
@@ -178,11 +195,15 @@ class Proposer:
             self._forget()
         for source in self.sources:
             source.reset()
+            self._switches[source.name].clear()
         self._statistics.clear()
 
     def statistics(self) -> dict[str, Any]:
         """Counts and rates by vLLM's names; see :class:`SpeculationStatistics`."""
-        return self._statistics.report()
+        report = self._statistics.report()
+        for name, counts in report['sources'].items():
+            counts['on'] = self._switches[name].on
+        return report
 
 
 def _extends(draft: Hypothesis, committed: tuple[int, ...]) -> bool:
@@ -190,10 +211,20 @@ def _extends(draft: Hypothesis, committed: tuple[int, ...]) -> bool:
     return length <= len(committed) and prefix_hash(committed[:length]) == draft.base_hash
 
 
-def _replay(source: DraftSource, state: Any, emitted: Sequence[int]) -> None:
-    """Let a source compare what it would have said along the target's text, proposed or not, with what came."""
+def _replay(source: DraftSource, state: Any, emitted: Sequence[int]) -> tuple[int, int]:
+    """Let a source compare what it would have said along the target's text, proposed or not, with what came.
+
+    Returns how often it had something to say and how often its best token was right.
+    """
+    offers = hits = 0
     for token in emitted:
         source.feedback(state, token)
-        state = next((following for candidate, _, following in source.step(state) if candidate == token), None)
+        steps = source.step(state)
+        if not steps:
+            break
+        offers += 1
+        hits += steps[0][0] == token
+        state = next((following for candidate, _, following in steps if candidate == token), None)
         if state is None:
-            return
+            break
+    return offers, hits

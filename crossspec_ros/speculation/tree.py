@@ -41,6 +41,13 @@ class TokenTree:
         count = len(token_ids)
         return cls(tuple(token_ids), tuple(range(-1, count - 1)), (1,) * count, (1.0,) * count, (source,))
 
+    def head(self, count: int) -> TokenTree:
+        """The first ``count`` nodes; a tree again, since parents stand first."""
+        if count >= len(self):
+            return self
+        return TokenTree(
+            self.token_ids[:count], self.parents[:count], self.sources[:count], self.probs[:count], self.source_names)
+
     @cached_property
     def _children(self) -> dict[int, dict[int, int]]:
         table: dict[int, dict[int, int]] = {}

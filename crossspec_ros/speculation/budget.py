@@ -1,0 +1,88 @@
+"""How many nodes a target pass should check: expected tokens against measured milliseconds.
+
+Sequoia 2402.12374 (tree size from hardware), facts on c(n). ``c(n)`` is the time of a target forward over ``n`` new
+tokens at the context length in use.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from crossspec_ros.errors import CrossSpecError
+
+_STEP = 2 ** 0.25
+"""Ratio between neighbouring sizes at which times are kept: 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 13, 16, ..."""
+
+
+class CostCurve:
+    """c(n), piecewise linear through measured points, kept up to date by moving averages.
+
+    Sizes are binned on a logarithmic grid, so the curve is bounded whatever was measured. It is read as non-decreasing:
+    a larger forward is never believed to be cheaper. Beyond the last point it goes on with the slope from the first to
+    the last.
+    """
+
+    def __init__(self, points_ms: Mapping[int, float] | None = None, *, weight: float = 0.1) -> None:
+        self._weight = weight
+        self._bins: dict[int, tuple[float, float]] = {}  # bin -> (mean size, mean ms)
+        self._curve: list[tuple[float, float]] | None = None
+        for tokens, cost_ms in (points_ms or {}).items():
+            self.observe(tokens, cost_ms)
+
+    @property
+    def known(self) -> bool:
+        """Whether there are two sizes to draw a line through."""
+        return len(self._bins) >= 2
+
+    def observe(self, tokens: int, cost_ms: float) -> None:
+        """A forward over ``tokens`` new tokens took ``cost_ms``. Raises CrossSpecError for what cannot be a time."""
+        if tokens < 1 or not cost_ms > 0 or math.isinf(cost_ms):
+            raise CrossSpecError(f'a forward must have tokens >= 1 and finite cost_ms > 0, got {tokens} and {cost_ms}')
+        place = round(math.log(tokens, _STEP))
+        if place in self._bins:
+            size, mean = self._bins[place]
+            self._bins[place] = (
+                size + self._weight * (tokens - size), mean + self._weight * (cost_ms - mean))
+        else:
+            self._bins[place] = (float(tokens), cost_ms)
+        self._curve = None
+
+    def points(self) -> list[tuple[float, float]]:
+        """(size, ms) in order of size, non-decreasing."""
+        if self._curve is None:
+            highest, self._curve = 0.0, []
+            for size, cost_ms in sorted(self._bins.values()):
+                highest = max(highest, cost_ms)
+                self._curve.append((size, highest))
+        return self._curve
+
+    def __call__(self, tokens: float) -> float:
+        """Milliseconds of a forward over ``tokens`` new tokens. Raises CrossSpecError while nothing was measured."""
+        points = self.points()
+        if not points:
+            raise CrossSpecError('the cost curve must have at least one measured point; call observe first')
+        if tokens <= points[0][0]:
+            return points[0][1]
+        for (size, cost_ms), (next_size, next_ms) in zip(points, points[1:]):
+            if tokens <= next_size:
+                return cost_ms + (next_ms - cost_ms) * (tokens - size) / (next_size - size)
+        (first, first_ms), (last, last_ms) = points[0], points[-1]
+        slope = (last_ms - first_ms) / (last - first) if last > first else 0.0
+        return last_ms + slope * (tokens - last)
+
+
+def best_size(survivals: Sequence[float], cost: CostCurve, *, fused_tokens: int = 0, node_ms: float = 0.0) -> int:
+    """Number of nodes that gives the most expected tokens a millisecond.
+
+    A pass over the first ``n`` nodes says A(n) = 1 + sum of their survivals and costs C(n) = c(fused + 1 + n) + n *
+    node_ms, where ``fused_tokens`` go through the same forward anyway. A / C grows while S * C > A * dC; its highest
+    value is taken and not its first peak, because a measured curve has steps. ``survivals`` falling, as ``grow`` gives
+    them.
+    """
+    best, best_rate, expected = 0, 1.0 / cost(fused_tokens + 1), 1.0
+    for size, survival in enumerate(survivals, start=1):
+        expected += survival
+        rate = expected / (cost(fused_tokens + 1 + size) + size * node_ms)
+        if rate > best_rate:
+            best, best_rate = size, rate
+    return best
