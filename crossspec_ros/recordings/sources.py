@@ -13,6 +13,7 @@ from crossspec_ros.recordings.bag_types import EVENT_TYPES, IMAGE_TYPES
 from crossspec_ros.recordings.replay import ReplayMessage, Source
 
 _NS = 1_000_000_000
+_MAX_APART_NS = 60 * _NS
 
 
 def role_of(type_name: str) -> str:
@@ -26,7 +27,8 @@ class BagSource:
     """A rosbag2, played in the order and at the pace of its recording.
 
     Of several event topics, or several image topics, the first in the bag's list is played unless ``topics`` names
-    them. Raises CrossSpecError when the bag cannot be read or has no events and no images.
+    them. A bag that was written again long after it was recorded (stamps and recording times more than a minute apart)
+    is paced by its stamps, the only times that are still the sensors'. Raises CrossSpecError when the bag cannot be read or has no events and no images.
     """
 
     def __init__(self, path: str | Path, topics: Sequence[str] | None = None) -> None:
@@ -44,6 +46,10 @@ class BagSource:
         self.topics = {name: infos[name].type for name in self._chosen}
         self.start_ns = self._reader.start_ns
         self.end_ns: int | None = self._reader.end_ns
+        first = next(self._reader.messages(self._chosen), None)
+        self._by_stamps = first is not None and abs(first.log_ns - first.stamp_ns) > _MAX_APART_NS
+        if self._by_stamps:
+            self.start_ns, self.end_ns = first.stamp_ns, None
 
     def _first_of_each(self) -> tuple[str, ...]:
         chosen: dict[str, str] = {}
@@ -59,8 +65,19 @@ class BagSource:
         return dict(self._reader.malformed)
 
     def messages(self, start_ns: int) -> Iterator[ReplayMessage]:
+        if self._by_stamps:
+            yield from self._messages_by_stamps(start_ns)
+            return
         for m in self._reader.messages(self._chosen, start_ns=start_ns):
             yield ReplayMessage(m.topic, m.type, role_of(m.type), m.log_ns, m.stamp_ns, m.data, m.cdr)
+
+    def _messages_by_stamps(self, start_ns: int) -> Iterator[ReplayMessage]:
+        due_ns = start_ns
+        for m in self._reader.messages(self._chosen):
+            if m.stamp_ns < start_ns:
+                continue
+            due_ns = max(due_ns, m.stamp_ns)
+            yield ReplayMessage(m.topic, m.type, role_of(m.type), due_ns, m.stamp_ns, m.data, m.cdr)
 
     def close(self) -> None:
         self._reader.close()

@@ -75,3 +75,16 @@ def test_packet_loop_source_goes_on_counting():
 def test_open_source_refuses_what_is_no_source(uri):
     with pytest.raises(CrossSpecError, match=uri):
         open_source(uri)
+
+
+def test_bag_source_of_a_bag_written_again_later_is_paced_by_its_stamps(tmp_path):
+    year_ns = 365 * 86_400 * 10**9
+    with BagWriter(tmp_path / 'bag') as bag:
+        for i, stamp_ns in enumerate((1000, 3000, 2000, 9000)):
+            bag.write_rgb('/a', year_ns + i, stamp_ns, np.zeros((2, 2, 3), np.uint8))
+    source = BagSource(tmp_path / 'bag')
+    assert source.start_ns == 1000
+    assert [(m.due_ns, m.stamp_ns) for m in source.messages(source.start_ns)] == [
+        (1000, 1000), (3000, 3000), (3000, 2000), (9000, 9000)]
+    assert [m.stamp_ns for m in source.messages(2500)] == [3000, 9000]
+    source.close()
