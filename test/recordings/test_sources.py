@@ -39,9 +39,9 @@ def test_bag_source_plays_the_first_topic_of_each_kind_and_raw_before_compressed
 
 
 def test_bag_source_hands_on_a_real_recording_as_it_was_recorded():
-    source = open_source(str(shared('events/evt3_trigger')))
+    source = open_source(str(shared('events/libcaer_rollover')))
     messages = list(source.messages(source.start_ns))
-    assert len(messages) == 105
+    assert len(messages) == 201
     assert messages[0].due_ns == source.start_ns and messages[-1].due_ns == source.end_ns
     assert all(message.cdr for message in messages)
     source.close()
