@@ -1,0 +1,302 @@
+"""The event drafter: a voxel grid of a window's events in, the words the verifier is likely to say out.
+
+A small CNN turns the grid into a few visual tokens; a two-layer decoder of Llama's kind (RMSNorm, rotary positions, SwiGLU)
+continues them with the question and the caption. Written by hand in plain torch, since at this size the cost of a token is
+the number of Python calls, not of multiplications; ``transformers`` is not needed to draft.
+
+Letters: B batch, C bins, H, W height and width of the grid, S visual tokens, T tokens, D width, V vocabulary.
+"""
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.models.builtin import model_path
+from crossspec_ros.models.tokenizer import load_tokenizer, question_of, tokenizer_key
+
+CONFIG_FILE, WEIGHTS_FILE = 'config.json', 'model.safetensors'
+_WEIGHT_SCALE = 1000
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DrafterConfig:
+    """Shapes of a drafter, as its ``config.json`` says them."""
+
+    vocab_size: int
+    tokenizer_key: str
+    eos_token_id: int
+    bins: int = 5
+    height: int = 96
+    width: int = 96
+    channels: tuple[int, ...] = (24, 48, 96, 128)
+    dim: int = 128
+    layers: int = 2
+    heads: int = 4
+    mlp_dim: int = 344
+    max_question_tokens: int = 24
+    max_caption_tokens: int = 96
+    model_type: str = 'crossspec_event_drafter'
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(bins, height, width) of the voxel grid it takes."""
+        return self.bins, self.height, self.width
+
+
+@dataclass(frozen=True)
+class DraftTokens:
+    """A draft: ``token_ids`` in an order where parents come first.
+
+    ``parents[i]`` is the index of the node before (-1: the prefix); empty means a chain. ``weights`` are the model's
+    probabilities of the nodes in thousandths, at least 1; siblings may be compared by them. ``text`` is the most likely
+    chain with the prefix before it, ``complete`` whether that chain ends the caption.
+    """
+
+    token_ids: tuple[int, ...]
+    weights: tuple[int, ...]
+    parents: tuple[int, ...]
+    text: str
+    compute_ms: float
+    complete: bool = True
+
+
+class _Residual(nn.Module):
+    """Two 3x3 convolutions around a skip connection."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(8, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.gelu(self.conv1(self.norm(x))))
+
+
+class EventEncoder(nn.Module):
+    """Voxel grid (B, C, H, W) -> visual tokens (B, S, D), S = H/16 * W/16."""
+
+    def __init__(self, config: DrafterConfig) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        before = config.bins
+        for index, after in enumerate(config.channels):
+            kernel = 5 if index == 0 else 3
+            layers += [nn.Conv2d(before, after, kernel, stride=2, padding=kernel // 2), nn.GroupNorm(8, after), nn.GELU()]
+            if index >= 2:
+                layers.append(_Residual(after))
+            before = after
+        self.stages = nn.Sequential(*layers)
+        cells = (config.height >> len(config.channels)) * (config.width >> len(config.channels))
+        self.project = nn.Linear(before, config.dim)
+        self.place = nn.Parameter(torch.zeros(cells, config.dim))
+
+    def forward(self, voxel: Tensor) -> Tensor:
+        squeezed = torch.sign(voxel) * torch.log1p(voxel.abs())       # counts span decades; their order is what tells
+        cells = self.stages(squeezed).flatten(2).transpose(1, 2)      # (B, S, channels)
+        return self.project(cells) + self.place
+
+
+class _Layer(nn.Module):
+    """One decoder layer; keys and values of the past come in as tensors and go out extended."""
+
+    def __init__(self, config: DrafterConfig) -> None:
+        super().__init__()
+        dim, self.heads = config.dim, config.heads
+        self.norm1, self.norm2 = nn.RMSNorm(dim, eps=1e-6), nn.RMSNorm(dim, eps=1e-6)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.out = nn.Linear(dim, dim, bias=False)
+        self.gate_up = nn.Linear(dim, 2 * config.mlp_dim, bias=False)
+        self.down = nn.Linear(config.mlp_dim, dim, bias=False)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, past: tuple[Tensor, Tensor] | None
+                ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        batch, length, dim = x.shape
+        qkv = self.qkv(self.norm1(x)).view(batch, length, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        left, right = qkv[:2].chunk(2, -1)
+        rotated = qkv[:2] * cos + torch.cat((-right, left), -1) * sin
+        query, key, value = rotated[0], rotated[1], qkv[2]
+        if past is not None:
+            key, value = torch.cat((past[0], key), 2), torch.cat((past[1], value), 2)
+        causal = past is None                # one token behind a cache sees all of it
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=causal)
+        x = x + self.out(mixed.transpose(1, 2).reshape(batch, length, dim))
+        gate, up = self.gate_up(self.norm2(x)).chunk(2, -1)
+        return x + self.down(F.silu(gate) * up), (key, value)
+
+
+class EventDrafter(nn.Module):
+    """An event drafter with its tokenizer. ``draft`` is what nodes call; ``forward`` is for training."""
+
+    def __init__(self, config: DrafterConfig, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self.config = config
+        self.tokenizer = tokenizer
+        self.encoder = EventEncoder(config)
+        self.embed = nn.Embedding(config.vocab_size, config.dim)
+        self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
+        self.norm = nn.RMSNorm(config.dim, eps=1e-6)
+        nn.init.normal_(self.embed.weight, std=0.05)
+        cells = self.encoder.place.shape[0]
+        length = cells + config.max_question_tokens + config.max_caption_tokens + 8
+        half = config.dim // config.heads // 2
+        angle = torch.arange(length)[:, None] / 10_000 ** (torch.arange(half) / half)
+        self.register_buffer('cos', torch.cat((angle.cos(), angle.cos()), -1), persistent=False)
+        self.register_buffer('sin', torch.cat((angle.sin(), angle.sin()), -1), persistent=False)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(bins, height, width) of the voxel grid that ``draft`` takes."""
+        return self.config.shape
+
+    @property
+    def tokenizer_key(self) -> str:
+        """Fingerprint of the vocabulary of the drafted ids."""
+        return self.config.tokenizer_key
+
+    def forward(self, voxel: Tensor, token_ids: Tensor) -> Tensor:
+        """Hidden states (B, T, D) over ``token_ids`` (B, T) behind the visual tokens of ``voxel`` (B, C, H, W)."""
+        visual = self.encoder(voxel)
+        hidden, _ = self._run(torch.cat((visual, self.embed(token_ids)), 1), None)
+        return hidden[:, visual.shape[1]:]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., D) -> (..., V); the output matrix is the embedding."""
+        return hidden @ self.embed.weight.T
+
+    def _run(self, x: Tensor, past: list[tuple[Tensor, Tensor]] | None) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        begin = past[0][0].shape[2] if past else 0
+        cos, sin = self.cos[begin:begin + x.shape[1]], self.sin[begin:begin + x.shape[1]]
+        grown = []
+        for index, layer in enumerate(self.layers):
+            x, cache = layer(x, cos, sin, past[index] if past else None)
+            grown.append(cache)
+        return self.norm(x), grown
+
+    def question_ids(self, prompt: str) -> list[int]:
+        """Ids of the question as the model was trained to see it, cut to its limit from the left."""
+        text = f'{question_of(prompt)} ASSISTANT:'
+        return self.tokenizer.encode(text, add_special_tokens=False).ids[-self.config.max_question_tokens:]
+
+    def _check(self, voxel: np.ndarray, prefix_ids: Sequence[int], max_tokens: int) -> None:
+        if tuple(voxel.shape) != self.shape:
+            raise CrossSpecError(f'voxel must have the shape {self.shape} of this drafter, got {tuple(voxel.shape)}')
+        if not np.isfinite(voxel).all():
+            raise CrossSpecError('voxel must be finite, got NaN or infinity')
+        if max_tokens < 1:
+            raise CrossSpecError(f'max_tokens must be >= 1, got {max_tokens}')
+        bad = [token for token in prefix_ids if not 0 <= token < self.config.vocab_size]
+        if bad:
+            raise CrossSpecError(f'prefix_ids must be 0 to {self.config.vocab_size - 1}, got {bad[0]}: '
+                                 f'was the prefix made by another tokenizer?')
+
+    def draft_stream(self, voxel: np.ndarray, *, prompt: str, prefix_ids: Sequence[int] = (), max_tokens: int = 64,
+                     should_stop: Callable[[], bool] | None = None) -> Iterator[tuple[int, int, int, int]]:
+        """Greedy tokens as they come: (token id, its weight, the runner-up, its weight), weights in thousandths.
+
+        ``voxel`` float32 (C, H, W) is not changed; ``prefix_ids`` is the committed begin of the caption that is to be
+        continued. Ends after the end token, ``max_tokens``, the longest caption the positions allow, or as soon as
+        ``should_stop()`` says so (asked before every token). Raises CrossSpecError on a wrong shape or foreign ids.
+        """
+        self._check(voxel, prefix_ids, max_tokens)
+        room = self.config.max_caption_tokens - len(prefix_ids)
+        if room < 1 or (prefix_ids and prefix_ids[-1] == self.config.eos_token_id):
+            return
+        device = self.embed.weight.device
+        grid = torch.from_numpy(np.ascontiguousarray(voxel, np.float32))[None].to(device)
+        ids = torch.tensor([[*self.question_ids(prompt), *prefix_ids]], device=device)
+        past, step = None, 0
+        while step < min(max_tokens, room) and not (should_stop is not None and should_stop()):
+            with torch.inference_mode():
+                inputs = self.embed(ids) if past else torch.cat((self.encoder(grid), self.embed(ids)), 1)
+                hidden, past = self._run(inputs, past)
+                best, index = torch.topk(torch.softmax(self.logits(hidden[0, -1]), -1), 2)
+                ids = index[None, :1]
+            (first, second), (sure, less) = index.tolist(), best.tolist()
+            yield first, max(1, round(sure * _WEIGHT_SCALE)), second, max(1, round(less * _WEIGHT_SCALE))
+            if first == self.config.eos_token_id:
+                return
+            step += 1
+
+    def draft(self, voxel: np.ndarray, *, prompt: str, prefix_ids: Sequence[int] = (), max_tokens: int = 64,
+              branches: int = 0, branch_tokens: int = 8,
+              should_stop: Callable[[], bool] | None = None) -> DraftTokens:
+        """The likely caption behind ``prefix_ids``; arguments as for ``draft_stream``.
+
+        With ``branches`` > 0 the draft is a tree: at that many least certain places the runner-up becomes a second
+        child, followed by a copy of the next ``branch_tokens`` of the chain (what follows a colour rarely hangs on it).
+        """
+        begin = time.perf_counter_ns()
+        steps = list(self.draft_stream(voxel, prompt=prompt, prefix_ids=prefix_ids, max_tokens=max_tokens,
+                                       should_stop=should_stop))
+        chain = [step[0] for step in steps]
+        tokens, weights, parents = list(chain), [step[1] for step in steps], list(range(-1, len(chain) - 1))
+        doubtful = sorted(range(len(steps)), key=lambda place: weights[place])[:branches]
+        for place in sorted(doubtful):
+            tokens.append(steps[place][2])
+            weights.append(steps[place][3])
+            parents.append(place - 1)
+            if steps[place][2] == self.config.eos_token_id:
+                continue
+            for follower in range(place + 1, min(place + 1 + branch_tokens, len(chain))):
+                tokens.append(chain[follower])
+                weights.append(steps[follower][1])
+                parents.append(len(tokens) - 2)
+        text = self.tokenizer.decode([*prefix_ids, *chain], skip_special_tokens=True)
+        return DraftTokens(tuple(tokens), tuple(weights), tuple(parents) if branches else (), text,
+                           (time.perf_counter_ns() - begin) / 1e6,
+                           bool(chain) and chain[-1] == self.config.eos_token_id)
+
+
+def _read_config(folder: Path) -> DrafterConfig:
+    path = folder / CONFIG_FILE
+    try:
+        values = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise CrossSpecError(f'cannot read the drafter\'s {path}: {error}; copy or train the checkpoint again') from error
+    known = {item.name for item in fields(DrafterConfig)}
+    if not isinstance(values, dict) or values.get('model_type') != DrafterConfig.model_type:
+        raise CrossSpecError(f'{path} must say model_type {DrafterConfig.model_type!r}: this is no event drafter')
+    try:
+        config = DrafterConfig(**{key: value for key, value in values.items() if key in known})
+    except TypeError as error:
+        raise CrossSpecError(f'{path} lacks a field ({error}): copy or train the checkpoint again') from error
+    return DrafterConfig(**{**asdict(config), 'channels': tuple(config.channels)})
+
+
+def load_drafter(name: str | Path = 'builtin', device: str = 'cpu') -> EventDrafter:
+    """The drafter of a checkpoint folder, or the built-in one, ready to draft in float32.
+
+    Raises CrossSpecError where the folder, its weights or its tokenizer are missing, cut, or do not belong together.
+    """
+    folder = model_path(name, 'drafter')
+    config, tokenizer = _read_config(folder), load_tokenizer(folder)
+    if tokenizer_key(tokenizer) != config.tokenizer_key:
+        raise CrossSpecError(f'the tokenizer in {folder} has key {tokenizer_key(tokenizer)}, its config.json asks for '
+                             f'{config.tokenizer_key}: this tokenizer does not belong to these weights')
+    drafter = EventDrafter(config, tokenizer)
+    path = folder / WEIGHTS_FILE
+    try:
+        weights = load_file(path)
+        drafter.load_state_dict({key: value.float() for key, value in weights.items()})
+    except (OSError, SafetensorError) as error:
+        raise CrossSpecError(f'cannot read weights from {path} ({error}): the file is missing or cut, '
+                             f'copy or train the checkpoint again') from error
+    except RuntimeError as error:
+        raise CrossSpecError(f'the weights in {path} do not fit its config.json: {error}') from error
+    _LOG.info('event drafter with %d parameters from %s', sum(p.numel() for p in drafter.parameters()), folder)
+    return drafter.to(device).eval()
