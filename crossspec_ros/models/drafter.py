@@ -170,7 +170,10 @@ class EventDrafter(nn.Module):
 
     def forward(self, voxel: Tensor, token_ids: Tensor) -> Tensor:
         """Hidden states (B, T, D) over ``token_ids`` (B, T) behind the visual tokens of ``voxel`` (B, C, H, W)."""
-        visual = self.encoder(voxel)
+        return self.continue_from(self.encoder(voxel), token_ids)
+
+    def continue_from(self, visual: Tensor, token_ids: Tensor) -> Tensor:
+        """The same behind visual tokens (B, S, D) that are already there."""
         hidden, _ = self._run(torch.cat((visual, self.embed(token_ids)), 1), None)
         return hidden[:, visual.shape[1]:]
 
