@@ -20,7 +20,7 @@ from PIL import Image
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.representations import voxel_grid
-from crossspec_ros.recordings.world import EVALUATION_SEED, QUESTIONS, SLOTS, World
+from crossspec_ros.recordings.world import EVALUATION_SEED, QUESTIONS, SLOTS, World, answers
 from crossspec_ros.train.files import write_atomic
 
 _LOG = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def make_shard(folder: Path, config: DataConfig, seed: int) -> Path:
                                  shape=(config.grid, config.grid)).astype(np.float16))
         boxes = [[box.name, box.colour, *(round(v / s, 4) for v, s in zip(
             box.box, (config.width, config.height) * 2, strict=True))] for box in truth.boxes]
-        lines.append(json.dumps({'slots': clip.slots, 'answers': clip.answers, 'boxes': boxes}))
+        lines.append(json.dumps({'slots': clip.slots, 'boxes': boxes}))
     _save_array(folder / f'{seed:08d}.frames.npy', np.stack(frames))
     _save_array(folder / f'{seed:08d}.voxels.npy', np.stack(voxels))
     write_atomic(text_path, lambda target: target.write_text('\n'.join(lines) + '\n', encoding='utf-8'))
@@ -147,7 +147,7 @@ class ClipData:
             self.seeds += [int(path.stem)] * len(rows)
             for row in rows:
                 self.truth.append(row['slots'])
-                self.answers.append(row['answers'])
+                self.answers.append(answers(row['slots']))
                 self.boxes.append(row['boxes'])
         self._where = np.array(where)
         self.labels = np.array([self.slots.labels(slots) for slots in self.truth], np.int64)

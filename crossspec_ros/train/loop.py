@@ -98,8 +98,8 @@ def save_checkpoint(path: Path, module: nn.Module, optimizer: torch.optim.Optimi
     write_atomic(path, lambda target: torch.save(state, target))
 
 
-def read_checkpoint(path: Path, config: StageConfig) -> dict[str, object]:
-    """The state that ``save_checkpoint`` wrote; raises CrossSpecError if it is missing, cut or of another run."""
+def read_checkpoint(path: Path, config: StageConfig | None) -> dict[str, object]:
+    """The state that ``save_checkpoint`` wrote; raises CrossSpecError if it is missing, cut or (given ``config``) of another run."""
     try:
         state = torch.load(path, weights_only=True)
         found = state['stage'], state['seed']
@@ -108,7 +108,7 @@ def read_checkpoint(path: Path, config: StageConfig) -> dict[str, object]:
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
         raise CrossSpecError(f'the checkpoint {path} is cut or broken ({error}): delete it and train '
                              f'this stage again') from error
-    if found != (config.name, config.seed):
+    if config is not None and found != (config.name, config.seed):
         raise CrossSpecError(f'{path} is of stage {found[0]!r} and seed {found[1]}, not of {config.name!r} and seed '
                              f'{config.seed}: use the same settings, or another --out')
     return state

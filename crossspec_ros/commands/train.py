@@ -1,0 +1,51 @@
+"""``crossspec train pair``: make the built-in pair again, or another one, from nothing but a seed."""
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from pathlib import Path
+
+from crossspec_ros.errors import CrossSpecError
+
+_MINUTES = 85.0
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """``crossspec train pair`` and ``crossspec train drafter`` with their options."""
+    parser = subparsers.add_parser('train', help='train the built-in pair')
+    what = parser.add_subparsers(dest='what', metavar='WHAT', required=True)
+    for name, text in (('pair', 'verifier and drafter, from rendering the clips to both checkpoints'),
+                       ('drafter', 'only the drafter, on the verifier of an earlier run in --out')):
+        one = what.add_parser(name, help=text, description=text)
+        one.add_argument('--out', type=Path, default=Path('crossspec-pair'), metavar='DIR', help='where everything goes')
+        one.add_argument('--minutes', type=float, default=_MINUTES, help='of training, data not counted (default 85)')
+        one.add_argument('--steps', type=int, help='instead of minutes: exactly this many steps in all stages together')
+        one.add_argument('--seed', type=int, default=0)
+        one.add_argument('--drives', type=int, default=300, help='drives of 24 clips to render (default 300)')
+        one.add_argument('--answered', type=int, default=4000, help='clips on which the drafter copies the verifier')
+        one.add_argument('--workers', type=int, default=os.cpu_count() or 1, help='processes that render')
+        one.add_argument('--threads', type=int, default=os.cpu_count() or 1, help='threads that train')
+        one.add_argument('--stage', action='append', metavar='STAGE', help='run only this stage (may be repeated)')
+        one.add_argument('--init', type=Path, metavar='DIR', help='begin with the weights of this earlier run')
+        one.add_argument('--resume', action='store_true', help='go on where an interrupted run stopped')
+        one.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; returns the exit code."""
+    if args.threads < 1 or args.workers < 1:
+        raise CrossSpecError(f'--threads and --workers must be >= 1, got {args.threads} and {args.workers}')
+    os.environ.setdefault('OMP_WAIT_POLICY', 'passive')           # spinning threads starve the workers beside them
+    import torch
+
+    from crossspec_ros.train.recipe import STAGES, Recipe, RecipeConfig
+    logging.basicConfig(level=logging.INFO, format='%(asctime)s %(message)s', datefmt='%H:%M:%S')
+    torch.set_num_threads(args.threads)
+    chosen = tuple(args.stage) if args.stage else STAGES if args.what == 'pair' else STAGES[-3:]
+    config = RecipeConfig(minutes=args.minutes, steps=args.steps, seed=args.seed, drives=args.drives,
+                          answered=args.answered, workers=args.workers, init=args.init)
+    Recipe(args.out, config, args.resume).run(chosen)
+    print(f'Done: {args.out}/verifier and {args.out}/drafter; logs and curves beside them. '
+          f'Look at them with `crossspec eval pair --dir {args.out}`.')
+    return 0

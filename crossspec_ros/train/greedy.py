@@ -1,0 +1,83 @@
+"""The verifier's own greedy answers to many clips at once: what the drafter is to learn, and what evaluation looks at.
+
+Clips of a batch share the length of their prompt, so no padding is needed; the video is prefilled once and every question
+continues from a copy of that cache. Letters: B clips, F frames, S tokens of a frame, D width.
+"""
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import DynamicCache, VideoLlavaForConditionalGeneration
+
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.train.files import write_atomic
+from crossspec_ros.train.language_stage import prompt_parts
+from crossspec_ros.train.tokenizer_training import EOS
+
+
+@torch.inference_mode()
+def greedy_answers(model: VideoLlavaForConditionalGeneration, tokenizer: Tokenizer, features: Tensor,
+                   questions: Sequence[str], max_tokens: int = 80) -> list[dict[str, list[int]]]:
+    """Ids (with the end token) of the answer to each question for ``features`` (B, F, S, D) of the tower."""
+    inner, clips = model.model, len(features)
+    embed = inner.language_model.embed_tokens
+    head = torch.tensor(prompt_parts(tokenizer, '')[0]).expand(clips, -1)
+    video = inner.multi_modal_projector(features.float().flatten(1, 2))
+    prefix = DynamicCache(config=model.config.text_config)
+    inner.language_model(inputs_embeds=torch.cat((embed(head), video), 1), past_key_values=prefix, use_cache=True)
+    answers: list[dict[str, list[int]]] = [{} for _ in range(clips)]
+    for number, question in enumerate(questions):
+        cache = copy.deepcopy(prefix) if number + 1 < len(questions) else prefix
+        ids = torch.tensor(prompt_parts(tokenizer, question)[1]).expand(clips, -1)
+        for row, chosen in enumerate(_continue(model, cache, ids, tokenizer.token_to_id(EOS), max_tokens)):
+            answers[row][question] = chosen
+    return answers
+
+
+def _continue(model: VideoLlavaForConditionalGeneration, cache: DynamicCache, ids: Tensor, end: int,
+              max_tokens: int) -> list[list[int]]:
+    """Greedy tokens (B lists, end token included) behind ``cache`` and ``ids`` (B, T)."""
+    inner = model.model.language_model
+    chosen: list[list[int]] = [[] for _ in range(len(ids))]
+    running = np.ones(len(ids), bool)
+    for _ in range(max_tokens):
+        hidden = inner(inputs_embeds=inner.embed_tokens(ids), past_key_values=cache, use_cache=True).last_hidden_state
+        best = model.lm_head(hidden[:, -1]).argmax(-1)
+        for row in np.flatnonzero(running):
+            chosen[row].append(int(best[row]))
+        running &= best.numpy() != end
+        if not running.any():
+            break
+        ids = best[:, None]
+    return chosen
+
+
+def collect_answers(model: VideoLlavaForConditionalGeneration, tokenizer: Tokenizer, features: np.ndarray,
+                    questions: Sequence[str], path: Path, batch: int = 32) -> Iterator[int]:
+    """Write the answers for all ``features`` (N, F, S, D) to a JSON file; yields how many clips are done.
+
+    A partial file goes on where it stopped.
+    """
+    done = read_answers(path) if path.is_file() else {}
+    for begin in range(0, len(features), batch):
+        rows = [row for row in range(begin, min(begin + batch, len(features))) if row not in done]
+        if rows:
+            found = greedy_answers(model, tokenizer, torch.from_numpy(features[rows]), questions)
+            done |= dict(zip(rows, found, strict=True))
+            write_atomic(path, lambda target: target.write_text(json.dumps(done), encoding='utf-8'))
+        yield len(done)
+
+
+def read_answers(path: Path) -> dict[int, dict[str, list[int]]]:
+    """What ``collect_answers`` wrote; raises CrossSpecError where the file is broken."""
+    try:
+        return {int(row): found for row, found in json.loads(path.read_text(encoding='utf-8')).items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise CrossSpecError(f'cannot read the verifier\'s answers {path} ({error}): delete the file and run again') from error

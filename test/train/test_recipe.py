@@ -1,0 +1,103 @@
+"""The recipe at toy size: it runs end to end, resumes to the same weights, and says what is wrong with broken files."""
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import VideoLlavaForConditionalGeneration
+
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.models.drafter import load_drafter
+from crossspec_ros.recordings.world import DESCRIBE
+from crossspec_ros.train.greedy import greedy_answers, read_answers
+from crossspec_ros.train.recipe import STAGES, Recipe, RecipeConfig
+
+TINY = RecipeConfig(minutes=None, steps=12, drives=2, clips_per_drive=20, answered=6, workers=1, vision_dim=64,
+                    vision_layers=1, dim=64, layers=1)
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp('pair')
+    patch = pytest.MonkeyPatch()
+    patch.setattr('crossspec_ros.train.recipe._SETTINGS', {name: {'batch': 4} for name in (
+        'vision', 'language', 'drafter_truth', 'drafter')})
+    Recipe(folder, TINY).run()
+    yield folder
+    patch.undo()
+
+
+def test_recipe_end_to_end_gives_two_checkpoints_that_load(finished: Path) -> None:
+    model = VideoLlavaForConditionalGeneration.from_pretrained(finished / 'verifier', dtype=torch.float32)
+    drafter = load_drafter(finished / 'drafter')
+    draft = drafter.draft(np.zeros(drafter.shape, np.float32), prompt=DESCRIBE, max_tokens=5)
+    assert model.config.text_config.vocab_size == drafter.config.vocab_size
+    assert 1 <= len(draft.token_ids) <= 5
+    assert (finished / 'curves.png').stat().st_size > 1000
+
+
+def test_recipe_answers_equal_generate(finished: Path) -> None:
+    recipe = Recipe(finished, TINY, resume=True)
+    features = torch.from_numpy(recipe.features()[:2].copy())
+    model = recipe.trained_verifier()
+    ours = greedy_answers(model, recipe.tokenizer, features, [DESCRIBE], max_tokens=12)
+    frames = recipe.clips().frames([0, 1])
+    from crossspec_ros.train.language_stage import prompt_parts
+    from crossspec_ros.train.vision_stage import pixels
+    head, after = prompt_parts(recipe.tokenizer, DESCRIBE)
+    video = [recipe.tokenizer.token_to_id('<video>')] * (8 * 65)
+    ids = torch.tensor([[*head, *video, *after]] * 2)
+    out = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values_videos=pixels(frames),
+                         do_sample=False, max_new_tokens=12)
+    assert [row[:len(ours[i][DESCRIBE])] for i, row in enumerate(out[:, ids.shape[1]:].tolist())] == [
+        one[DESCRIBE] for one in ours]
+
+
+@pytest.mark.parametrize('name', ['vision', 'drafter_truth'])
+def test_recipe_interrupted_then_resumed_gives_the_same_weights(finished: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / 'data').symlink_to(finished / 'data')
+    config = dataclasses.replace(TINY, steps=24)
+    whole = Recipe(tmp_path, config)
+    whole.run(('tokenizer', name))
+    expected = torch.load(tmp_path / f'{name}.pt')['model']
+    (tmp_path / f'{name}.pt').unlink()
+    (tmp_path / f'{name}.done').unlink()
+    calls = iter([False] * 2 + [True] * 100)
+    with pytest.MonkeyPatch.context() as patch:
+        import crossspec_ros.train.recipe as module
+        real = module.run_stage
+        patch.setattr(module, 'run_stage', lambda *a, **k: real(*a, **k, should_stop=lambda: next(calls)))
+        Recipe(tmp_path, config).run((name,))
+    (tmp_path / f'{name}.done').unlink()
+    assert torch.load(tmp_path / f'{name}.pt')['step'] == 2
+    Recipe(tmp_path, config, resume=True).run((name,))
+    resumed = torch.load(tmp_path / f'{name}.pt')['model']
+    assert all(torch.equal(expected[key], resumed[key]) for key in expected)
+
+
+def test_recipe_cut_checkpoint_says_what_to_do(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / 'data').symlink_to(finished / 'data')
+    Recipe(tmp_path, TINY).run(('tokenizer',))
+    (tmp_path / 'vision.pt').write_bytes((finished / 'vision.pt').read_bytes()[:1000])
+    with pytest.raises(CrossSpecError, match='cut or broken.*delete it'):
+        Recipe(tmp_path, TINY, resume=True).run(('vision',))
+
+
+def test_recipe_missing_parts_are_named(tmp_path: Path) -> None:
+    recipe = Recipe(tmp_path, TINY)
+    with pytest.raises(CrossSpecError, match='stage must be one of'):
+        recipe.run(('painting',))
+    with pytest.raises(CrossSpecError, match='no clips in'):
+        recipe.clips()
+    with pytest.raises(CrossSpecError, match='features'):
+        recipe.features()
+    (tmp_path / 'answers.json').write_text('{"0": ', encoding='utf-8')
+    with pytest.raises(CrossSpecError, match='delete the file'):
+        read_answers(tmp_path / 'answers.json')
+
+
+def test_stages_are_those_of_the_recipe() -> None:
+    assert all(hasattr(Recipe, f'_make_{name}') for name in STAGES)
