@@ -25,7 +25,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         one.add_argument('--drives', type=int, default=300, help='drives of 24 clips to render (default 300)')
         one.add_argument('--answered', type=int, default=4000, help='clips on which the drafter copies the verifier')
         one.add_argument('--workers', type=int, default=os.cpu_count() or 1, help='processes that render')
-        one.add_argument('--threads', type=int, default=os.cpu_count() or 1, help='threads that train')
+        one.add_argument('--processes', type=int, default=1, help='processes that train together (default 1)')
+        one.add_argument('--threads', type=int, default=os.cpu_count() or 1, help='threads that train, if one process does')
         one.add_argument('--stage', action='append', metavar='STAGE', help='run only this stage (may be repeated)')
         one.add_argument('--init', type=Path, metavar='DIR', help='begin with the weights of this earlier run')
         one.add_argument('--resume', action='store_true', help='go on where an interrupted run stopped')
@@ -34,8 +35,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; returns the exit code."""
-    if args.threads < 1 or args.workers < 1:
-        raise CrossSpecError(f'--threads and --workers must be >= 1, got {args.threads} and {args.workers}')
+    for name in ('threads', 'workers', 'processes'):
+        if getattr(args, name) < 1:
+            raise CrossSpecError(f'--{name} must be >= 1, got {getattr(args, name)}')
     os.environ.setdefault('OMP_WAIT_POLICY', 'passive')           # spinning threads starve the workers beside them
     import torch
 
@@ -44,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     chosen = tuple(args.stage) if args.stage else STAGES if args.what == 'pair' else STAGES[-3:]
     config = RecipeConfig(minutes=args.minutes, steps=args.steps, seed=args.seed, drives=args.drives,
-                          answered=args.answered, workers=args.workers, init=args.init)
+                          answered=args.answered, workers=args.workers, processes=args.processes, init=args.init)
     Recipe(args.out, config, args.resume).run(chosen)
     print(f'Done: {args.out}/verifier and {args.out}/drafter; logs and curves beside them. '
           f'Look at them with `crossspec eval pair --dir {args.out}`.')

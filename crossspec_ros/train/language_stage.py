@@ -112,7 +112,7 @@ class LanguageStage:
     def __init__(self, model: VideoLlavaForConditionalGeneration, data: ClipData, features: np.ndarray,
                  tokenizer: Tokenizer, *, sparse_until: float = 0.75, sparse_patches: int = 8,
                  dense_batch_share: float = 0.5) -> None:
-        self.module = LanguageTrainee(model, data.slots)
+        self.model, self.module = model, LanguageTrainee(model, data.slots)
         self._data, self._features, self._tokenizer = data, features, tokenizer
         self._until, self._patches, self._dense_share = sparse_until, sparse_patches, dense_batch_share
         self._video_id = tokenizer.token_to_id(VIDEO)

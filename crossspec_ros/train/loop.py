@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.train.files import write_atomic
+from crossspec_ros.train.team import Team
 
 _LOG = logging.getLogger(__name__)
 _BETAS, _CLIP = (0.9, 0.98), 1.0
@@ -68,9 +69,9 @@ class StageConfig:
         falling = 0.5 * (1 + math.cos(math.pi * (done - self.warmup) / (1 - self.warmup)))
         return self.lr * (self.final_lr + (1 - self.final_lr) * falling)
 
-    def rng(self, step: int) -> np.random.Generator:
-        """The generator of one step."""
-        return np.random.default_rng((self.seed, zlib.crc32(self.name.encode()), step))
+    def rng(self, step: int, rank: int = 0) -> np.random.Generator:
+        """The generator of one step in one process."""
+        return np.random.default_rng((self.seed, zlib.crc32(self.name.encode()), step, rank))
 
 
 class Stage(Protocol):
@@ -138,19 +139,20 @@ class LossLog:
             writer.writerow([f'{values.get(name, float("nan")):.6g}' for name in self._columns])
 
 
-def progress_bar() -> Progress:
+def progress_bar(shown: bool = True) -> Progress:
     """The bar that all stages share."""
     return Progress(TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TextColumn('{task.fields[note]}'),
-                    TimeElapsedColumn(), TimeRemainingColumn(), refresh_per_second=2)
+                    TimeElapsedColumn(), TimeRemainingColumn(), refresh_per_second=2, disable=not shown)
 
 
 def run_stage(stage: Stage, config: StageConfig, folder: Path, *, resume: bool = False,
-              should_stop: Callable[[], bool] | None = None) -> int:
+              should_stop: Callable[[], bool] | None = None, team: Team | None = None) -> int:
     """Train ``stage`` to its end (or until ``should_stop``) and return the steps done.
 
-    Leaves ``{name}.pt`` (the checkpoint) and ``{name}.csv`` (the log) in ``folder``. Raises CrossSpecError on a broken
+    In a ``team`` each process calls this with equal weights, and only the leader writes. Leaves ``{name}.pt`` (the checkpoint) and ``{name}.csv`` (the log) in ``folder``. Raises CrossSpecError on a broken
     checkpoint, a full disk, or a loss that is no number.
     """
+    team = team or Team()
     optimizer = torch.optim.AdamW(_groups(stage.module, config.weight_decay), lr=config.lr, betas=_BETAS)
     checkpoint, step, before_s = folder / f'{config.name}.pt', 0, 0.0
     if resume and checkpoint.is_file():
@@ -159,33 +161,35 @@ def run_stage(stage: Stage, config: StageConfig, folder: Path, *, resume: bool =
         optimizer.load_state_dict(state['optimizer'])
         step, before_s = state['step'], state['elapsed_s']
         _LOG.info('stage %s goes on at step %d', config.name, step)
-    log = LossLog(folder / f'{config.name}.csv', step)
+    log = LossLog(folder / f'{config.name}.csv', step) if team.leads else None
     begin = saved = time.perf_counter()
     figures: dict[str, float] = {}
-    with progress_bar() as bar:
+    done = config.done(step, before_s)
+    with progress_bar(team.leads) as bar:
         task = bar.add_task(config.name, total=config.steps, completed=step, note='')
-        while (done := config.done(step, before_s + time.perf_counter() - begin)) < 1 and not (
-                should_stop is not None and should_stop()):
+        while done < 1 and not (should_stop is not None and should_stop()):
             for group in optimizer.param_groups:
                 group['lr'] = config.rate(done)
-            loss, figures = stage.loss(config.rng(step), config.batch, done)
+            loss, figures = stage.loss(config.rng(step, team.rank), team.share(config.batch), done)
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise CrossSpecError(f'the loss of stage {config.name} is {value} at step {step}: lower the learning rate '
                                      f'and go on from the last checkpoint with --resume')
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            elapsed = before_s + time.perf_counter() - begin
+            rate, done = config.rate(done), team.average(stage.module, config.done(step + 1, elapsed))
             nn.utils.clip_grad_norm_(stage.module.parameters(), _CLIP)
             optimizer.step()
             step += 1
             bar.update(task, completed=step, note=f'loss {value:.3f}')
-            if step % config.log_every == 0:
-                elapsed = before_s + time.perf_counter() - begin
-                log.add({'step': step, 'elapsed_s': elapsed, 'loss': value, 'lr': config.rate(done)} | figures)
-            if time.perf_counter() - saved > config.checkpoint_s:
+            if log is not None and step % config.log_every == 0:
+                log.add({'step': step, 'elapsed_s': elapsed, 'loss': value, 'lr': rate} | figures)
+            if team.leads and time.perf_counter() - saved > config.checkpoint_s:
                 saved = time.perf_counter()
-                save_checkpoint(checkpoint, stage.module, optimizer, step, before_s + saved - begin, config)
-    save_checkpoint(checkpoint, stage.module, optimizer, step, before_s + time.perf_counter() - begin, config)
+                save_checkpoint(checkpoint, stage.module, optimizer, step, elapsed, config)
+    if team.leads:
+        save_checkpoint(checkpoint, stage.module, optimizer, step, before_s + time.perf_counter() - begin, config)
     _LOG.info('stage %s: %d steps, %s', config.name, step, figures)
     return step
 

@@ -27,6 +27,7 @@ from crossspec_ros.train.files import write_atomic, write_folder_atomic
 from crossspec_ros.train.greedy import collect_answers, read_answers
 from crossspec_ros.train.language_stage import LanguageStage, tower_features
 from crossspec_ros.train.loop import StageConfig, draw_curves, progress_bar, read_checkpoint, run_stage
+from crossspec_ros.train.team import Team, run_team
 from crossspec_ros.train.tokenizer_training import train_tokenizer
 from crossspec_ros.train.verifier_config import build_verifier, save_verifier
 from crossspec_ros.train.vision_stage import VisionStage, pixels
@@ -54,6 +55,7 @@ class RecipeConfig:
     clips_per_drive: int = 24
     answered: int = 4000
     workers: int = 2
+    processes: int = 1
     init: Path | None = None
     vision_dim: int = 192
     vision_layers: int = 6
@@ -134,11 +136,26 @@ class Recipe:
             state = read_checkpoint(self.config.init / f'{name}.pt', None)
             module.load_state_dict(state['model'])
 
-    def _train(self, name: str, stage: VisionStage | LanguageStage | DrafterStage) -> None:
+    def _train(self, name: str) -> None:
+        """Train a stage to its end, in this process or in several."""
         if self._finished(name):
             return
-        run_stage(stage, self.config.stage(name), self.out, resume=self.resume)
+        if self.config.processes > 1:
+            run_team(self.config.processes, train_member, (self.out, self.config, self.resume, name))
+        else:
+            train_member(Team(), self.out, self.config, self.resume, name)
         self._finish(name)
+
+    def stage(self, name: str) -> VisionStage | LanguageStage | DrafterStage:
+        """A stage with the weights that it begins with."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            stage = getattr(self, f'_{name}_stage')()
+        if name == 'drafter':
+            self._load('drafter_truth', stage.module)
+        else:
+            self._begin(name, stage.module)
+        return stage
 
     def _model(self) -> VideoLlavaForConditionalGeneration:
         config = self.config
@@ -148,11 +165,11 @@ class Recipe:
     def _load(self, name: str, module: torch.nn.Module) -> None:
         module.load_state_dict(read_checkpoint(self.out / f'{name}.pt', self.config.stage(name))['model'])
 
+    def _vision_stage(self) -> VisionStage:
+        return VisionStage(self._model().model.video_tower, self.clips())
+
     def _make_vision(self) -> None:
-        torch.manual_seed(self.config.seed)
-        stage = VisionStage(self._model().model.video_tower, self.clips())
-        self._begin('vision', stage.module)
-        self._train('vision', stage)
+        self._train('vision')
 
     def _with_tower(self, data: ClipData) -> VideoLlavaForConditionalGeneration:
         model = self._model()
@@ -182,31 +199,30 @@ class Recipe:
         except (OSError, ValueError) as error:
             raise CrossSpecError(f'cannot read {self.out}/features.npy ({error}): run the stage features again') from error
 
-    def _language_stage(self) -> tuple[VideoLlavaForConditionalGeneration, LanguageStage]:
+    def _language_stage(self) -> LanguageStage:
         data = self.clips()
-        model = self._with_tower(data)
-        return model, LanguageStage(model, data, self.features(), self.tokenizer)
+        return LanguageStage(self._with_tower(data), data, self.features(), self.tokenizer)
 
     def _make_language(self) -> None:
-        torch.manual_seed(self.config.seed)
-        _, stage = self._language_stage()
-        self._begin('language', stage.module)
-        self._train('language', stage)
+        self._train('language')
 
     def trained_verifier(self) -> VideoLlavaForConditionalGeneration:
         """The verifier as its two stages left it."""
-        model, stage = self._language_stage()
+        stage = self._language_stage()
         self._load('language', stage.module)
-        return model.eval()
+        return stage.model.eval()
 
     def _make_verifier(self) -> None:
         save_verifier(self.trained_verifier(), self.tokenizer, self.out / 'verifier')
 
     def _make_drafter_truth(self) -> None:
-        torch.manual_seed(self.config.seed)
-        stage = DrafterStage(new_drafter(self.tokenizer, self.config.seed), self.clips())
-        self._begin('drafter_truth', stage.module)
-        self._train('drafter_truth', stage)
+        self._train('drafter_truth')
+
+    def _drafter_truth_stage(self) -> DrafterStage:
+        return DrafterStage(new_drafter(self.tokenizer, self.config.seed), self.clips())
+
+    def _drafter_stage(self) -> DrafterStage:
+        return DrafterStage(new_drafter(self.tokenizer, self.config.seed), self.clips(), read_answers(self.out / 'answers.json'))
 
     def _make_answers(self) -> None:
         if self._finished('answers'):
@@ -222,13 +238,16 @@ class Recipe:
         self._finish('answers')
 
     def _make_drafter(self) -> None:
-        torch.manual_seed(self.config.seed)
-        data, drafter = self.clips(), new_drafter(self.tokenizer, self.config.seed)
-        stage = DrafterStage(drafter, data, read_answers(self.out / 'answers.json'))
-        self._load('drafter_truth', stage.module)
-        self._train('drafter', stage)
+        self._train('drafter')
+        stage = self._drafter_stage()
         self._load('drafter', stage.module)
-        save_drafter(drafter, self.out / 'drafter')
+        save_drafter(stage.module.drafter, self.out / 'drafter')
+
+
+def train_member(team: Team, out: Path, config: RecipeConfig, resume: bool, name: str) -> None:
+    """One process's work on a stage."""
+    recipe = Recipe(out, config, resume)
+    run_stage(recipe.stage(name), config.stage(name), out, resume=resume, team=team)
 
 
 def save_drafter(drafter: EventDrafter, folder: Path) -> None:

@@ -23,7 +23,7 @@ TINY = RecipeConfig(minutes=None, steps=12, drives=2, clips_per_drive=20, answer
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp('pair')
     patch = pytest.MonkeyPatch()
-    patch.setattr('crossspec_ros.train.recipe._SETTINGS', {name: {'batch': 4} for name in (
+    patch.setattr('crossspec_ros.train.recipe._SETTINGS', {name: {'batch': 4, 'log_every': 1} for name in (
         'vision', 'language', 'drafter_truth', 'drafter')})
     Recipe(folder, TINY).run()
     yield folder
