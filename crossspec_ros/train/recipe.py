@@ -30,14 +30,14 @@ from crossspec_ros.train.loop import StageConfig, draw_curves, progress_bar, rea
 from crossspec_ros.train.team import Team, run_team
 from crossspec_ros.train.tokenizer_training import train_tokenizer
 from crossspec_ros.train.verifier_config import build_verifier, save_verifier
-from crossspec_ros.train.vision_stage import VisionStage, pixels
+from crossspec_ros.train.vision_stage import VisionStage, pixels, start_tower
 
 _LOG = logging.getLogger(__name__)
 STAGES = ('tokenizer', 'data', 'vision', 'features', 'language', 'verifier', 'drafter_truth', 'answers', 'drafter')
 SHARES = {'vision': 0.36, 'language': 0.36, 'drafter_truth': 0.10, 'drafter': 0.08}       # the rest is data and features
 _TOKENIZER_TEXTS = 20_000
 _SETTINGS: dict[str, dict[str, float | int]] = {
-    'vision': {'batch': 32, 'lr': 1e-3}, 'language': {'batch': 32, 'lr': 1.2e-3},
+    'vision': {'batch': 64, 'lr': 1e-3}, 'language': {'batch': 32, 'lr': 1.2e-3},
     'drafter_truth': {'batch': 64, 'lr': 2e-3}, 'drafter': {'batch': 64, 'lr': 6e-4}}
 
 
@@ -166,7 +166,9 @@ class Recipe:
         module.load_state_dict(read_checkpoint(self.out / f'{name}.pt', self.config.stage(name))['model'])
 
     def _vision_stage(self) -> VisionStage:
-        return VisionStage(self._model().model.video_tower, self.clips())
+        tower = self._model().model.video_tower
+        start_tower(tower)
+        return VisionStage(tower, self.clips())
 
     def _make_vision(self) -> None:
         self._train('vision')

@@ -8,6 +8,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import tempfile
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,8 +50,16 @@ class Team:
         return float(flat[-1])
 
 
+def _leave_with(parent: int) -> None:
+    """End this process when its parent is gone, however it went."""
+    while os.getppid() == parent:
+        time.sleep(2.0)
+    os._exit(1)
+
+
 def _member(rank: int, size: int, meeting: str, work: Callable[..., None], arguments: tuple[object, ...]) -> None:
     os.environ['GLOO_SOCKET_IFNAME'] = 'lo'
+    threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
     torch.set_num_threads(1)
     dist.init_process_group('gloo', init_method=f'file://{meeting}', rank=rank, world_size=size)
     try:

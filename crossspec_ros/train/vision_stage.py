@@ -6,6 +6,8 @@ colour, from the true boxes), speed it up several times. Letters: B clips, K fra
 """
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -21,6 +23,7 @@ _THINGS = ('nothing', 'car', 'van', 'truck', 'bus', 'motorcycle', 'cyclist', 'pe
            'stop sign')
 _PAINTS = ('none', 'red', 'blue', 'green', 'yellow', 'white', 'black', 'grey')
 _SIDE = IMAGE_SIZE // PATCH_SIZE
+_PLACE_SCALE = 0.3
 
 
 def pixels(frames: np.ndarray) -> Tensor:
@@ -74,32 +77,66 @@ class VisionTrainee(nn.Module):
         self.things, self.paints = nn.Linear(dim, len(_THINGS)), nn.Linear(dim, len(_PAINTS))
 
     def forward(self, frames: Tensor, times: Tensor, labels: Tensor, patches: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Loss and figures.
+        """Loss and figures; where K = 1 the head over time is left out.
 
         ``frames`` (B, K, 3, H, W) at frame numbers ``times`` (K,), ``labels`` (B, slots), ``patches`` (B, 2, S - 1) of the
         last frame.
         """
         seen = self.tower(frames.flatten(0, 1), output_hidden_states=True).hidden_states[-1]
         seen = self.norm(seen).unflatten(0, frames.shape[:2])                                 # (B, K, S, D)
-        whole, figures = self.heads(self.mixer(seen[:, :, 0] + self.when(times)).mean(1), labels)
-        single, _ = self.frame_heads(seen[:, -1, 0], labels)
+        single, figures = self.frame_heads(seen[:, -1, 0], labels)
         last = seen[:, -1, 1:].flatten(0, 1)
         local = (F.cross_entropy(self.things(last), patches[:, 0].flatten())
                  + F.cross_entropy(self.paints(last), patches[:, 1].flatten()))
-        return whole + _FRAME_WEIGHT * single + _PATCH_WEIGHT * local, figures | {'patches': float(local.detach())}
+        loss = single + _PATCH_WEIGHT * local
+        if len(times) > 1:
+            whole, figures = self.heads(self.mixer(seen[:, :, 0] + self.when(times)).mean(1), labels)
+            loss = whole + _FRAME_WEIGHT * single + _PATCH_WEIGHT * local
+        return loss, figures | {'patches': float(local.detach())}
+
+
+@torch.no_grad()
+def start_tower(tower: PreTrainedModel) -> None:
+    """Weights to begin with that already tell patches and places apart, in place.
+
+    Filters of the patch embedding: the lowest two-dimensional cosines on grey and two colour differences, weighted by
+    frequency since pictures fall off with it. Places: sines and cosines of both axes (Beyer et al., Better plain ViT
+    baselines, 2022). Random filters and places cost a small transformer most of a short training.
+    """
+    weight = tower.embeddings.patch_embedding.weight                                    # (D, 3, P, P)
+    dim, size = weight.shape[0], weight.shape[-1]
+    wave = torch.cos(math.pi / size * (torch.arange(size) + 0.5)[None] * torch.arange(size)[:, None])
+    wave = F.normalize(wave, dim=1)
+    order = sorted(((u, v) for u in range(size) for v in range(size)), key=lambda pair: (sum(pair), pair))
+    axes = F.normalize(torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]]), dim=1)
+    counts = (dim - 2 * (dim // 4), dim // 4, dim // 4)
+    filters = [(1 + u + v) * 2.5 / size * axis[:, None, None] * wave[u][:, None] * wave[v][None]
+               for axis, count in zip(axes, counts, strict=True) for u, v in order[:count]]
+    weight.copy_(torch.stack(filters))
+    waves = 1.0 / 30 ** (torch.arange(dim // 4) / (dim // 4))
+    angle = math.pi / 2 * torch.arange(_SIDE)[:, None] * waves
+    line = torch.cat((angle.sin(), angle.cos()), 1)                                     # (side, D / 2)
+    grid = torch.cat((line[:, None].expand(-1, _SIDE, -1), line[None].expand(_SIDE, -1, -1)), -1).flatten(0, 1)
+    places = tower.embeddings.position_embedding.weight
+    places[1:] = _PLACE_SCALE * grid
+    places[0] = 0.0
 
 
 class VisionStage:
-    """Feeds clips to ``VisionTrainee``: each step an early pair of frames and the last pair, so that motion shows."""
+    """Feeds clips to ``VisionTrainee``: until ``single_until`` of the stage only last frames, which teach things and places
+    cheaply; then an early pair of frames and the last pair, so that motion shows. Both take about as long a step."""
 
-    def __init__(self, tower: PreTrainedModel, data: ClipData) -> None:
+    def __init__(self, tower: PreTrainedModel, data: ClipData, single_until: float = 0.55) -> None:
         self.module = VisionTrainee(tower, data.slots)
-        self._data = data
+        self._data, self._until = data, single_until
 
     def loss(self, rng: np.random.Generator, batch: int, done: float) -> tuple[Tensor, dict[str, float]]:
+        if done < self._until:
+            times = np.array([FRAMES - 1])
+        else:
+            batch, early = max(1, batch // 4), int(rng.integers(0, 5))
+            times = np.array([early, early + 1, FRAMES - 2, FRAMES - 1])
         rows = rng.choice(len(self._data), batch, replace=False)
-        early = int(rng.integers(0, 5))
-        times = np.array([early, early + 1, FRAMES - 2, FRAMES - 1])
         patches = torch.from_numpy(np.stack([patch_labels(self._data.boxes[row]) for row in rows]))
         return self.module(pixels(self._data.frames(rows, times)), torch.from_numpy(times),
                            torch.from_numpy(self._data.labels[rows]), patches)

@@ -1,0 +1,84 @@
+"""How many tokens a target pass emits with drafts of a kind, counted on the target's own greedy tokens.
+
+Verification is lossless, so what the target says is known; a pass accepts the longest path of the draft tree along it and emits one
+token more. No forward of the target is needed to count. Letters: none; everything is ids.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from crossspec_ros.speculation.proposer import Proposer, ProposerConfig
+from crossspec_ros.speculation.tree import TokenTree
+from crossspec_ros.speculation.types import Draft, prefix_hash
+
+Redraft = Callable[[Sequence[int]], Draft]
+
+
+@dataclass
+class TauCount:
+    """Passes and tokens so far, and by position in the caption how often the draft had the right token."""
+
+    passes: int = 0
+    tokens: int = 0
+    offered: list[int] = field(default_factory=list)
+    right: list[int] = field(default_factory=list)
+
+    @property
+    def tau(self) -> float | None:
+        """Tokens emitted per target pass; None before the first pass."""
+        return self.tokens / self.passes if self.passes else None
+
+    def add_position(self, position: int, right: bool) -> None:
+        missing = position + 1 - len(self.offered)
+        self.offered += [0] * missing
+        self.right += [0] * missing
+        self.offered[position] += 1
+        self.right[position] += right
+
+
+def walk(tree: TokenTree, truth: Sequence[int]) -> list[int]:
+    """Nodes of the longest path of the tree along ``truth``."""
+    node, path = -1, []
+    for token in truth:
+        child = tree.child(node, token)
+        if child is None:
+            break
+        path.append(child)
+        node = child
+    return path
+
+
+def count_window(proposer: Proposer, window_id: int, prompt_key: str, truth: Sequence[int], count: TauCount, *,
+                 max_nodes: int = 48, redraft: Redraft | None = None) -> int:
+    """Decode one window; ``redraft(committed)`` gives the event drafter's draft before every pass. Returns the passes."""
+    proposer.begin(window_id, prompt_key)
+    committed: list[int] = []
+    passes = 0
+    while len(committed) < len(truth):
+        if redraft is not None:
+            proposer.offer(redraft(committed))
+        tree = proposer.propose(committed, max_nodes)
+        accepted = walk(tree, truth[len(committed):])
+        emitted = list(truth[len(committed):len(committed) + len(accepted) + 1])
+        for place in range(min(len(accepted) + 1, len(emitted))):
+            count.add_position(len(committed) + place, place < len(accepted))
+        proposer.observe(tree, accepted, emitted)
+        committed += emitted
+        passes += 1
+    proposer.finish(truth)
+    count.passes += passes
+    count.tokens += len(truth)
+    return passes
+
+
+def make_proposer(sources: tuple[str, ...], vocab_size: int, tokenizer_key: str) -> Proposer:
+    """A proposer of these sources only."""
+    return Proposer(ProposerConfig(sources=sources, vocab_size=vocab_size, tokenizer_key=tokenizer_key))
+
+
+def as_draft(window_id: int, revision: int, prompt_key: str, tokenizer_key: str, base: Sequence[int],
+             token_ids: Sequence[int], parents: Sequence[int] = (), weights: Sequence[int] = ()) -> Draft:
+    """A message-shaped draft of ids behind the committed ``base``."""
+    return Draft(window_id, window_id * 1_000_000_000, revision, prompt_key, tokenizer_key, '', tuple(token_ids),
+                 tuple(parents), tuple(weights), len(base), prefix_hash(base))
