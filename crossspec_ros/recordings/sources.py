@@ -1,15 +1,14 @@
-"""What can be played: a bag, a DSEC sequence as it lies on the disk, the synthetic world, packets in memory."""
+"""What can be played: a bag, a DSEC sequence as it lies on the disk, the synthetic world, a load of events."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.encode import Packetizer
-from crossspec_ros.events.types import Packet
 from crossspec_ros.recordings.bag import BagReader, rgb_frame
 from crossspec_ros.recordings.bag_types import EVENT_TYPES, IMAGE_TYPES
+from crossspec_ros.recordings.load import LoadSource
 from crossspec_ros.recordings.replay import ReplayMessage, Source
 
 _NS = 1_000_000_000
@@ -28,7 +27,8 @@ class BagSource:
 
     Of several event topics, or several image topics, the first in the bag's list is played unless ``topics`` names
     them. A bag that was written again long after it was recorded (stamps and recording times more than a minute apart)
-    is paced by its stamps, the only times that are still the sensors'. Raises CrossSpecError when the bag cannot be read or has no events and no images.
+    is paced by its stamps, the only times that are still the sensors'. Raises CrossSpecError when the bag cannot be read
+    or has no events and no images.
     """
 
     def __init__(self, path: str | Path, topics: Sequence[str] | None = None) -> None:
@@ -49,7 +49,8 @@ class BagSource:
         first = next(self._reader.messages(self._chosen), None)
         self._by_stamps = first is not None and abs(first.log_ns - first.stamp_ns) > _MAX_APART_NS
         if self._by_stamps:
-            self.start_ns, self.end_ns = first.stamp_ns, None
+            newest = self._reader.messages(self._chosen, start_ns=self._reader.end_ns - _NS)
+            self.start_ns, self.end_ns = first.stamp_ns, max(message.stamp_ns for message in newest)
 
     def _first_of_each(self) -> tuple[str, ...]:
         chosen: dict[str, str] = {}
@@ -109,36 +110,10 @@ class WorldSource:
         """Nothing is open."""
 
 
-class PacketLoopSource:
-    """Packets in memory played over and over at one rate, for load tests: seq and stamps go on rising.
-
-    ``period_ns`` is the time from a packet to the next. Sensor time inside evt3 payloads repeats with the loop.
-    """
-
-    def __init__(self, packets: Sequence[Packet], period_ns: int, seconds: float) -> None:
-        if not packets:
-            raise CrossSpecError('packets must not be empty')
-        self.name = f'{len(packets)} packets in memory'
-        self.topics = {'events': EVENT_TYPES[0]}
-        self.start_ns = 0
-        self.end_ns: int | None = round(seconds * _NS)
-        self._packets = tuple(packets)
-        self._period_ns = period_ns
-
-    def messages(self, start_ns: int) -> Iterator[ReplayMessage]:
-        assert self.end_ns is not None
-        for number in range(-(-start_ns // self._period_ns), self.end_ns // self._period_ns):
-            stamp_ns = number * self._period_ns
-            packet = replace(self._packets[number % len(self._packets)], seq=number, stamp_ns=stamp_ns)
-            yield ReplayMessage('events', EVENT_TYPES[0], 'events', stamp_ns + self._period_ns, stamp_ns, packet)
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
 def open_source(uri: str, *, topics: Sequence[str] | None = None, world_width: int = 320,
                 world_height: int = 240) -> Source:
-    """A source by name: ``world:SEED``, the folder of a DSEC sequence, or a bag (folder, .mcap, .db3).
+    """A source by name: ``world:SEED``, ``load:RATE`` (million events a second), the folder of a DSEC sequence, or a
+    bag (folder, .mcap, .db3).
 
     Raises CrossSpecError telling what is wrong with it.
     """
@@ -147,6 +122,11 @@ def open_source(uri: str, *, topics: Sequence[str] | None = None, world_width: i
         if not seed.isdecimal():
             raise CrossSpecError(f'world:SEED must have a whole number >= 0 as its seed, got {uri!r}')
         return WorldSource(int(seed), world_width, world_height)
+    if uri.startswith('load:'):
+        try:
+            return LoadSource(float(uri.removeprefix('load:')) * 1e6)
+        except ValueError as error:
+            raise CrossSpecError(f'load:RATE must have a number, million events a second, got {uri!r}') from error
     path = Path(uri)
     if (path / 'events' / 'left').is_dir():
         from crossspec_ros.recordings.dsec_source import DsecSource     # h5py: only where it is asked for

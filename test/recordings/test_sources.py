@@ -1,7 +1,7 @@
 """Everything that can be played gives events and images in the order of time."""
 from __future__ import annotations
 
-from itertools import takewhile
+from itertools import islice, takewhile
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.decode import join_events, make_decoder
 from crossspec_ros.events.types import Packet
 from crossspec_ros.recordings.bag import BagWriter
-from crossspec_ros.recordings.sources import BagSource, PacketLoopSource, WorldSource, open_source
+from crossspec_ros.recordings.sources import BagSource, WorldSource, open_source
 from crossspec_ros.recordings.world import World
 
 
@@ -43,6 +43,7 @@ def test_bag_source_hands_on_a_real_recording_as_it_was_recorded():
     messages = list(source.messages(source.start_ns))
     assert len(messages) == 201
     assert messages[0].due_ns == source.start_ns and messages[-1].due_ns == source.end_ns
+    assert messages[-1].due_ns == messages[-1].stamp_ns           # written again months later: paced by its stamps
     assert all(message.cdr for message in messages)
     source.close()
 
@@ -62,16 +63,20 @@ def test_world_source_sends_the_worlds_events_through_the_wire_format():
         np.testing.assert_array_equal(frame, picture)
 
 
-def test_packet_loop_source_goes_on_counting():
-    source = PacketLoopSource([_packet(7), _packet(8)], period_ns=10_000_000, seconds=0.05)
-    messages = list(source.messages(0))
-    assert [m.data.seq for m in messages] == [0, 1, 2, 3, 4]
-    assert [m.due_ns for m in messages] == [10_000_000 * n for n in range(1, 6)]
-    with pytest.raises(CrossSpecError):
-        PacketLoopSource([], 1, 1.0)
+def test_load_source_goes_on_in_time_and_keeps_its_rate_over_loops_and_rollovers():
+    source = open_source('load:0.05')
+    decoder = make_decoder('evt3', 640, 480)
+    messages = list(islice(source.messages(0), 1700))                       # 17.4 s: 85 loops and one rollover
+    parts = [decoder.decode(m.data) for m in messages]
+    assert [m.data.seq for m in messages] == list(range(1700))
+    assert not any(decoder.dropped.values())
+    for message, events in zip(messages, parts, strict=True):
+        assert len(events) == 512
+        assert message.stamp_ns <= events.t_ns[0] <= events.t_ns[-1] < message.due_ns
+    assert 2.5 < source.bytes_per_event < 6
 
 
-@pytest.mark.parametrize('uri', ['world:', 'world:x', 'world:-1', 'nothing-here'])
+@pytest.mark.parametrize('uri', ['world:', 'world:x', 'world:-1', 'nothing-here', 'load:', 'load:x'])
 def test_open_source_refuses_what_is_no_source(uri):
     with pytest.raises(CrossSpecError, match=uri):
         open_source(uri)
