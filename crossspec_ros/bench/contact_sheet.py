@@ -23,7 +23,8 @@ def choose_windows(count: int, first_seed: int = EVALUATION_SEED, drives: int = 
     if not 1 <= count <= drives * seconds:
         raise CrossSpecError(f'scenes must be 1 to {drives * seconds}, got {count}')
     worlds = [World(first_seed + k, 64, 48) for k in range(drives)]
-    slots = {(first_seed + k, end): world.slots(float(end)) for k, world in enumerate(worlds) for end in range(1, seconds + 1)}
+    slots = {(first_seed + k, end): world.slots(float(end))
+             for k, world in enumerate(worlds) for end in range(1, seconds + 1)}
     shown: dict[tuple[str, str], int] = {}
     chosen: list[tuple[int, int]] = []
     for _ in range(count):

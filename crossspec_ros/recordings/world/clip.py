@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.events.decode import join_events
 from crossspec_ros.events.types import Events
 from crossspec_ros.recordings.world.captions import answers, caption
 from crossspec_ros.recordings.world.dvs import DvsConfig, EventSensor
-from crossspec_ros.recordings.world.scene import Script
+from crossspec_ros.recordings.world.script import Script
 from crossspec_ros.recordings.world.sensor import RgbCamera
 from crossspec_ros.recordings.world.view import View
 
@@ -95,7 +96,8 @@ class World:
         """
         start = window_end_s - frames * interval_s
         if start < -1e-9:
-            raise CrossSpecError(f'window_end_s must be >= {frames * interval_s:g} (a whole window), got {window_end_s}')
+            raise CrossSpecError(f'window_end_s must be >= {frames * interval_s:g} (a whole window), '
+                                 f'got {window_end_s}')
         ends = [window_end_s - (frames - 1 - i) * interval_s for i in range(frames)]
         stamps = [np.floor(end * self.rgb_hz + 1e-6) / self.rgb_hz for end in ends]
         pictures = np.stack([self.frame(stamp) for stamp in stamps])
@@ -106,36 +108,39 @@ class World:
     def _events(self, start_s: float, stop_s: float) -> Events:
         """Events in (start, stop] of a sensor that begins to look at ``start_s``."""
         self._sensor.reset(self.seed + 7919 * round(stop_s * 1000))
-        parts = list(self._sampled(start_s, stop_s))
-        return _joined(parts, self.width, self.height)
+        return join_events([Events.empty(self.width, self.height), *self._sampled(start_s, stop_s)])
 
     def _sampled(self, start_s: float, stop_s: float) -> Iterator[Events]:
         first, last = round(start_s * self.event_hz), round(stop_s * self.event_hz)
         for k in range(first, last + 1):
             t_us = k * 1_000_000 // self.event_hz
             if k == first:
-                self._sensor.look(self._view.log_light((k + 1e-4) / self.event_hz, self._sensor.config.dark_level), t_us)
+                self._look(k)
                 continue
             yield self._sample(k, t_us)
 
     def _sample(self, k: int, t_us: int) -> Events:
         """Take the sample at ``k / event_hz`` s; the first one of a new street is seen without the jump."""
         t_s = k / self.event_hz
-        dark = self._sensor.config.dark_level
         if (k - 1) % self.event_hz == 0 and self._view.cut_before(t_s):
-            before = (k - 1) * 1_000_000 // self.event_hz
-            self._sensor.look(self._view.log_light((k - 1 + 1e-4) / self.event_hz, dark), before)
-        return self._sensor.sample(self._view.log_light(t_s, dark), t_us)
+            self._look(k - 1)
+        return self._sensor.sample(self._view.log_light(t_s, self._sensor.config.dark_level), t_us)
 
-    def stream(self, start_s: float = 0.0, stop_s: float = float('inf')) -> Iterator[tuple[int, str, np.ndarray | Events]]:
-        """What the two sensors give, in order of time: (stamp ns, 'image', uint8 (H, W, 3)) and (stamp ns, 'events', Events).
+    def _look(self, k: int) -> None:
+        """Start from the light just after ``k / event_hz`` s: no events for what came before."""
+        light = self._view.log_light((k + 1e-4) / self.event_hz, self._sensor.config.dark_level)
+        self._sensor.look(light, k * 1_000_000 // self.event_hz)
 
-        Stamps are world time; an events packet of ``1 / event_hz`` s is stamped with its end.
+    def stream(self, start_s: float = 0.0, stop_s: float = float('inf')
+               ) -> Iterator[tuple[int, str, np.ndarray | Events]]:
+        """What the two sensors give, in order of time: (stamp ns, 'image', uint8 (H, W, 3)) or
+        (stamp ns, 'events', Events).
+
+        Stamps are world time; events of ``1 / event_hz`` s are stamped with the end of that time.
         """
         first = round(start_s * self.event_hz)
         self._sensor.reset(self.seed)
-        self._sensor.look(self._view.log_light((first + 1e-4) / self.event_hz, self._sensor.config.dark_level),
-                          first * 1_000_000 // self.event_hz)
+        self._look(first)
         k, image = first + 1, int(np.floor(start_s * self.rgb_hz + 1e-6)) + 1
         while k / self.event_hz <= stop_s + 1e-9:
             t_us = k * 1_000_000 // self.event_hz
@@ -149,15 +154,8 @@ class World:
             k += 1
 
 
-def _joined(parts: list[Events], width: int, height: int) -> Events:
-    if not parts:
-        return Events.empty(width, height)
-    return Events(*(np.concatenate([getattr(part, name) for part in parts]) for name in ('t_ns', 'x', 'y', 'p')),
-                  width, height)
-
-
 def iter_clips(seed: int, n: int, **world: int | str) -> Iterator[Clip]:
-    """``n`` windows of one second, one after another, of the drive with this seed; further arguments go to ``World``."""
+    """``n`` windows of one second, one after another, of a seed's drive; further arguments go to ``World``."""
     drive = World(seed, **world)
     for k in range(n):
         yield drive.clip(float(k + 1))

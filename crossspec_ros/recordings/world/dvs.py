@@ -1,9 +1,9 @@
 """An event sensor looking at the world.
 
-The standard model (Rebecq et al., ESIM, CoRL 2018; Hu et al., v2e, CVPRW 2021): a pixel remembers the log intensity of its last
-event and fires when the light has moved from it by its threshold. Between two samples of the light the crossing time is
-interpolated linearly. Thresholds differ from pixel to pixel, a pixel is blind for its refractory period, leak makes it
-fire ON slowly, and shot noise fires at random.
+The standard model (Rebecq et al., ESIM, CoRL 2018; Hu et al., v2e, CVPRW 2021): a pixel remembers the log intensity of
+its last event and fires when the light has moved from it by its threshold. Between two samples of the light the time of
+crossing is interpolated linearly. Thresholds differ from pixel to pixel, a pixel is blind for its refractory period,
+leak makes it fire ON slowly, and shot noise fires at random.
 """
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ from crossspec_ros.events.types import Events
 
 @dataclass(frozen=True)
 class DvsConfig:
-    """``threshold`` in log intensity with a spread (one sigma) over pixels; rates in Hz per pixel."""
+    """``threshold`` in log intensity with a spread ``mismatch`` (one sigma) over pixels; rates in Hz per pixel.
+
+    ``dark_level`` is added to the intensity (0 to 255) before the logarithm, as a photoreceptor's dark current is.
+    """
 
     threshold: float = 0.22
     mismatch: float = 0.03
     refractory_us: float = 500.0
     leak_hz: float = 0.08
     shot_hz: float = 0.25
-    dark_level: float = 12.0        # added to intensity (0 to 255) before the logarithm: the photoreceptor's dark current
+    dark_level: float = 12.0
 
     def __post_init__(self) -> None:
         if not 0.01 <= self.threshold <= 5.0:

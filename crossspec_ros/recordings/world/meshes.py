@@ -41,7 +41,7 @@ class Part:
 
     def face(self, side: str, box: tuple[float, ...], rect: tuple[float, float, float, float], colour: Colour,
              emissive: bool = False, shade: float | None = None) -> None:
-        """A rectangle on a face of a box (x0, x1, y0, y1, z0, z1); ``rect`` as fractions of the face (u0, u1, v0, v1)."""
+        """A rectangle on a face of a box (x0, x1, y0, y1, z0, z1); ``rect``: its part of the face (u0, u1, v0, v1)."""
         x0, x1, y0, y1, z0, z1 = box
         u0, u1, v0, v1 = rect
         shade = _SHADE[side] if shade is None else shade

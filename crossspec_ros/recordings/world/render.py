@@ -1,7 +1,7 @@
 """The painter: polygons of a shot, seen by a pinhole camera, as a picture of polygon numbers and their light.
 
-One pass gives a number per pixel and a table of colours per number (r, g, b and the event sensor's band), so that the RGB
-camera and the event sensor share the same work. Letters: P polygons, O objects, F frames, H x W pixels.
+One pass gives a number per pixel and a table of colours per number (r, g, b and the event sensor's band), so that the
+RGB camera and the event sensor share the same work. Letters: P polygons, O objects, F frames, H x W pixels.
 """
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def _fill(u: np.ndarray, v: np.ndarray, n: int, ids: np.ndarray, value: int) -> 
 
 
 @njit(**_JIT)
-def _transform(verts: np.ndarray, k: int, count: int, kind: int, shift: float, poses: np.ndarray, step: float, hip: float,
-               camera: np.ndarray, points: np.ndarray) -> float:
-    """Polygon ``k`` from its own frame into camera axes (x right, y up from the eye, z forward); returns the farthest z.
+def _transform(verts: np.ndarray, k: int, count: int, kind: int, shift: float, poses: np.ndarray, step: float,
+               hip: float, camera: np.ndarray, points: np.ndarray) -> float:
+    """Polygon ``k`` from its own frame into camera axes (x right, y up from the eye, z forward); gives the farthest z.
 
     Road users are scripted as the driver sees them; the street turns below them.
     """
@@ -95,7 +95,7 @@ def _transform(verts: np.ndarray, k: int, count: int, kind: int, shift: float, p
 @njit(**_JIT)
 def _shade(colours: np.ndarray, emissive: np.ndarray, k: int, haze: float, lamp: float, light: np.ndarray,
            table: np.ndarray) -> None:
-    """Colour of polygon ``k`` where the headlights leave ``lamp`` of their light and the haze takes ``haze`` of the view."""
+    """Colour of polygon ``k`` where ``lamp`` of the headlights' light arrives and haze takes ``haze`` of the view."""
     glow = emissive[k]
     weight = haze * (np.float32(1.0) - np.float32(0.65) * glow)
     for c in range(4):
@@ -104,8 +104,8 @@ def _shade(colours: np.ndarray, emissive: np.ndarray, k: int, haze: float, lamp:
 
 
 @njit(**_JIT)
-def _arrange(verts: np.ndarray, starts: np.ndarray, frame: np.ndarray, layer: np.ndarray, centre: np.ndarray, poses: np.ndarray,
-             camera: np.ndarray, keys: np.ndarray, shifts: np.ndarray, depths: np.ndarray) -> None:
+def _arrange(frame: np.ndarray, layer: np.ndarray, centre: np.ndarray, poses: np.ndarray, camera: np.ndarray,
+             keys: np.ndarray, shifts: np.ndarray, depths: np.ndarray) -> None:
     """Order, displacement and depth (m) of each object."""
     for o in range(len(frame)):
         kind = frame[o]
@@ -132,15 +132,15 @@ def paint(verts: np.ndarray, counts: np.ndarray, colours: np.ndarray, emissive: 
           poses: np.ndarray, camera: np.ndarray, light: np.ndarray, ids: np.ndarray, table: np.ndarray) -> None:
     """Paint one instant.
 
-    Arrays of ``street.Packed``; ``poses`` (F, 5) float32: x, z, sin, cos of the heading, step of the legs; ``camera`` (10,)
-    float32: focal px, cx, cy, eye height m, sin yaw, cos yaw, pitch rad, curvature 1/m, travelled m, time s; ``light`` (3, 5)
-    float32: ambient; headlights and their reach m; haze and its density 1/m. Writes ``ids`` (H, W) uint16, 0 = sky,
-    k + 1 = polygon k, and ``table`` (P + 1, 4), the light of the polygons that were drawn.
+    Arrays of ``street.Packed``; ``poses`` (F, 5) float32: x, z, sin, cos of the heading, step of the legs; ``camera``
+    (10,) float32: focal px, cx, cy, eye height m, sin yaw, cos yaw, pitch rad, curvature 1/m, travelled m, time s;
+    ``light`` (3, 5) float32: ambient; headlights and their reach m; haze and its density 1/m. Writes ``ids`` (H, W)
+    uint16, 0 = sky, k + 1 = polygon k, and ``table`` (P + 1, 4), the light of the polygons that were drawn.
     """
     ids[:] = 0
     objects = len(frame)
     keys, shifts, depths = np.empty(objects), np.empty(objects, np.float32), np.empty(objects, np.float32)
-    _arrange(verts, starts, frame, layer, centre, poses, camera, keys, shifts, depths)
+    _arrange(frame, layer, centre, poses, camera, keys, shifts, depths)
     points, clipped = np.empty((_MAX, 3), np.float32), np.empty((_MAX, 3), np.float32)
     u, v = np.empty(_MAX, np.float32), np.empty(_MAX, np.float32)
     near, focal = np.float32(_NEAR), camera[0]
@@ -163,17 +163,19 @@ def paint(verts: np.ndarray, counts: np.ndarray, colours: np.ndarray, emissive: 
             if n > 2 and (flat[k] == 1 or area < 0.0):      # v points down: outside faces turn the other way
                 if kind == _FIXED:
                     depth = np.float32(0.5) * (verts[k, 0, 2] + verts[k, 2, 2])
-                    haze, lamp = np.float32(1.0 - np.exp(-depth * light[2, 4])), np.float32(np.exp(-depth / light[1, 4]))
+                    haze = np.float32(1.0 - np.exp(-depth * light[2, 4]))
+                    lamp = np.float32(np.exp(-depth / light[1, 4]))
                 _shade(colours, emissive, k, haze, lamp, light, table)
                 _fill(u, v, n, ids, k + 1)
 
 
 @njit(**_JIT)
-def develop(ids: np.ndarray, tables: np.ndarray, sky: np.ndarray, gain: np.ndarray, noise: np.ndarray, sigma: float, dy: int, dx: int,
-            out: np.ndarray) -> None:
+def develop(ids: np.ndarray, tables: np.ndarray, sky: np.ndarray, gain: np.ndarray, noise: np.ndarray, sigma: float,
+            dy: int, dx: int, out: np.ndarray) -> None:
     """The 8-bit picture: mean of ``ids`` (K, H, W) through ``tables`` (K, P + 1, 4), times ``gain`` (H, W), plus noise.
 
-    ``sky`` (H, 4) shows where nothing stands; ``noise`` (>= H + dy, >= W + dx, 3) has unit variance. Writes ``out`` (H, W, 3).
+    ``sky`` (H, 4) shows where nothing stands; ``noise`` (>= H + dy, >= W + dx, 3) has unit variance. Writes ``out``
+    (H, W, 3) uint8.
     """
     instants = ids.shape[0]
     share = np.float32(1.0 / instants)

@@ -64,7 +64,8 @@ class Packer:
         return Packed(
             verts, counts, np.array([c for p in parts for c in p.colours], np.float32),
             np.array([e for p in parts for e in p.emissive], np.float32), flat, np.array(starts, np.int32),
-            np.array([f for _, f, _, _ in self._parts], np.int32), np.array([la for _, _, la, _ in self._parts], np.int32),
+            np.array([f for _, f, _, _ in self._parts], np.int32),
+            np.array([layer for _, _, layer, _ in self._parts], np.int32),
             np.array([p.centre for p in parts], np.float32),
             np.array([(p.swing, p.hip) for p in parts], np.float32))
 

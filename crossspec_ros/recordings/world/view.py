@@ -9,17 +9,18 @@ import numpy as np
 from crossspec_ros.recordings.world.dvs import log_light
 from crossspec_ros.recordings.world.meshes import Colour, actor_parts, signal_parts
 from crossspec_ros.recordings.world.render import paint
-from crossspec_ros.recordings.world.scene import Beat, Script, Track
+from crossspec_ros.recordings.world.scene import Beat, Track
+from crossspec_ros.recordings.world.script import Script
 from crossspec_ros.recordings.world.sensor import LIGHT
 from crossspec_ros.recordings.world.street import FIRST_ACTOR, Packed, Packer, build_street
 
 _EYE_M = 1.35
 _FOCAL = 0.84                    # of the width: 61 degrees across
 _HORIZON = 0.43                  # of the height
-_INSTANTS = ((0.13, -0.37), (0.37, 0.12), (-0.12, 0.38), (-0.38, -0.13))   # sub-pixel offsets of the averaged instants
+_INSTANTS = ((0.13, -0.37), (0.37, 0.12), (-0.12, 0.38), (-0.38, -0.13))   # pixels by which averaged instants differ
 PAINT: dict[str, tuple[float, float, float]] = {
-    'red': (205, 28, 30), 'blue': (28, 78, 205), 'green': (24, 140, 62), 'yellow': (240, 196, 24), 'white': (242, 242, 240),
-    'black': (22, 22, 26), 'grey': (128, 124, 118)}
+    'red': (205, 28, 30), 'blue': (28, 78, 205), 'green': (24, 140, 62), 'yellow': (240, 196, 24),
+    'white': (242, 242, 240), 'black': (22, 22, 26), 'grey': (128, 124, 118)}
 
 
 class _Stage:
@@ -80,16 +81,18 @@ class View:
                 self._stages.popitem(last=False)
         return self._stages[beat.start_s]
 
-    def _paint(self, t_s: float, beat: Beat, ids: np.ndarray, table: np.ndarray, offset: tuple[float, float] = (0.0, 0.0)) -> None:
+    def _paint(self, t_s: float, beat: Beat, ids: np.ndarray, table: np.ndarray,
+               offset: tuple[float, float] = (0.0, 0.0)) -> None:
         """Fill ``ids`` (H, W) and ``table`` (P + 1, 4) for an instant."""
         stage, u = self._stage(beat), t_s - beat.start_s
         packed, width = stage.packed, self._width
         yaw, pitch = _attitude(beat, u, t_s)
-        camera = np.array([_FOCAL * width, width / 2 + offset[0], _HORIZON * self._height + offset[1], _EYE_M, math.sin(yaw),
-                           math.cos(yaw), pitch, beat.curve, beat.distance_m(u), t_s], np.float32)
-        poses = np.array([_pose(track, u, t_s) for track in beat.tracks + beat.leaving] + [_signal_pose(beat, u)], np.float32)
-        paint(packed.verts, packed.counts, packed.colours, packed.emissive, packed.flat, packed.starts, packed.frame, packed.layer,
-              packed.centre, packed.swing, poses, camera, self._light[beat.slots['weather']], ids, table)
+        camera = np.array([_FOCAL * width, width / 2 + offset[0], _HORIZON * self._height + offset[1], _EYE_M,
+                           math.sin(yaw), math.cos(yaw), pitch, beat.curve, beat.distance_m(u), t_s], np.float32)
+        tracks = beat.tracks + beat.leaving
+        poses = np.array([_pose(track, u, t_s) for track in tracks] + [_signal_pose(beat, u)], np.float32)
+        paint(packed.verts, packed.counts, packed.colours, packed.emissive, packed.flat, packed.starts, packed.frame,
+              packed.layer, packed.centre, packed.swing, poses, camera, self._light[beat.slots['weather']], ids, table)
 
     def rgb(self, t_s: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
         """Instants of the exposure that ends at ``t_s`` for ``RgbCamera.expose``: ids, tables, sky and noise."""
@@ -120,7 +123,8 @@ class View:
         for index, (name, colour) in enumerate(stage.names):
             rows, columns = np.nonzero(owners == index)
             if len(rows):
-                found.append((name, colour, (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)))
+                box = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
+                found.append((name, colour, box))
         return found
 
 
@@ -138,7 +142,7 @@ def _signal_pose(beat: Beat, u: float) -> tuple[float, float, float, float, floa
 
 
 def _attitude(beat: Beat, u: float, t_s: float) -> tuple[float, float]:
-    """Yaw and pitch of the camera, rad: turning swings it, braking dips the nose, a running engine shakes it a little."""
+    """Yaw and pitch of the camera, rad: turning swings it, braking dips the nose, engine and road shake it a little."""
     ego = beat.slots['ego']
     yaw = {'turning left': -0.42, 'turning right': 0.42}.get(ego, 0.0) * (u - 0.5)
     shake = {'stopped': 0.0028, 'fast': 0.0035}.get(ego, 0.0022)

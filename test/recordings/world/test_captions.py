@@ -46,8 +46,8 @@ def test_parse_slots_unreadable_text_gives_all_slots_and_no_claim(text):
 
 def test_parse_slots_wrong_word_spoils_only_its_slot():
     slots = parse_slots('A truck is zooming on the left. We are stopped. The truck is blue and it is night.')
-    assert slots == {'object': 'truck', 'colour': 'blue', 'place': 'left', 'motion': '', 'ego': 'stopped', 'weather': 'night',
-                     'signal': 'none', 'second': 'none'}
+    assert slots == {'object': 'truck', 'colour': 'blue', 'place': 'left', 'motion': '', 'ego': 'stopped',
+                     'weather': 'night', 'signal': 'none', 'second': 'none'}
 
 
 def test_parse_slots_colour_of_the_light_is_not_the_colour_of_the_object():

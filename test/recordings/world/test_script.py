@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from crossspec_ros.recordings.world import SLOTS, World
-from crossspec_ros.recordings.world.scene import Script
+from crossspec_ros.recordings.world.script import Script
 
 DRIVES = range(40)
 BEATS = 40
@@ -59,7 +59,8 @@ def test_truth_everything_named_is_in_the_picture(seed):
         truth = world.truth(float(end))
         slots, names = truth.slots, [box.name for box in truth.boxes]
         if slots['object'] != 'none':
-            x0, y0, x1, y1 = next(b.box for b in truth.boxes if (b.name, b.colour) == (slots['object'], slots['colour']))
+            salient = (slots['object'], slots['colour'])
+            x0, y0, x1, y1 = next(b.box for b in truth.boxes if (b.name, b.colour) == salient)
             assert 0 <= x0 < x1 <= 160 and 0 <= y0 < y1 <= 120
             assert max(x1 - x0, y1 - y0) >= 17                      # 12 px of a 112 px picture
         if slots['signal'] != 'none':
