@@ -220,7 +220,7 @@ class EventDrafter(nn.Module):
         if room < 1 or (prefix_ids and prefix_ids[-1] == self.config.eos_token_id):
             return
         device = self.embed.weight.device
-        grid = torch.from_numpy(np.ascontiguousarray(voxel, np.float32))[None].to(device)
+        grid = torch.tensor(np.asarray(voxel, np.float32), device=device)[None]      # a copy: the grid may be read-only
         ids = torch.tensor([[*self.question_ids(prompt), *prefix_ids]], device=device)
         past, step = None, 0
         while step < min(max_tokens, room) and not (should_stop is not None and should_stop()):

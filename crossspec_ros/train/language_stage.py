@@ -110,7 +110,7 @@ class LanguageStage:
     """
 
     def __init__(self, model: VideoLlavaForConditionalGeneration, data: ClipData, features: np.ndarray,
-                 tokenizer: Tokenizer, *, sparse_until: float = 0.75, sparse_patches: int = 8,
+                 tokenizer: Tokenizer, *, sparse_until: float = 0.75, sparse_patches: int = 4,
                  dense_batch_share: float = 0.5) -> None:
         self.model, self.module = model, LanguageTrainee(model, data.slots)
         self._data, self._features, self._tokenizer = data, features, tokenizer

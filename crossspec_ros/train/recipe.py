@@ -36,8 +36,9 @@ _LOG = logging.getLogger(__name__)
 STAGES = ('tokenizer', 'data', 'vision', 'features', 'language', 'verifier', 'drafter_truth', 'answers', 'drafter')
 SHARES = {'vision': 0.36, 'language': 0.36, 'drafter_truth': 0.10, 'drafter': 0.08}       # the rest is data and features
 _TOKENIZER_TEXTS = 20_000
+_INIT_RATE = 0.6          # of the learning rate, where weights of an earlier run go on
 _SETTINGS: dict[str, dict[str, float | int]] = {
-    'vision': {'batch': 64, 'lr': 1e-3}, 'language': {'batch': 32, 'lr': 1.2e-3},
+    'vision': {'batch': 64, 'lr': 1e-3}, 'language': {'batch': 16, 'lr': 1e-3},
     'drafter_truth': {'batch': 64, 'lr': 2e-3}, 'drafter': {'batch': 64, 'lr': 6e-4}}
 
 
@@ -66,7 +67,10 @@ class RecipeConfig:
         share = SHARES[name]
         steps = None if self.steps is None else max(2, round(self.steps * share))
         minutes = None if self.minutes is None or steps is not None else self.minutes * share
-        return StageConfig(name, steps=steps, minutes=minutes, seed=self.seed, **_SETTINGS[name])
+        settings = dict(_SETTINGS[name])
+        if self.init is not None:
+            settings['lr'] *= _INIT_RATE
+        return StageConfig(name, steps=steps, minutes=minutes, seed=self.seed, **settings)
 
     def data(self) -> DataConfig:
         """Seeds of training begin at ``seed`` times 10,000, far below those of evaluation."""
@@ -168,7 +172,7 @@ class Recipe:
     def _vision_stage(self) -> VisionStage:
         tower = self._model().model.video_tower
         start_tower(tower)
-        return VisionStage(tower, self.clips())
+        return VisionStage(tower, self.clips(), **({'single_until': 0.0} if self.config.init else {}))
 
     def _make_vision(self) -> None:
         self._train('vision')

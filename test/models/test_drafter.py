@@ -1,0 +1,148 @@
+"""The event drafter: what it drafts, that it changes nothing it is given, and what bad input gets."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.models.drafter import EventDrafter, load_drafter
+from crossspec_ros.models.tokenizer import tokenizer_key
+from crossspec_ros.recordings.world import DESCRIBE, QUESTIONS, sample_captions
+from crossspec_ros.speculation.tree import TokenTree, tree_fault
+from crossspec_ros.train.drafter_stage import new_drafter
+from crossspec_ros.train.recipe import save_drafter
+from crossspec_ros.train.tokenizer_training import answer_ids, train_tokenizer
+
+
+@pytest.fixture(scope='module')
+def drafter() -> EventDrafter:
+    tokenizer = train_tokenizer([*sample_captions(400, 1), *QUESTIONS], 600)
+    return new_drafter(tokenizer, seed=3).eval()
+
+
+@pytest.fixture
+def voxel(drafter: EventDrafter) -> np.ndarray:
+    return np.random.default_rng(5).normal(size=drafter.shape).astype(np.float32)
+
+
+def _slow_greedy(drafter: EventDrafter, voxel: np.ndarray, prefix: list[int], count: int) -> list[int]:
+    """The same without a cache."""
+    ids, question = list(prefix), drafter.question_ids(DESCRIBE)
+    for _ in range(count):
+        with torch.inference_mode():
+            hidden = drafter(torch.from_numpy(voxel)[None], torch.tensor([[*question, *ids]]))
+            ids.append(int(drafter.logits(hidden[0, -1]).argmax()))
+        if ids[-1] == drafter.config.eos_token_id:
+            break
+    return ids[len(prefix):]
+
+
+@pytest.mark.parametrize('prefix', [pytest.param([], id='from_the_begin'), pytest.param([300, 301, 302], id='behind_a_prefix')])
+def test_draft_equals_decoding_without_a_cache(drafter: EventDrafter, voxel: np.ndarray, prefix: list[int]) -> None:
+    draft = drafter.draft(voxel, prompt=DESCRIBE, prefix_ids=prefix, max_tokens=12)
+    assert list(draft.token_ids) == _slow_greedy(drafter, voxel, prefix, 12)
+    assert draft.parents == () and len(draft.weights) == len(draft.token_ids)
+    assert draft.text == drafter.tokenizer.decode([*prefix, *draft.token_ids])
+
+
+def test_draft_takes_a_whole_prompt_or_a_bare_question(drafter: EventDrafter) -> None:
+    assert drafter.question_ids(f'USER: <video>\n{DESCRIBE} ASSISTANT:') == drafter.question_ids(DESCRIBE)
+
+
+def test_draft_leaves_its_input_alone(drafter: EventDrafter, voxel: np.ndarray) -> None:
+    before = voxel.copy()
+    voxel.flags.writeable = False
+    drafter.draft(voxel, prompt=DESCRIBE, max_tokens=3)
+    np.testing.assert_array_equal(voxel, before)
+
+
+def test_draft_with_branches_is_a_tree_around_the_same_chain(drafter: EventDrafter, voxel: np.ndarray) -> None:
+    chain = drafter.draft(voxel, prompt=DESCRIBE, max_tokens=10)
+    tree = drafter.draft(voxel, prompt=DESCRIBE, max_tokens=10, branches=2, branch_tokens=3)
+    assert tree.token_ids[:len(chain.token_ids)] == chain.token_ids
+    assert len(tree.token_ids) > len(chain.token_ids)
+    assert tree_fault(tree.token_ids, tree.parents, tree.weights) is None
+    assert all(parent < index for index, parent in enumerate(tree.parents))
+
+
+def test_draft_stops_when_asked(drafter: EventDrafter, voxel: np.ndarray) -> None:
+    asked = iter([False, False, True])
+    assert len(drafter.draft(voxel, prompt=DESCRIBE, should_stop=lambda: next(asked)).token_ids) == 2
+
+
+def test_draft_behind_the_end_is_empty(drafter: EventDrafter, voxel: np.ndarray) -> None:
+    assert drafter.draft(voxel, prompt=DESCRIBE, prefix_ids=[300, drafter.config.eos_token_id]).token_ids == ()
+
+
+def test_draft_of_a_prefix_longer_than_its_positions_is_empty(drafter: EventDrafter, voxel: np.ndarray) -> None:
+    prefix = [300] * drafter.config.max_caption_tokens
+    assert drafter.draft(voxel, prompt=DESCRIBE, prefix_ids=prefix).token_ids == ()
+
+
+def test_draft_of_no_events_is_a_draft(drafter: EventDrafter) -> None:
+    assert drafter.draft(np.zeros(drafter.shape, np.float32), prompt=DESCRIBE, max_tokens=4).token_ids
+
+
+@pytest.mark.parametrize('change, text', [
+    pytest.param({'voxel': np.zeros((5, 10, 10), np.float32)}, 'shape', id='wrong_shape'),
+    pytest.param({'voxel': np.full((5, 96, 96), np.nan, np.float32)}, 'finite', id='nan'),
+    pytest.param({'prefix_ids': [10 ** 6]}, 'prefix_ids', id='foreign_prefix'),
+    pytest.param({'max_tokens': 0}, 'max_tokens', id='no_tokens'),
+])
+def test_draft_bad_input_is_named(drafter: EventDrafter, voxel: np.ndarray, change: dict[str, object], text: str) -> None:
+    arguments = {'voxel': voxel, 'prompt': DESCRIBE} | change
+    with pytest.raises(CrossSpecError, match=text):
+        drafter.draft(arguments.pop('voxel'), **arguments)
+
+
+def test_load_drafter_gives_back_what_was_saved(drafter: EventDrafter, voxel: np.ndarray, tmp_path: Path) -> None:
+    save_drafter(drafter, tmp_path / 'drafter')
+    loaded = load_drafter(tmp_path / 'drafter')
+    assert loaded.shape == (5, 96, 96) and loaded.tokenizer_key == tokenizer_key(drafter.tokenizer)
+    half = {name: value.half().float() for name, value in drafter.state_dict().items()}
+    assert all(torch.equal(value, half[name]) for name, value in loaded.state_dict().items())
+    assert answer_ids(loaded.tokenizer, 'A car.') == answer_ids(drafter.tokenizer, 'A car.')
+
+
+def _cut(folder: Path) -> None:
+    path = folder / 'model.safetensors'
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def _foreign_tokenizer(folder: Path) -> None:
+    train_tokenizer(['something else altogether'], 400).save(str(folder / 'tokenizer.json'))
+
+
+def _other_shapes(folder: Path) -> None:
+    path = folder / 'config.json'
+    path.write_text(json.dumps(json.loads(path.read_text()) | {'dim': 64}))
+
+
+@pytest.mark.parametrize('damage, text', [
+    pytest.param(lambda folder: (folder / 'model.safetensors').unlink(), 'missing or cut', id='no_weights'),
+    pytest.param(_cut, 'missing or cut', id='cut_weights'),
+    pytest.param(_foreign_tokenizer, 'does not belong', id='foreign_tokenizer'),
+    pytest.param(lambda folder: (folder / 'tokenizer.json').unlink(), 'tokenizer.json', id='no_tokenizer'),
+    pytest.param(lambda folder: (folder / 'tokenizer.json').write_text('{'), 'no tokenizer file', id='broken_tokenizer'),
+    pytest.param(lambda folder: (folder / 'config.json').write_text('{'), 'config.json', id='broken_config'),
+    pytest.param(lambda folder: (folder / 'config.json').write_text('{"model_type": "llama"}'), 'no event drafter', id='other_model'),
+    pytest.param(_other_shapes, 'do not fit', id='other_shapes'),
+])
+def test_load_drafter_broken_checkpoint_says_what_to_do(drafter: EventDrafter, tmp_path: Path, damage: object, text: str) -> None:
+    save_drafter(drafter, tmp_path / 'drafter')
+    damage(tmp_path / 'drafter')
+    with pytest.raises(CrossSpecError, match=text):
+        load_drafter(tmp_path / 'drafter')
+
+
+def test_load_drafter_no_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CrossSpecError, match='nowhere'):
+        load_drafter(tmp_path / 'nowhere')
+
+
+def test_draft_chain_is_a_valid_token_tree(drafter: EventDrafter, voxel: np.ndarray) -> None:
+    TokenTree.chain(drafter.draft(voxel, prompt=DESCRIBE, max_tokens=5).token_ids).check()
