@@ -6,7 +6,7 @@ tokens at the context length in use.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from crossspec_ros.errors import CrossSpecError
 
@@ -71,13 +71,52 @@ class CostCurve:
         return last_ms + slope * (tokens - last)
 
 
+class SurvivalRecord:
+    """What became of nodes that promised a survival: decayed shares of accepted ones, by sources and promise.
+
+    Sources promise too much after a mismatch and together more than one by one; the size of the tree is chosen from
+    what such nodes really did. Promises are binned by half powers of two; few nodes in a bin count as promised.
+    """
+
+    def __init__(self, *, strength: float = 30.0, memory: float = 4000.0) -> None:
+        self._strength = strength
+        self._memory = memory
+        self._bins: dict[tuple[int, int], list[float]] = {}  # (source bits, bin) -> [nodes, accepted]
+
+    def clear(self) -> None:
+        """Back to believing the promises."""
+        self._bins.clear()
+
+    def observe(self, sources: Sequence[int], promised: Sequence[float], accepted: Collection[int]) -> None:
+        """A pass decided these nodes; ``accepted`` holds the indices of those that passed."""
+        for node, (bits, survival) in enumerate(zip(sources, promised)):
+            record = self._bins.setdefault((bits, _bin(survival)), [0.0, 0.0])
+            record[0] += 1.0
+            record[1] += node in accepted
+            if record[0] > self._memory:
+                record[0] *= 0.5
+                record[1] *= 0.5
+
+    def expected(self, sources: Sequence[int], promised: Sequence[float]) -> list[float]:
+        """Survivals as they turned out for nodes like these."""
+        believed = []
+        for bits, survival in zip(sources, promised):
+            nodes, hits = self._bins.get((bits, _bin(survival)), (0.0, 0.0))
+            believed.append((hits + self._strength * survival) / (nodes + self._strength))
+        return believed
+
+
+def _bin(survival: float) -> int:
+    return int(-2.0 * math.log2(survival))
+
+
 def best_size(survivals: Sequence[float], cost: CostCurve, *, fused_tokens: int = 0, node_ms: float = 0.0) -> int:
     """Number of nodes that gives the most expected tokens a millisecond.
 
     A pass over the first ``n`` nodes says A(n) = 1 + sum of their survivals and costs C(n) = c(fused + 1 + n) + n *
     node_ms, where ``fused_tokens`` go through the same forward anyway. A / C grows while S * C > A * dC; its highest
-    value is taken and not its first peak, because a measured curve has steps. ``survivals`` falling, as ``grow`` gives
-    them.
+    value is taken and not its first peak, because a measured curve has steps. ``survivals`` about falling, as ``grow``
+    gives them.
     """
     best, best_rate, expected = 0, 1.0 / cost(fused_tokens + 1), 1.0
     for size, survival in enumerate(survivals, start=1):

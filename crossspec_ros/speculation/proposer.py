@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.speculation.budget import CostCurve, best_size
+from crossspec_ros.speculation.budget import CostCurve, SurvivalRecord, best_size
 from crossspec_ros.speculation.growth import grow
 from crossspec_ros.speculation.sources.base import DraftSource
 from crossspec_ros.speculation.sources.chain import PreviousCaption, PromptLookup, Rehearsal
@@ -71,6 +71,7 @@ class Proposer:
         }
         self.sources: tuple[DraftSource, ...] = tuple(every[name] for name in config.sources)
         self.cost = CostCurve()
+        self._record = SurvivalRecord()
         self._switches = {source.name: SourceSwitch() for source in self.sources}
         self._statistics = SpeculationStatistics([source.name for source in self.sources])
         self._lock = threading.Lock()
@@ -149,7 +150,8 @@ class Proposer:
         tree = grow(self.sources, live, max_nodes, banned_ids=self.config.banned_ids, max_depth=max_depth)
         if not self.cost.known:
             return tree
-        return tree.head(best_size(tree.probs, self.cost, fused_tokens=fused_tokens, node_ms=self.config.node_ms))
+        survivals = self._record.expected(tree.sources, tree.probs)
+        return tree.head(best_size(survivals, self.cost, fused_tokens=fused_tokens, node_ms=self.config.node_ms))
 
     def _start_all(self, committed: Sequence[int]) -> list[tuple[int, Any]]:
         states = ((index, source.start(committed)) for index, source in enumerate(self.sources))
@@ -166,6 +168,7 @@ class Proposer:
         """
         self._statistics.count_pass(tree, accepted_nodes, emitted, first=self._first_pass)
         self._first_pass = False
+        self._record.observe(tree.sources, tree.probs, frozenset(accepted_nodes))
         for index, state in self._states:
             source = self.sources[index]
             offers, hits = _replay(source, state, emitted)
@@ -196,6 +199,7 @@ class Proposer:
         for source in self.sources:
             source.reset()
             self._switches[source.name].clear()
+        self._record.clear()
         self._statistics.clear()
 
     def statistics(self) -> dict[str, Any]:

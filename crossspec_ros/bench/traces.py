@@ -1,0 +1,244 @@
+"""``crossspec bench traces``: how many target tokens a pass, replaying recorded token sequences in recording order.
+
+Greedy decoding is replayed, not run: at each pass the proposer sees the tokens said so far (and the captions before),
+and the recorded target decides how far the tree goes. Nothing looks ahead. The recorded draft of a row, if there is one,
+is offered before its first pass.
+
+Milliseconds are estimated from the recorded stage times under this model: a pass over ``n`` tokens costs one recorded
+decode step plus ``n`` times the recorded prefill time of one prompt token, to which the measured proposal time is added.
+With the frame cache only the newest frame is loaded and preprocessed; with anticipatory prefill only its own tokens and
+the question are prefilled after it arrived.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.speculation.proposer import Proposer, ProposerConfig
+from crossspec_ros.speculation.tree import TokenTree
+from crossspec_ros.speculation.types import Draft
+
+REPLAYED_SOURCES = ('memory', 'previous', 'event_drafter')
+"""What a trace can feed: it holds no prompt text, no runners-up and no rehearsal."""
+
+_STAGES = ('target_load_ms', 'target_preprocess_ms', 'target_prefill_ms', 'target_decode_ms')
+_PROMPT = 'trace'
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recorded clip. ``stages_ms``: load, preprocess, prefill with vision, decode of all tokens; None: not recorded."""
+
+    target: tuple[int, ...]
+    draft: tuple[int, ...]
+    stages_ms: tuple[float, float, float, float] | None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What of the prompt is known before the newest frame arrives."""
+
+    frames: int = 8
+    prompt_tokens: int = 2076
+    newest_tokens: int = 274
+    first_nodes: int = 256
+    nodes: int = 64
+
+
+@dataclass
+class Replay:
+    """What one replay of a file measured."""
+
+    statistics: dict[str, Any]
+    nodes_per_pass: float
+    proposal_ms: list[float]
+    proposal_cpu_ms: list[float]
+    clips: list[list[tuple[int, float]]] = field(default_factory=list)
+    """By clip, by pass: (nodes, proposal ms)."""
+
+
+def load_rows(path: Path) -> list[Row]:
+    """Rows of a trace file. Raises CrossSpecError naming file, row and field for what is no trace."""
+    try:
+        rows = json.loads(path.read_text(encoding='utf-8'))['rows']
+        return [_row(path, number, row) for number, row in enumerate(rows)]
+    except OSError as error:
+        raise CrossSpecError(f'{path}: cannot be read: {error.strerror}') from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CrossSpecError(f'{path}: must be JSON with a list "rows" of objects with "target": {error!r}') from error
+
+
+def _row(path: Path, number: int, row: dict[str, Any]) -> Row:
+    target, draft = tuple(row['target']), tuple(row.get('draft') or ())
+    for name, tokens in (('target', target), ('draft', draft)):
+        if any(type(token) is not int or token < 0 for token in tokens):
+            raise CrossSpecError(f'{path}: rows[{number}].{name} must be token ids >= 0')
+    if not target:
+        raise CrossSpecError(f'{path}: rows[{number}].target must not be empty')
+    if not all(stage in row for stage in _STAGES):
+        return Row(target, draft, None)
+    return Row(target, draft, tuple(float(row[stage]) for stage in _STAGES))
+
+
+def step_costs(row: Row, layout: Layout) -> tuple[float, float]:
+    """(ms of a decode step, ms of one more token in a pass) as recorded for a clip."""
+    return row.stages_ms[3] / len(row.target), row.stages_ms[2] / layout.prompt_tokens
+
+
+def replay(rows: Sequence[Row], sources: Sequence[str], layout: Layout, *, captions: int, sized: bool = False) -> Replay:
+    """Decode a file's clips one after another with these sources.
+
+    ``sized``: the tree's size follows the cost of the clips before, as the engine's follows measured forwards; else every
+    pass takes as many nodes as it may.
+    """
+    proposer = Proposer(ProposerConfig(sources=tuple(sources), memory_captions=captions))
+    clips: list[list[tuple[int, float]]] = []
+    cpu_ms: list[float] = []
+    for window_id, row in enumerate(rows):
+        proposer.begin(window_id, _PROMPT)
+        if row.draft:
+            proposer.offer(Draft(window_id, 0, 0, _PROMPT, '', '', row.draft))
+        clips.append(list(_decode(proposer, row.target, layout, cpu_ms)))
+        proposer.finish(row.target)
+        if sized and row.stages_ms is not None:
+            step_ms, token_ms = step_costs(row, layout)
+            for tokens in (1, layout.newest_tokens + layout.first_nodes):
+                proposer.cost.observe(tokens, step_ms + tokens * token_ms)
+    passes = [each for clip in clips for each in clip]
+    return Replay(
+        proposer.statistics(), fmean(nodes for nodes, _ in passes), sorted(spent for _, spent in passes),
+        sorted(cpu_ms), clips)
+
+
+def _decode(
+    proposer: Proposer, target: tuple[int, ...], layout: Layout, cpu_ms: list[float],
+) -> Iterator[tuple[int, float]]:
+    """Passes of one clip: (nodes, proposal ms); the thread's own time of each is appended to ``cpu_ms``."""
+    done = 0
+    while done < len(target):
+        limit, fused = (layout.nodes, 0) if done else (layout.first_nodes, layout.newest_tokens)
+        begun_ns, begun_cpu_ns = time.perf_counter_ns(), time.thread_time_ns()
+        tree = proposer.propose(target[:done], limit, fused_tokens=fused)
+        cpu_ms.append((time.thread_time_ns() - begun_cpu_ns) / 1e6)
+        spent_ms = (time.perf_counter_ns() - begun_ns) / 1e6
+        accepted, emitted = follow(tree, target[done:])
+        proposer.observe(tree, accepted, emitted)
+        done += len(emitted)
+        yield len(tree), spent_ms
+
+
+def follow(tree: TokenTree, target: Sequence[int]) -> tuple[list[int], list[int]]:
+    """What a greedy target that goes on with ``target`` accepts of a tree: (nodes, tokens and one more)."""
+    nodes: list[int] = []
+    node: int | None = -1
+    for count, token in enumerate(target, start=1):
+        node = tree.child(node, token)
+        if node is None:
+            return nodes, list(target[:count])
+        nodes.append(node)
+    return nodes, list(target)
+
+
+def latencies_ms(rows: Sequence[Row], drafted: Replay, layout: Layout) -> dict[str, float]:
+    """Mean milliseconds to the whole caption by scheme; empty where stage times were not recorded."""
+    if any(row.stages_ms is None for row in rows):
+        return {}
+    newest = layout.newest_tokens / layout.prompt_tokens
+    sums: dict[str, list[float]] = {}
+    for row, passes in zip(rows, drafted.clips):
+        load, preprocess, prefill, decode = row.stages_ms
+        step_ms, token_ms = step_costs(row, layout)
+        # The first pass is the prefill's own forward: its nodes cost their tokens, the step is in the prefill.
+        said = sum(step_ms + (nodes + 1) * token_ms + spent for nodes, spent in passes[1:])
+        said += passes[0][0] * token_ms + passes[0][1]
+        inputs = load + preprocess
+        for scheme, before, after in (
+            ('plain', inputs + prefill, decode),
+            ('plain_anticipatory', inputs / layout.frames + newest * prefill, decode),
+            ('drafted', inputs + prefill, said),
+            ('drafted_frame_cache', inputs / layout.frames + prefill, said),
+            ('drafted_anticipatory', inputs / layout.frames + newest * prefill, said),
+        ):
+            sums.setdefault(scheme, []).append(before + after)
+    return {scheme: fmean(values) for scheme, values in sums.items()}
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """Nearest-rank percentile of sorted values."""
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def _percentiles(ordered: Sequence[float]) -> dict[str, float]:
+    return {'p50': percentile(ordered, 0.5), 'p99': percentile(ordered, 0.99)}
+
+
+def measure(rows: Sequence[Row], layout: Layout, *, captions: int) -> dict[str, Any]:
+    """All figures of one file, as the command prints them. Raises CrossSpecError for a file without rows."""
+    if not rows:
+        raise CrossSpecError('rows must not be empty: there is nothing to replay')
+    alone = {name: replay(rows, (name,), layout, captions=captions) for name in REPLAYED_SOURCES}
+    merged = replay(rows, REPLAYED_SOURCES, layout, captions=captions)
+    sized = replay(rows, REPLAYED_SOURCES, layout, captions=captions, sized=True)
+    latency = latencies_ms(rows, sized, layout)
+    tau = {name: each.statistics['mean_acceptance_length'] for name, each in {**alone, 'merged': merged}.items()}
+    return {
+        'clips': len(rows), 'tokens': sum(len(row.target) for row in rows), 'tau': tau,
+        'first_pass_accepted': merged.statistics['first_pass_accepted'], 'nodes_per_pass': merged.nodes_per_pass,
+        'proposal_ms': _percentiles(merged.proposal_ms), 'proposal_cpu_ms': _percentiles(merged.proposal_cpu_ms),
+        'sized': {'tau': sized.statistics['mean_acceptance_length'], 'nodes_per_pass': sized.nodes_per_pass},
+        'latency_ms': latency,
+        'speedup': {scheme: latency['plain'] / value for scheme, value in latency.items()},
+    }
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare ``crossspec bench traces``."""
+    layout = Layout()
+    parser = subparsers.add_parser(
+        'traces', help='recorded token sequences: tokens per target pass by source', description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('files', nargs='+', type=Path, metavar='FILE', help='recorded traces (JSON)')
+    parser.add_argument('--json', action='store_true', help='print the figures as JSON')
+    parser.add_argument('--nodes', type=int, default=layout.nodes, help='most nodes in a pass (%(default)s)')
+    parser.add_argument('--first-nodes', type=int, default=layout.first_nodes,
+                        help='most nodes in the pass fused with the prefill (%(default)s)')
+    parser.add_argument('--captions', type=int, default=256, help='captions of memory (%(default)s)')
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Replay every file and print what was measured."""
+    for name in ('nodes', 'first_nodes'):
+        if getattr(args, name) < 0:
+            raise CrossSpecError(f'{name} must be >= 0, got {getattr(args, name)}')
+    layout = Layout(nodes=args.nodes, first_nodes=args.first_nodes)
+    files = {path.name: measure(load_rows(path), layout, captions=args.captions) for path in args.files}
+    print(json.dumps({'files': files}, indent=2) if args.json else '\n\n'.join(
+        _table(name, figures) for name, figures in files.items()))
+    return 0
+
+
+def _table(name: str, figures: dict[str, Any]) -> str:
+    lines = [f'{name}: {figures["clips"]} clips, {figures["tokens"]} tokens', '  target tokens per pass']
+    lines += [f'    {source:<22} {tau:6.2f}' for source, tau in figures['tau'].items()]
+    proposal, own, sized = figures['proposal_ms'], figures['proposal_cpu_ms'], figures['sized']
+    lines += [
+        f'  accepted in the first pass {figures["first_pass_accepted"]:.1f}, '
+        f'nodes a pass {figures["nodes_per_pass"]:.1f}',
+        f'  proposal ms: p50 {proposal["p50"]:.2f}, p99 {proposal["p99"]:.2f} '
+        f'(its own processor time: {own["p50"]:.2f}, {own["p99"]:.2f})',
+        f'  sized by cost: {sized["tau"]:.2f} tokens a pass with {sized["nodes_per_pass"]:.1f} nodes']
+    if figures['latency_ms']:
+        lines.append('  milliseconds to the caption (estimated)')
+        lines += [
+            f'    {scheme:<22} {value:7.0f}  {figures["speedup"][scheme]:5.2f} x'
+            for scheme, value in figures['latency_ms'].items()]
+    return '\n'.join(lines)

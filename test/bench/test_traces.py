@@ -1,0 +1,83 @@
+"""`crossspec bench traces`: figures of recorded and hand-made traces."""
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from crossspec_ros.bench.traces import Layout, Row, follow, load_rows, measure, percentile, replay
+from crossspec_ros.cli import main
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.speculation.tree import TokenTree
+from test.shared_data import shared
+
+STAGES = (80.0, 16.0, 207.6, 100.0)
+
+
+def write(path, rows):
+    path.write_text(json.dumps({'rows': rows}))
+    return path
+
+
+def test_follow_emits_one_more_than_it_accepts():
+    tree = TokenTree.chain([1, 2, 3])
+    assert follow(tree, [1, 2, 9, 9]) == ([0, 1], [1, 2, 9])
+    assert follow(tree, [1, 2]) == ([0, 1], [1, 2])
+    assert follow(TokenTree(), [4, 5]) == ([], [4])
+
+
+def test_measure_counts_a_repeated_caption_as_one_pass():
+    caption = tuple(range(10))
+    figures = measure([Row(caption, (), STAGES)] * 4, Layout(), captions=8)
+    assert figures['tau']['merged'] == pytest.approx(40 / 13)  # ten passes, then one each
+    assert figures['tau']['event_drafter'] == 1
+    assert figures['latency_ms']['plain'] == pytest.approx(sum(STAGES))
+    newest = (80 + 16) / 8 + 207.6 * 274 / 2076
+    assert figures['latency_ms']['plain_anticipatory'] == pytest.approx(newest + 100)
+    assert figures['speedup']['drafted_anticipatory'] > figures['speedup']['drafted'] > 1
+
+
+def test_replay_does_not_look_ahead():
+    """What is measured of the first clips does not change with what comes later."""
+    rows = [Row(tuple((7 * clip + 3 * place) % 5 for place in range(12)), (), None) for clip in range(6)]
+    other = rows[:3] + [Row((9,) * 12, (), None)] * 3
+    sizes = [[nodes for clip in replay(each, ('memory', 'previous'), Layout(), captions=8).clips[:3]
+              for nodes, _ in clip] for each in (rows, other)]
+    assert sizes[0] == sizes[1]
+
+
+def test_percentile_is_the_nearest_rank():
+    assert percentile([1, 2, 3, 4], 0.5) == 2 and percentile([1, 2, 3, 4], 0.99) == 4
+
+
+@pytest.mark.parametrize('text, words', [
+    pytest.param('{', 'must be JSON', id='no json'), pytest.param('[]', 'must be JSON', id='no rows'),
+    pytest.param('{"rows": [{"target": []}]}', r'rows\[0\].target must not be empty', id='empty target'),
+    pytest.param('{"rows": [{"target": ["a"]}]}', r'rows\[0\].target must be token ids', id='words'),
+    pytest.param('{"rows": [{"target": [1], "draft": [-1]}]}', r'rows\[0\].draft', id='negative draft'),
+])
+def test_load_rows_refuses(tmp_path, text, words):
+    path = tmp_path / 'trace.json'
+    path.write_text(text)
+    with pytest.raises(CrossSpecError, match=words):
+        load_rows(path)
+    with pytest.raises(CrossSpecError, match='cannot be read'):
+        load_rows(tmp_path / 'absent.json')
+
+
+def test_bench_traces_prints_json_and_table(tmp_path, capsys):
+    path = write(tmp_path / 'short.json', [{'target': [1, 2, 3]}] * 3)
+    assert main(['bench', 'traces', str(path), '--json']) == 0
+    figures = json.loads(capsys.readouterr().out)['files']['short.json']
+    assert figures['clips'] == 3 and figures['tokens'] == 9 and figures['latency_ms'] == {}
+    assert set(figures['tau']) == {'memory', 'previous', 'event_drafter', 'merged'}
+    assert main(['bench', 'traces', str(path)]) == 0
+    assert 'short.json: 3 clips' in capsys.readouterr().out
+
+
+@pytest.mark.long
+@pytest.mark.parametrize('name, floor', [('2s', 7.2), ('5s', 6.4)])
+def test_recorded_captions_reach_their_tau(name, floor):
+    rows = load_rows(shared(f'traces/videollava_dsec_{name}.json'))
+    merged = replay(rows, ('memory', 'previous', 'event_drafter'), Layout(), captions=256)
+    assert merged.statistics['mean_acceptance_length'] >= floor

@@ -1,0 +1,137 @@
+"""Cost curve, tree size, self-switching, statistics."""
+from __future__ import annotations
+
+import pytest
+
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.speculation.budget import CostCurve, SurvivalRecord, best_size
+from crossspec_ros.speculation.proposer import Proposer, ProposerConfig
+from crossspec_ros.speculation.statistics import SpeculationStatistics
+from crossspec_ros.speculation.switch import SourceSwitch
+from crossspec_ros.speculation.tree import TokenTree
+from crossspec_ros.speculation.types import Draft
+
+
+def test_cost_curve_is_linear_between_and_beyond_points():
+    curve = CostCurve({1: 10.0, 8: 17.0, 64: 73.0})
+    assert curve(1) == 10 and curve(4.5) == pytest.approx(13.5) and curve(36) == pytest.approx(45)
+    assert curve(127) == pytest.approx(136) and curve(0) == 10
+
+
+def test_cost_curve_follows_and_never_falls():
+    curve = CostCurve({1: 10.0, 8: 8.0})
+    assert curve(8) == 10
+    for _ in range(100):
+        curve.observe(8, 30.0)
+    assert curve(8) == pytest.approx(30, abs=0.01)
+
+
+def test_cost_curve_is_bounded_and_refuses_nonsense():
+    curve = CostCurve()
+    assert not curve.known
+    with pytest.raises(CrossSpecError, match='measured point'):
+        curve(1)
+    for tokens, cost in ((0, 1.0), (1, 0.0), (1, float('nan')), (1, float('inf'))):
+        with pytest.raises(CrossSpecError, match='tokens >= 1'):
+            curve.observe(tokens, cost)
+    for tokens in range(1, 5000):
+        curve.observe(tokens, tokens + 1.0)
+    assert len(curve.points()) < 60
+
+
+def test_best_size_is_the_best_rate():
+    survivals = [0.9, 0.8, 0.5, 0.2, 0.1, 0.01]
+    cost = CostCurve({1: 10.0, 100: 60.0})
+    rates = [(1 + sum(survivals[:size])) / cost(1 + size) for size in range(7)]
+    assert best_size(survivals, cost) == rates.index(max(rates)) > 0
+
+
+@pytest.mark.parametrize('slope, size', [
+    pytest.param(0.0, 6, id='free: all'), pytest.param(100.0, 0, id='dear: none')])
+def test_best_size_extremes(slope, size):
+    cost = CostCurve({1: 10.0, 101: 10.0 + 100 * slope})
+    assert best_size([0.9, 0.8, 0.5, 0.2, 0.1, 0.01], cost) == size
+
+
+def test_best_size_in_a_fused_pass_is_larger():
+    cost = CostCurve({1: 10.0, 1000: 1009.0})
+    survivals = [0.5 ** depth for depth in range(12)]
+    assert best_size(survivals, cost, fused_tokens=500) > best_size(survivals, cost)
+
+
+def test_best_size_passes_over_a_step_in_the_curve():
+    cost = CostCurve({1: 10.0, 8: 10.0, 10: 14.0, 60: 14.0})
+    assert best_size([0.9] * 40, cost) == 40
+
+
+def test_survival_record_believes_what_happened():
+    record = SurvivalRecord()
+    assert record.expected([1], [0.7]) == [0.7]
+    for _ in range(200):
+        record.observe([1, 2], [0.7, 0.7], {1})
+    low, high = record.expected([1, 2], [0.7, 0.7])
+    assert low < 0.15 and high > 0.9
+    record.clear()
+    assert record.expected([1], [0.7]) == [0.7]
+
+
+def test_switch_goes_off_when_nothing_hits_and_comes_back():
+    switch = SourceSwitch()
+    assert switch.on and switch.share is None
+    switch.add(40, 0)
+    assert switch.on  # too early to say
+    switch.add(40, 0)
+    assert not switch.on
+    switch.add(20, 1)
+    assert not switch.on
+    switch.add(40, 20)
+    assert switch.on
+
+
+def test_proposer_leaves_a_useless_source_out_and_takes_it_back():
+    proposer = Proposer(ProposerConfig(sources=('event_drafter',)))
+
+    def window(window_id, tokens, said):
+        proposer.begin(window_id, 'q')
+        proposer.offer(Draft(window_id, 0, 0, 'q', '', '', tokens))
+        tree = proposer.propose((), 16)
+        node, nodes = -1, []
+        for token in said:
+            node = tree.child(node, token)
+            if node is None:
+                break
+            nodes.append(node)
+        proposer.observe(tree, nodes, said)
+        return len(tree)
+
+    sizes = [window(number, (9, 9), (1, 2)) for number in range(80)]
+    assert sizes[0] == 2 and sizes[-1] == 0
+    assert not proposer.statistics()['sources']['event_drafter']['on']
+    sizes = [window(100 + number, (1, 2, 3), (1, 2, 3)) for number in range(40)]
+    assert sizes[0] == 0 and sizes[-1] == 3
+
+
+def test_proposer_sizes_the_tree_by_measured_cost():
+    proposer = Proposer(ProposerConfig(sources=('previous',)))
+    proposer.begin(0, 'q')
+    proposer.finish(range(40))
+    proposer.begin(1, 'q')
+    assert len(proposer.propose((), 64)) > 4
+    proposer.cost.observe(1, 1.0)
+    proposer.cost.observe(64, 64.0)
+    assert len(proposer.propose((), 64)) == 0
+
+
+def test_statistics_count_by_source_and_position():
+    statistics = SpeculationStatistics(['a', 'b'])
+    assert statistics.report()['mean_acceptance_length'] is None
+    tree = TokenTree((1, 2, 3), (-1, 0, -1), (1, 3, 2), (.5, .4, .3), ('a', 'b'))
+    statistics.count_pass(tree, (0, 1), (1, 2, 9), first=True)
+    statistics.count_pass(TokenTree(), (), (4,), first=False)
+    report = statistics.report()
+    assert report['mean_acceptance_length'] == 2 and report['num_drafts'] == 1 and report['num_passes'] == 2
+    assert report['draft_acceptance_rate'] == pytest.approx(2 / 3)
+    assert report['hidden_tokens_accepted'] == 2 and report['acceptance_rate_per_pos'] == [1, 1]
+    a, b = report['sources']['a'], report['sources']['b']
+    assert (a['num_draft_tokens'], a['num_accepted_tokens'], a['exclusive_accepted_tokens']) == (2, 2, 1)
+    assert (b['num_draft_tokens'], b['num_accepted_tokens'], b['exclusive_accepted_tokens']) == (2, 1, 0)
