@@ -15,7 +15,7 @@ from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.decode import Decoder
 from crossspec_ros.events.evt3 import (
     ADDR_X, ADDR_Y, AHEAD, BASE, BIT, DONE, EIGHT, FAR, HIGH, LAST, LOW, LOW11, LOW12, MALFORMED, MALFORMED_CODES,
-    ONE, OUTSIDE, POLARITY, SHIFT, SHIFT11, SYNC, SYNCED, TAIL_SIZE, TIME_BACK, TIME_HIGH, TIME_LOW, TWELVE, UNTIL, VECT_12,
+    ONE, OUTSIDE, POLARITY, SHIFT, SHIFT11, SKIPPED_CODES, SYNC, SYNCED, TAIL_SIZE, TIME_BACK, TIME_HIGH, TIME_LOW, TWELVE, UNTIL, VECT_12,
     VECT_8, VECT_BASE_X, Y, find_time, next_high, pad_tail,
 )
 from crossspec_ros.events.jit import kernel, read_only, writable
@@ -23,6 +23,10 @@ from crossspec_ros.events.representations import cell_table, check_shape, time_s
 from crossspec_ros.events.types import Packet
 
 BACK = 3                    # reason of the kernel beside those of evt3: time is before the window by more than the slack
+_BEFORE_NS = -(1 << 62)     # end of a window before any time: the first event opens the right one
+# Lowest bit set of a vector word: jumping from event to event spares a branch for each lane.
+_LOWEST = np.array([(bits & -bits).bit_length() - 1 if bits else 0 for bits in range(1 << 12)], np.uint8)
+
 FUSED = ('voxel_grid', 'histogram')
 """Representations that can be made without event arrays."""
 
@@ -56,6 +60,7 @@ class FusedWindows:
         rows, columns = check_shape(shape, bins)
         self._bins = bins if representation == 'voxel_grid' else 0
         self.shape = (bins if self._bins else 2, rows, columns)
+        self._plane = rows * columns
         self._decoder = Decoder('evt3', width, height)
         self._columns = cell_table(width, columns, 1)
         self._rows = cell_table(height, rows, columns)
@@ -70,8 +75,7 @@ class FusedWindows:
         """Forget the stream and the window that runs."""
         self._decoder.reset()
         self._end_ns: int | None = None
-        self._grid = np.zeros(int(np.prod(self.shape)), np.float32)
-        self._on = self._off = 0
+        self._begin(_BEFORE_NS)
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -86,17 +90,17 @@ class FusedWindows:
 
     def feed(self, packet: Packet) -> list[WindowFrame]:
         """Use a packet; returns the windows that an event behind their end has closed, oldest first."""
-        words = self._decoder.words_of(packet)
+        decoder = self._decoder
+        words = decoder.words_of(packet)
         done: list[WindowFrame] = []
         at = 0
         while words is not None and at < len(words):
-            end_ns = self._end_ns if self._end_ns is not None else -(1 << 62)
-            bins, plane = self._bins, self.shape[1] * self.shape[2]
-            scale = time_scale(end_ns - self._window_ns, end_ns, bins) if bins else 0.0
             at, reason, on, off, late = self._fill(
-                words, at, len(words), end_ns - self._window_ns - self._offset_ns, end_ns - self._offset_ns, self._window_ns,
-                self._columns, self._rows, scale, bins, plane, self._grid, self._decoder.state, self._decoder.counts, self._tail)
-            self._on, self._off, self.late = self._on + on, self._off + off, self.late + late
+                words, at, len(words), *self._span, self._window_ns, self._columns, self._rows, self._scale, self._bins,
+                self._plane, self._grid, decoder.state, decoder.counts, self._tail)
+            self._on += on
+            self._off += off
+            self.late += late
             if reason == DONE:
                 break
             if reason == UNTIL and self._end_ns is not None and self._on + self._off:
@@ -114,6 +118,12 @@ class FusedWindows:
         state = self._decoder.state
         now_ns = int(state[HIGH] | state[LOW]) * 1000 + self._offset_ns
         self._end_ns = -(-now_ns // self._window_ns) * self._window_ns
+        self._begin(self._end_ns)
+
+    def _begin(self, end_ns: int) -> None:
+        start_ns = end_ns - self._window_ns
+        self._span = (start_ns - self._offset_ns, end_ns - self._offset_ns)
+        self._scale = time_scale(start_ns, end_ns, self._bins) if self._bins else 0.0
         self._grid = np.zeros(int(np.prod(self.shape)), np.float32)
         self._on = self._off = 0
 
@@ -134,7 +144,7 @@ def _fill_run(words, begin, end, start_ns, end_ns, slack_ns, columns, rows, scal
     back = 0
     late = 0
     on = 0
-    off = 0
+    hits = 0
     t = (high | low) * 1000
     shared_t = t - 1            # the time that the shares below are for
     lower = np.uint64(0)
@@ -167,15 +177,16 @@ def _fill_run(words, begin, end, start_ns, end_ns, slack_ns, columns, rows, scal
             i += ONE
             word = np.uint32(words[i])
             code = word >> SHIFT
-        is_one = code == ADDR_X
-        if is_one or code == VECT_12 or code == VECT_8:
+        if (SKIPPED_CODES >> code) & BIT:
+            i += ONE
+        elif code == ADDR_X or code == VECT_12 or code == VECT_8:
             if t != shared_t:
                 if t > end_ns or t + slack_ns <= start_ns:
                     reason = UNTIL if t > end_ns else BACK
                     break
                 shared_t = t
                 inside = t > start_ns
-                if inside and bins:
+                if bins and inside:
                     # The same operations as in representations.py, in the same order: equal to the last bit.
                     position = (t - start_ns) * scale
                     first = min(np.int64(position), bins - 1)
@@ -183,40 +194,55 @@ def _fill_run(words, begin, end, start_ns, end_ns, slack_ns, columns, rows, scal
                     near = np.float32(1.0) - far
                     two = first + 1 < bins
                     lower = np.uint64(first * plane)
-            if is_one:
-                x, bits, sign = word & LOW11, BIT, (word >> SHIFT11) & BIT
+            if code == ADDR_X:
+                x, sign = word & LOW11, (word >> SHIFT11) & BIT
+                if inside and row_inside and x < width:
+                    cell = row + np.uint64(columns[x])
+                    if bins == 0:
+                        grid[cell + step * np.uint64(sign)] += np.float32(1.0)
+                    else:
+                        value = np.float32(1.0) if sign else np.float32(-1.0)
+                        cell += lower
+                        grid[cell] += value * near
+                        if two:
+                            grid[cell + step] += value * far
+                    hits += 1
+                    on += np.int64(sign)
+                    back += t < last
+                    last = t
+                    i += ONE
+                    continue
+                bits = BIT
             else:
                 lanes = TWELVE if code == VECT_12 else EIGHT
                 x, bits, sign = base, word & ((BIT << lanes) - BIT), polarity
                 base = min(base + lanes, FAR)
+            start_cell = row + (step * np.uint64(sign) if bins == 0 else lower)
+            value = np.float32(1.0) if sign else np.float32(-1.0)
             found = 0
             while bits:
-                if bits & BIT:
-                    if row_inside and x < width:
-                        found += 1
-                        if inside:
-                            cell = row + np.uint64(columns[x])
-                            if bins == 0:
-                                grid[cell + step * np.uint64(sign)] += np.float32(1.0)
-                            else:
-                                cell += lower
-                                value = np.float32(1.0) if sign else np.float32(-1.0)
-                                grid[cell] += value * near
-                                if two:
-                                    grid[cell + step] += value * far
-                    else:
-                        outside += 1
-                bits >>= BIT
-                x += BIT
+                column = x + np.uint32(_LOWEST[bits])
+                bits &= bits - BIT
+                if row_inside and column < width:
+                    found += 1
+                    if inside:
+                        cell = start_cell + np.uint64(columns[column])
+                        if bins == 0:
+                            grid[cell] += np.float32(1.0)
+                        else:
+                            grid[cell] += value * near
+                            if two:
+                                grid[cell + step] += value * far
+                else:
+                    outside += 1
             if found:
                 back += t < last
                 last = t
                 if not inside:
                     late += found
-                elif sign:
-                    on += found
                 else:
-                    off += found
+                    hits += found
+                    on += found * np.int64(sign)
             i += ONE
         elif code == VECT_BASE_X:
             base = word & LOW11
@@ -230,7 +256,7 @@ def _fill_run(words, begin, end, start_ns, end_ns, slack_ns, columns, rows, scal
     counts[MALFORMED] += malformed
     counts[OUTSIDE] += outside
     counts[TIME_BACK] += back
-    return np.int64(i), reason, on, off, late
+    return np.int64(i), reason, on, hits - on, late
 
 
 @kernel(nbt.Tuple((nbt.int64, nbt.int64, nbt.int64, nbt.int64, nbt.int64))(

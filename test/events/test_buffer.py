@@ -20,7 +20,7 @@ def at_times(*times_ms: float) -> Events:
     return Events(t_ns, np.arange(len(t_ns), dtype=np.uint16), np.zeros(len(t_ns), np.uint16), np.ones(len(t_ns), np.uint8), 64, 48)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2 ** 32), st.lists(st.integers(0, 400), max_size=6), st.integers(0, 1000), st.integers(0, 1000))
 def test_buffer_cuts_by_definition(seed, sizes, start_ms, end_ms):
     events = random_events(seed, sum(sizes))

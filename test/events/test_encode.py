@@ -10,14 +10,14 @@ from crossspec_ros.events.encode import Evt3Encoder, Packetizer, encode_evt3, en
 from crossspec_ros.events.types import Events
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(event_streams())
 def test_encode_evt3_decodes_to_the_same(events):
     decoded = make_decoder('evt3', 40, 30).decode(packet(encode_evt3(events), width=40, height=30))
     assert_same_events(decoded, events)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(event_streams(), event_streams())
 def test_encode_evt3_goes_on_across_packets(first, second):
     last = first.t_ns[-1] if len(first) else 0
@@ -27,7 +27,7 @@ def test_encode_evt3_goes_on_across_packets(first, second):
     assert_same_events(join_events(decoded), join_events([first, second]))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(event_streams())
 def test_encode_mono_decodes_to_the_same(events):
     short = Events(events.t_ns % (1 << 32), events.x, events.y, events.p, 40, 30)

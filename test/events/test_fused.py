@@ -47,7 +47,7 @@ def test_fused_equals_two_steps_on_a_recording(kind, shape, window_ms):
 
 
 @pytest.mark.parametrize('kind', KINDS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(events=event_streams(), cuts=st.lists(st.integers(0, 2000), max_size=4), offset_ns=st.integers(-10 ** 12, 10 ** 12),
        bins=st.integers(1, 6))
 def test_fused_equals_two_steps_on_any_cut(kind, events, cuts, offset_ns, bins):

@@ -109,7 +109,7 @@ def test_decode_mutated_recordings_at_length(name):
     run_mutated(4, LONG // 6, name)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(ENCODINGS), st.lists(st.tuples(
     st.binary(max_size=80), st.integers(0, (1 << 64) - 1), st.integers(0, (1 << 64) - 1), st.integers(0, 1 << 62),
     st.sampled_from([WIDTH, 0, 1 << 31]), st.booleans(), st.sampled_from([None, 'evt3', 'noise'])), max_size=8))

@@ -30,7 +30,7 @@ def plain_voxels(events: Events, start_ns: int, end_ns: int, bins: int, shape: t
     return grid
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2 ** 32), st.integers(0, 300), st.integers(1, 9), st.tuples(st.integers(1, 60), st.integers(1, 80)))
 def test_voxel_grid_follows_its_definition(seed, count, bins, shape):
     events = random_events(seed, count)
@@ -39,7 +39,7 @@ def test_voxel_grid_follows_its_definition(seed, count, bins, shape):
     np.testing.assert_allclose(grid, plain_voxels(events, START_NS, END_NS, bins, shape), atol=1e-4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2 ** 32), st.integers(0, 300), st.tuples(st.integers(1, 60), st.integers(1, 80)))
 def test_histogram_follows_its_definition(seed, count, shape):
     events = in_window(random_events(seed, count), START_NS, END_NS)
