@@ -26,7 +26,7 @@ _MAX_RATE = 200e6
 class LoadSource:
     """``rate`` events a second in evt3 packets of 10.24 ms from a 640x480 sensor, without end; a ``replay.Source``.
 
-    The events come in short runs along rows, about 4 bytes each, as edges do in driving. Raises CrossSpecError when
+    The events come in short runs along rows, about 3 bytes each, as edges do in driving. Raises CrossSpecError when
     ``rate`` is not 1 thousand to 200 million.
     """
 

@@ -27,8 +27,8 @@ class BagSource:
 
     Of several event topics, or several image topics, the first in the bag's list is played unless ``topics`` names
     them. A bag that was written again long after it was recorded (stamps and recording times more than a minute apart)
-    is paced by its stamps, the only times that are still the sensors'. Raises CrossSpecError when the bag cannot be read
-    or has no events and no images.
+    is paced by its stamps, the only times that are still the sensors'. Raises CrossSpecError when the bag cannot be
+    read or has no events and no images.
     """
 
     def __init__(self, path: str | Path, topics: Sequence[str] | None = None) -> None:
