@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.models.adapters import Adapter
 from crossspec_ros.models.caches import SequenceCache
 from crossspec_ros.models.lean import LeanDecoder, supports
 from crossspec_ros.models.loading import Checkpoint, load_checkpoint
@@ -37,22 +39,27 @@ class TransformersVerifier:
     """`speculation.verifier.Verifier` over a transformers model. Not for use by several threads at a time."""
 
     def __init__(self, checkpoint: Checkpoint, cache: str = 'dynamic', lean: bool = True) -> None:
-        self.model, self.adapter = checkpoint.model, checkpoint.adapter
         self.tokenizer, self.preprocessor = checkpoint.tokenizer, checkpoint.preprocessor
-        self.cache_kind = cache
-        self.device, self.dtype = self.model.device, self.model.dtype
-        self.vocab_size = self.adapter.head.weight.shape[0]
-        self.context_length = int(self.adapter.text_config.max_position_embeddings)
-        self.tokenizer_key = tokenizer_key(self.tokenizer)
-        self.model_key = _model_key(checkpoint)
-        self.eos_ids = _eos_ids(checkpoint)
-        self.banned_ids = _banned_ids(checkpoint, self.eos_ids, self.vocab_size)
-        self._banned = torch.tensor(self.banned_ids, dtype=torch.long, device=self.device)
+        self._setup(checkpoint.model, checkpoint.adapter, cache, lean)
+        self.tokenizer_key, self.model_key = tokenizer_key(self.tokenizer), _model_key(checkpoint)
+        eos_ids = _eos_ids(checkpoint)
+        self._set_ids(eos_ids, _banned_ids(checkpoint, eos_ids, self.vocab_size))
+
+    def _setup(self, model: PreTrainedModel, adapter: Adapter, cache: str, lean: bool = True) -> None:
+        """What follows from the model alone."""
+        self.model, self.adapter, self.cache_kind = model, adapter, cache
+        self.device, self.dtype = model.device, model.dtype
+        self.vocab_size = adapter.head.weight.shape[0]
+        self.context_length = int(adapter.text_config.max_position_embeddings)
         self._pool: list[SequenceCache] = []
-        self._layers = int(self.adapter.text_config.num_hidden_layers)
-        decoder = self.adapter.language_model
+        self._layers = int(adapter.text_config.num_hidden_layers)
+        decoder = adapter.language_model
         self._lean = LeanDecoder(decoder) if lean and supports(decoder) else None
         self.segments = lru_cache(maxsize=64)(self._segments)
+
+    def _set_ids(self, eos_ids: Sequence[int], banned_ids: Sequence[int]) -> None:
+        self.eos_ids, self.banned_ids = tuple(eos_ids), tuple(banned_ids)
+        self._banned = torch.tensor(self.banned_ids, dtype=torch.long, device=self.device)
 
     # -- prompt and text ------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ import torch
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.speculation.audit import decode_plainly
 from crossspec_ros.speculation.costs import measure_costs
-from crossspec_ros.speculation.loop import Ending, Pass, run_pass
+from crossspec_ros.speculation.loop import Ending, Pass, Rule, run_pass
 from crossspec_ros.speculation.proposer import SOURCE_NAMES, Proposer, ProposerConfig
 from crossspec_ros.speculation.rehearsal import rehearse, until
 from crossspec_ros.speculation.rules import make_rule
@@ -29,7 +29,8 @@ from crossspec_ros.speculation.verifier import Verifier, check_frame
 
 _log = logging.getLogger(__name__)
 _REPLACEMENT = '\ufffd'          # stands for bytes of a character whose other bytes are still to come
-_MEASURED = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128)
+_MEASURED = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+_RANKED = 1 << 20                # logits ranked a pass at most
 FrameKey = tuple[int, tuple[int, ...], int]
 
 
@@ -68,6 +69,10 @@ class CaptionEngine:
                                   tokenizer_key=verifier.tokenizer_key, banned_ids=frozenset(verifier.banned_ids),
                                   **proposer)
         return cls(verifier, Proposer(settings, tokenize=verifier.encode_text), config)
+
+    def use_rule(self, rule: Rule) -> None:
+        """Accept by a rule of one's own instead of the one the settings name (experiments; captions do not say so)."""
+        self._rule = rule
 
     # -- windows and frames -----------------------------------------------------------------------------------------
 
@@ -227,15 +232,24 @@ class CaptionEngine:
         chunk, budget = self._chunk(session)
         depth = self.config.max_new_tokens - len(session.committed) - 1      # deeper nodes could never be emitted
         with session.times.stage('propose'):
-            tree = (self.proposer.propose(tuple(session.committed), budget, max_depth=depth)
+            tree = (self.proposer.propose(tuple(session.committed), budget, max_depth=depth,
+                                          fused_tokens=chunk.shape[0] - 1)
                     if self.config.speculate and budget and depth else TokenTree())
         outcome = run_pass(session, self.verifier, tree, chunk, self._rule, self._ending)
         with session.times.stage('observe'):
-            self.proposer.observe(outcome.tree, outcome.nodes, outcome.emitted)
+            self.proposer.observe(outcome.tree, outcome.nodes, outcome.emitted, self._rankings(outcome.logits))
+            self.proposer.cost.observe(outcome.new_tokens, outcome.verify_ms)
             session.finished = outcome.complete
         self.counters.passed(len(outcome.emitted), outcome.verify_ms)
         self.counters.windows_answered += outcome.complete
         return outcome
+
+    def _rankings(self, logits: torch.Tensor) -> list[list[int]] | None:
+        """The target's best next tokens for each row of the logits, as many rows as are cheap to rank."""
+        if 'recycling' not in self.proposer.config.sources:
+            return None
+        rows = max(1, _RANKED // logits.shape[1])
+        return logits[:rows].topk(min(8, logits.shape[1]), dim=-1).indices.tolist()
 
     def _chunk(self, session: WindowSession) -> tuple[torch.Tensor, int]:
         """What goes in before the tree, (T, D), and how many nodes the tree may have."""
@@ -284,9 +298,16 @@ class CaptionEngine:
         return tokens[:-1] if tokens[-1] in self._ending.eos_ids else tokens
 
     def warm_up(self, prompt: str, height: int = 240, width: int = 320) -> dict[int, float]:
-        """Measure what a forward costs by its new tokens, at the real context length; ms by number of tokens."""
-        counts = [count for count in _MEASURED if count <= self.config.max_nodes + 1] or [1]
+        """Measure what a forward costs by its new tokens, at the real context length; ms by number of tokens.
+
+        Trees are sized by it. Raises `CrossSpecError` for a prompt that does not fit.
+        """
+        segments = self.verifier.segments(prompt, self.config.window_frames)
+        largest = segments.frame_tokens + len(segments.tail_ids) + self.config.first_nodes
+        counts = [count for count in _MEASURED if count <= largest]
         costs = measure_costs(self.verifier, prompt, self.config.window_frames, counts, height, width)
+        for count, cost_ms in costs.items():
+            self.proposer.cost.observe(count, cost_ms)
         self.counters.plain_ms = self.counters.pass_ms = costs[1]
         return costs
 

@@ -19,7 +19,9 @@ Rule = Callable[[TokenTree, torch.Tensor, int, int], Accepted]
 class TreeSource(Protocol):
     """What the loop asks of a proposer."""
 
-    def propose(self, committed: Sequence[int], max_nodes: int) -> TokenTree: ...
+    def propose(self, committed: Sequence[int], max_nodes: int, *, fused_tokens: int = 0) -> TokenTree:
+        """The tree to check next; ``fused_tokens`` go through the same forward anyway."""
+        ...
 
 
 @dataclass(frozen=True)

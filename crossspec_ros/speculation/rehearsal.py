@@ -34,7 +34,7 @@ def rehearse(session: WindowSession, verifier: Verifier, source: TreeSource, rul
     complete = False
     try:
         while not complete and may_begin():
-            tree = source.propose(tuple(fork.committed), max_nodes)
+            tree = source.propose(tuple(fork.committed), max_nodes, fused_tokens=chunk.shape[0] - 1)
             complete = run_pass(fork, verifier, tree, chunk, rule, ending).complete
             chunk = verifier.embed([fork.pending])
     finally:

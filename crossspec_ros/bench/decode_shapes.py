@@ -1,0 +1,172 @@
+"""The ladder at the real shapes of Video-LLaVA-7B with random weights: speed does not depend on the values.
+
+What the target says is taken from recorded captions instead of the random logits, so that acceptance is the recorded
+one while every forward is really done. On a CPU the shapes are cut down (fewer, narrower layers; the same 2,056 video
+tokens), and the figures only show that the command works.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from transformers import CLIPVisionConfig, LlamaConfig, VideoLlavaConfig, VideoLlavaForConditionalGeneration
+
+from crossspec_ros.bench.decode_schemes import Outcome, PlainGeneration, Speculation, Window
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.models.adapters import VideoLlavaAdapter
+from crossspec_ros.models.preprocessing import FramePreprocessor
+from crossspec_ros.models.verifier import TransformersVerifier
+from crossspec_ros.speculation.acceptance import Accepted, descend
+from crossspec_ros.speculation.settings import EngineConfig
+from crossspec_ros.speculation.tree import TokenTree
+from crossspec_ros.speculation.types import Draft, prompt_key
+
+_VOCABULARY, _VIDEO, _IMAGE, _PAD, _EOS = 32064, 32001, 32000, 32002, 2
+_PREFIX = (1, 3148, 1001, 29901, 29871)                  # as many ids as 'USER: ' has
+_TAIL = tuple(range(300, 318))                           # as many as a question and ' ASSISTANT:' have
+_PROMPT = 'recorded'
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Recorded captions by window: what the target says, and what the recorded drafter said."""
+
+    target: tuple[int, ...]
+    draft: tuple[int, ...]
+
+
+class ShapesVerifier(TransformersVerifier):
+    """A verifier around random weights: no tokenizer, a prompt of the usual length."""
+
+    def __init__(self, model: VideoLlavaForConditionalGeneration, cache: str) -> None:
+        self._setup(model, VideoLlavaAdapter(model), cache)
+        self.preprocessor = FramePreprocessor(224, None, (224, 224), 'bicubic', 1 / 255, (0.48, 0.46, 0.41),
+                                              (0.27, 0.26, 0.28))
+        self.tokenizer_key = self.model_key = 'random'
+        self._set_ids((_EOS,), (_VIDEO, _IMAGE, _PAD))
+
+    def input_ids(self, prompt: str, frames: int) -> tuple[int, ...]:
+        """A prompt as long as a real one."""
+        return (*_PREFIX, *[_VIDEO] * (frames * self.adapter.frame_tokens()), *_TAIL)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Ids in words; there is no tokenizer."""
+        return ' '.join(map(str, token_ids))
+
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        """Nothing can be tokenised."""
+        return ()
+
+
+def run_shapes(args: argparse.Namespace) -> dict:
+    """All schemes at these shapes over the recorded captions in recording order."""
+    recorded = read_traces(args.traces)[:args.windows]
+    verifier = ShapesVerifier(build_model(args.device, args.dtype), 'dynamic')
+    schemes = make_schemes(verifier, recorded)
+    rows: dict[str, list[Outcome]] = {name: [] for name in schemes}
+    frames = [np.random.default_rng(i).integers(0, 256, (480, 640, 3), dtype=np.uint8) for i in range(16)]
+    costs = {}
+    for scheme in schemes.values():
+        if isinstance(scheme, Speculation):
+            costs = scheme.engine.warm_up(_PROMPT, 480, 640)
+    for index, row in enumerate(track(recorded, description='decode', console=Console(stderr=True), transient=True)):
+        start = index % 8
+        window = Window(index, frames[start:start + 8], _PROMPT,
+                        early=Draft(index, 0, 0, prompt_key(_PROMPT), 'random', '', row.draft))
+        for name, scheme in schemes.items():
+            rows[name].append(scheme.run(window))
+    report = {'windows': len(recorded), 'model': 'video-llava shapes, random weights, recorded captions',
+              'parameters': sum(weight.numel() for weight in verifier.model.parameters()),
+              'dtype': str(verifier.dtype), 'cost_ms': costs,
+              'schemes': {name: _summary(found, recorded) for name, found in rows.items()}, 'not_run': {}}
+    plain = report['schemes']['generate']['age_ms']['p50']
+    report['speedup'] = {name: plain / scheme['age_ms']['p50'] for name, scheme in report['schemes'].items()}
+    return report
+
+
+def _summary(found: Sequence[Outcome], recorded: Sequence[Recorded]) -> dict:
+    from crossspec_ros.bench.decode import summary
+    said = [replace(row, tokens=caption.target) for row, caption in zip(found, recorded)]
+    return summary(found, said) if found[0].own_ms is not None else summary(said, said)
+
+
+def make_schemes(verifier: ShapesVerifier, recorded: Sequence[Recorded]) -> dict:
+    """The ladder without rehearsal, whose tokens nobody recorded."""
+    longest = max(len(row.target) for row in recorded) + 1
+    base = EngineConfig(window_frames=8, max_new_tokens=longest, anticipatory=False, fused=False, frame_cache=False,
+                        speculate=False)
+    drafted = replace(base, frame_cache=True, speculate=True)
+    ahead = replace(drafted, fused=True, anticipatory=True)
+    schemes: dict[str, PlainGeneration | Speculation] = {
+        'generate': PlainGeneration(verifier, longest - 1, min_new_tokens=longest - 1),
+        'plain': Speculation(verifier, base, (), early_encode=False),
+        'cache': Speculation(verifier, replace(base, frame_cache=True), ()),
+        'memory': Speculation(verifier, drafted, ('memory', 'previous'), chains=True),
+        'tree': Speculation(verifier, drafted, ('memory', 'previous')),
+        'fused': Speculation(verifier, replace(drafted, fused=True), ('memory', 'previous')),
+        'anticipatory': Speculation(verifier, ahead, ('memory', 'previous')),
+        'ours': Speculation(verifier, ahead, ('memory', 'previous', 'event_drafter'), drafts=True)}
+    for scheme in schemes.values():
+        if isinstance(scheme, Speculation):
+            scheme.engine.use_rule(_recorded_rule(recorded))
+    return schemes
+
+
+def _recorded_rule(recorded: Sequence[Recorded]):
+    def rule(tree: TokenTree, logits: torch.Tensor, window_id: int, position: int) -> Accepted:
+        said = (*recorded[window_id].target, _EOS)
+        logits.argmax(dim=-1).tolist()                   # the real rule's work, and its wait for the device
+        steps = iter(said[position:])
+        return Accepted(*descend(tree, lambda row: next(steps, _EOS)))
+    return rule
+
+
+def read_traces(path: str) -> list[Recorded]:
+    """Recorded captions of a trace file, in recording order. Raises `CrossSpecError` where it is none."""
+    if not path:
+        raise CrossSpecError('--shapes needs --traces FILE: recorded captions decide what is accepted')
+    try:
+        rows = json.loads(Path(path).read_text(encoding='utf-8'))['rows']
+        return [Recorded(tuple(row['target']), tuple(row.get('draft') or ())) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CrossSpecError(f'--traces must be a JSON file with rows of target and draft, got {path}: {error}') from error
+
+
+def build_model(device: str, dtype: str) -> VideoLlavaForConditionalGeneration:
+    """Random weights: the real shapes on a GPU, cut-down ones on a CPU. The image tower is the video tower."""
+    big = device.startswith('cuda')
+    vision = CLIPVisionConfig(hidden_size=1024 if big else 128, intermediate_size=4096 if big else 256,
+                              num_hidden_layers=24 if big else 4, num_attention_heads=16 if big else 4, image_size=224,
+                              patch_size=14)
+    text = LlamaConfig(vocab_size=_VOCABULARY, hidden_size=4096 if big else 256, intermediate_size=11008 if big else 512,
+                       num_hidden_layers=32 if big else 4, num_attention_heads=32 if big else 8,
+                       max_position_embeddings=4096, pad_token_id=_PAD, eos_token_id=_EOS)
+    config = VideoLlavaConfig(vision_config=vision.to_dict(), text_config=text.to_dict(), video_token_id=_VIDEO,
+                              image_token_id=_IMAGE)
+    with torch.device('meta'):
+        model = VideoLlavaForConditionalGeneration(config)
+    model.model.image_tower = model.model.video_tower
+    model = model.to(getattr(torch, dtype)).to_empty(device=device).eval().requires_grad_(False)
+    generator = torch.Generator(device).manual_seed(0)
+    for weight in model.parameters():
+        weight.normal_(0.0, 0.02, generator=generator)
+    _refill_buffers(model)
+    model.generation_config.pad_token_id = _PAD
+    return model
+
+
+def _refill_buffers(model: VideoLlavaForConditionalGeneration) -> None:
+    """Buffers that no checkpoint holds: positions of the tower, frequencies of the rotary embedding."""
+    rotary = model.model.language_model.rotary_emb
+    frequencies, _ = rotary.compute_default_rope_parameters(rotary.config)
+    rotary.inv_freq.copy_(frequencies)
+    for name, buffer in model.named_buffers():
+        if name.endswith('position_ids'):
+            buffer.copy_(torch.arange(buffer.shape[-1]).expand_as(buffer))
