@@ -172,7 +172,7 @@ class Recipe:
     def _vision_stage(self) -> VisionStage:
         tower = self._model().model.video_tower
         start_tower(tower)
-        return VisionStage(tower, self.clips(), **({'single_until': 0.0} if self.config.init else {}))
+        return VisionStage(tower, self.clips(), **({'single_until': 0.3} if self.config.init else {}))
 
     def _make_vision(self) -> None:
         self._train('vision')

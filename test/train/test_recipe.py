@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.drafter import load_drafter
 from crossspec_ros.recordings.world import DESCRIBE
 from crossspec_ros.train.greedy import greedy_answers, read_answers
-from crossspec_ros.train.recipe import STAGES, Recipe, RecipeConfig
+from crossspec_ros.train.recipe import STAGES, Recipe, RecipeConfig, save_drafter
 
 TINY = RecipeConfig(minutes=None, steps=12, drives=2, clips_per_drive=20, answered=6, workers=1, vision_dim=64,
                     vision_layers=1, dim=64, layers=1)
@@ -101,3 +102,22 @@ def test_recipe_missing_parts_are_named(tmp_path: Path) -> None:
 
 def test_stages_are_those_of_the_recipe() -> None:
     assert all(hasattr(Recipe, f'_make_{name}') for name in STAGES)
+
+
+@pytest.mark.long
+def test_recipe_two_processes_leave_one_set_of_weights(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / 'data').symlink_to(finished / 'data')
+    Recipe(tmp_path, dataclasses.replace(TINY, processes=2)).run(('tokenizer', 'drafter_truth'))
+    state = torch.load(tmp_path / 'drafter_truth.pt')
+    assert state['step'] == TINY.stage('drafter_truth').steps
+    assert all(torch.isfinite(value).all() for value in state['model'].values())
+
+
+def test_recipe_full_disk_leaves_no_half_file(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, 'No space left on device')
+    target = tmp_path / 'drafter'
+    monkeypatch.setattr('crossspec_ros.train.recipe.save_file', full)
+    with pytest.raises(CrossSpecError, match='disk .* is full'):
+        save_drafter(load_drafter(finished / 'drafter'), target)
+    assert list(tmp_path.iterdir()) == []
