@@ -1,13 +1,13 @@
 """``crossspec bench traces``: how many target tokens a pass, replaying recorded token sequences in recording order.
 
 Greedy decoding is replayed, not run: at each pass the proposer sees the tokens said so far (and the captions before),
-and the recorded target decides how far the tree goes. Nothing looks ahead. The recorded draft of a row, if there is one,
-is offered before its first pass.
+and the recorded target decides how far the tree goes. Nothing looks ahead. The recorded draft of a row, if there is
+one, is offered before its first pass.
 
 Milliseconds are estimated from the recorded stage times under this model: a pass over ``n`` tokens costs one recorded
-decode step plus ``n`` times the recorded prefill time of one prompt token, to which the measured proposal time is added.
-With the frame cache only the newest frame is loaded and preprocessed; with anticipatory prefill only its own tokens and
-the question are prefilled after it arrived.
+decode step plus ``n`` times the recorded prefill time of one prompt token; the measured proposal time is added. With
+the frame cache only the newest frame is loaded and preprocessed; with anticipatory prefill only its own tokens and the
+question are prefilled after it arrived. Trees are sized by that cost there, as the engine sizes them by measured ones.
 """
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _PROMPT = 'trace'
 
 @dataclass(frozen=True)
 class Row:
-    """One recorded clip. ``stages_ms``: load, preprocess, prefill with vision, decode of all tokens; None: not recorded."""
+    """One recorded clip. ``stages_ms``: load, preprocess, prefill with vision, decode of all tokens; None: unknown."""
 
     target: tuple[int, ...]
     draft: tuple[int, ...]
@@ -93,11 +93,13 @@ def step_costs(row: Row, layout: Layout) -> tuple[float, float]:
     return row.stages_ms[3] / len(row.target), row.stages_ms[2] / layout.prompt_tokens
 
 
-def replay(rows: Sequence[Row], sources: Sequence[str], layout: Layout, *, captions: int, sized: bool = False) -> Replay:
+def replay(
+    rows: Sequence[Row], sources: Sequence[str], layout: Layout, *, captions: int, sized: bool = False,
+) -> Replay:
     """Decode a file's clips one after another with these sources.
 
-    ``sized``: the tree's size follows the cost of the clips before, as the engine's follows measured forwards; else every
-    pass takes as many nodes as it may.
+    ``sized``: the tree's size follows the cost of the clips before, as the engine's follows measured forwards; else
+    every pass takes as many nodes as it may.
     """
     proposer = Proposer(ProposerConfig(sources=tuple(sources), memory_captions=captions))
     clips: list[list[tuple[int, float]]] = []

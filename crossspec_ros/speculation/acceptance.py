@@ -97,7 +97,7 @@ def accept_gumbel(
     tree: TokenTree, logits: torch.Tensor, *, seed: int, window_id: int, position: int, temperature: float = 1.0,
     top_k: int = 0, top_p: float = 1.0,
 ) -> Accepted:
-    """Sampling by seeded Gumbel coupling (Daliri et al., 2408.07978): the target's own seeded sample, whatever drafts came.
+    """Sampling by seeded Gumbel coupling (2408.07978): the target's own seeded sample, whatever drafts came.
 
     tree: n nodes; logits: (n + 1, V); position: index in the caption of the first token emitted here.
     Returns the path that y_t = argmax(log target_t + G(seed, window_id, t)) takes, and its tokens plus one.

@@ -66,9 +66,13 @@ class CostCurve:
         for (size, cost_ms), (next_size, next_ms) in zip(points, points[1:]):
             if tokens <= next_size:
                 return cost_ms + (next_ms - cost_ms) * (tokens - size) / (next_size - size)
-        (first, first_ms), (last, last_ms) = points[0], points[-1]
-        slope = (last_ms - first_ms) / (last - first) if last > first else 0.0
-        return last_ms + slope * (tokens - last)
+        last, last_ms = points[-1]
+        return last_ms + self.mean_slope() * (tokens - last)
+
+    def mean_slope(self) -> float:
+        """Milliseconds of one more token, from the first measured size to the last."""
+        (first, first_ms), (last, last_ms) = self.points()[0], self.points()[-1]
+        return (last_ms - first_ms) / (last - first) if last > first else 0.0
 
 
 class SurvivalRecord:
@@ -110,18 +114,50 @@ def _bin(survival: float) -> int:
     return int(-2.0 * math.log2(survival))
 
 
-def best_size(survivals: Sequence[float], cost: CostCurve, *, fused_tokens: int = 0, node_ms: float = 0.0) -> int:
-    """Number of nodes that gives the most expected tokens a millisecond.
+class Pace:
+    """Tokens that a millisecond of the target gains in passes of their own, over about the last ``memory`` passes."""
+
+    def __init__(self, *, memory: float = 200.0) -> None:
+        self._keep = 1.0 - 1.0 / memory
+        self.clear()
+
+    def clear(self) -> None:
+        """Nothing known."""
+        self._tokens = 0.0
+        self._spent_ms = 0.0
+
+    @property
+    def tokens_per_ms(self) -> float | None:
+        """The rate; None before the first pass."""
+        return self._tokens / self._spent_ms if self._spent_ms else None
+
+    def observe(self, tokens: int, cost_ms: float) -> None:
+        """A pass said ``tokens`` and cost ``cost_ms``."""
+        self._tokens = self._tokens * self._keep + tokens
+        self._spent_ms = self._spent_ms * self._keep + cost_ms
+
+
+def best_size(
+    survivals: Sequence[float], cost: CostCurve, pace: float | None = None, *, fused_tokens: int = 0,
+    node_ms: float = 0.0,
+) -> int:
+    """Number of nodes that pays best.
 
     A pass over the first ``n`` nodes says A(n) = 1 + sum of their survivals and costs C(n) = c(fused + 1 + n) + n *
-    node_ms, where ``fused_tokens`` go through the same forward anyway. A / C grows while S * C > A * dC; its highest
-    value is taken and not its first peak, because a measured curve has steps. ``survivals`` about falling, as ``grow``
-    gives them.
+    node_ms, where ``fused_tokens`` go through the same forward anyway. A token said now saves 1 / pace milliseconds
+    later, so A - pace * C is to be highest: nodes are added while S > pace * dC, which is S * C > A * dC at the average
+    pass, and does not mistake a dear prefill for a reason to draft more. Without a ``pace`` (tokens per ms) A / C is to
+    be highest. The highest value counts and not the first peak, because a measured curve has steps. ``survivals`` about
+    falling, as ``grow`` gives them.
     """
-    best, best_rate, expected = 0, 1.0 / cost(fused_tokens + 1), 1.0
+    def worth(expected: float, size: int) -> float:
+        cost_ms = cost(fused_tokens + 1 + size) + size * node_ms
+        return expected / cost_ms if pace is None else expected - pace * cost_ms
+
+    best, best_worth, expected = 0, worth(1.0, 0), 1.0
     for size, survival in enumerate(survivals, start=1):
         expected += survival
-        rate = expected / (cost(fused_tokens + 1 + size) + size * node_ms)
-        if rate > best_rate:
-            best, best_rate = size, rate
+        value = worth(expected, size)
+        if value > best_worth:
+            best, best_worth = size, value
     return best

@@ -6,7 +6,7 @@ entry a family, its best follower not yet taken, so a node costs two pushes howe
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from crossspec_ros.speculation.sources.base import DraftSource, Step
@@ -17,27 +17,23 @@ States = Sequence[tuple[int, Any]]
 
 MIN_SURVIVAL = 1e-4
 
-Stop = Callable[[int, float, float], bool]
-"""(nodes so far, tokens expected so far, survival of the next node) -> whether the tree is big enough."""
-
 _MERGED = -1
 
 
 def grow(
     sources: Sequence[DraftSource], states: States, max_nodes: int, *, banned_ids: Collection[int] = (),
-    stop: Stop | None = None, max_depth: int | None = None,
+    min_survival: float = MIN_SURVIVAL, max_depth: int | None = None,
 ) -> TokenTree:
     """The nodes most likely to be accepted, at most ``max_nodes`` of them and ``max_depth`` deep, parents first.
 
     A node's survival is its parent's times the highest probability that a source gives it there (facts: product of
-    b(source, match, depth)). Growth ends where ``stop`` says so or the next survival is below ``MIN_SURVIVAL``.
+    b(source, match, depth)). Growth ends where the best next node is below ``min_survival``.
     """
     tokens: list[int] = []
     parents: list[int] = []
     masks: list[int] = []
     probs: list[float] = []
     depths: list[int] = []
-    expected = 1.0
     order = 0  # breaks ties in the heap, so that what stands behind it is never compared
     heap: list[tuple] = []
     push, pop = heapq.heappush, heapq.heappop
@@ -48,7 +44,7 @@ def grow(
     while heap:
         negative, _, parent, family, place, above, source, skip = pop(heap)
         survival = -negative
-        if survival < MIN_SURVIVAL or (stop is not None and stop(len(tokens), expected, survival)):
+        if survival < min_survival:
             break
         entry = family[place]
         place += 1
@@ -64,7 +60,6 @@ def grow(
         probs.append(survival)
         depths.append(depths[parent] + 1 if parent >= 0 else 1)
         masks.append(1 << source if source >= 0 else entry[3])
-        expected += survival
         if node + 1 >= max_nodes:
             break
         following = entry[2]

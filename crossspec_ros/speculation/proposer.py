@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.speculation.budget import CostCurve, SurvivalRecord, best_size
-from crossspec_ros.speculation.growth import grow
+from crossspec_ros.speculation.budget import CostCurve, Pace, SurvivalRecord, best_size
+from crossspec_ros.speculation.growth import MIN_SURVIVAL, grow
 from crossspec_ros.speculation.sources.base import DraftSource
 from crossspec_ros.speculation.sources.chain import PreviousCaption, PromptLookup, Rehearsal
 from crossspec_ros.speculation.sources.foreign import ForeignDraft, Hypothesis, Tokenize
@@ -71,7 +71,7 @@ class Proposer:
         }
         self.sources: tuple[DraftSource, ...] = tuple(every[name] for name in config.sources)
         self.cost = CostCurve()
-        self._record = SurvivalRecord()
+        self._record, self._pace = SurvivalRecord(), Pace()
         self._switches = {source.name: SourceSwitch() for source in self.sources}
         self._statistics = SpeculationStatistics([source.name for source in self.sources])
         self._lock = threading.Lock()
@@ -147,11 +147,17 @@ class Proposer:
         self._foreign.use(held[2] if usable and _extends(held[2], committed) else None)
         self._states = self._start_all(committed)
         live = [(index, state) for index, state in self._states if self._switches[self.sources[index].name].on]
-        tree = grow(self.sources, live, max_nodes, banned_ids=self.config.banned_ids, max_depth=max_depth)
+        pace = self._pace.tokens_per_ms
+        # Half the mean slope: what promises less than that costs cannot pay, so it is not even grown.
+        floor = pace * (0.5 * self.cost.mean_slope() + self.config.node_ms) if self.cost.known and pace else 0.0
+        tree = grow(
+            self.sources, live, max_nodes, banned_ids=self.config.banned_ids, max_depth=max_depth,
+            min_survival=max(floor, MIN_SURVIVAL))
         if not self.cost.known:
             return tree
         survivals = self._record.expected(tree.sources, tree.probs)
-        return tree.head(best_size(survivals, self.cost, fused_tokens=fused_tokens, node_ms=self.config.node_ms))
+        return tree.head(best_size(
+            survivals, self.cost, pace, fused_tokens=fused_tokens, node_ms=self.config.node_ms))
 
     def _start_all(self, committed: Sequence[int]) -> list[tuple[int, Any]]:
         states = ((index, source.start(committed)) for index, source in enumerate(self.sources))
@@ -167,6 +173,8 @@ class Proposer:
         row of its logits (row 0: after the committed prefix, row i + 1: after node i).
         """
         self._statistics.count_pass(tree, accepted_nodes, emitted, first=self._first_pass)
+        if self.cost.known:
+            self._account(len(tree), len(emitted))
         self._first_pass = False
         self._record.observe(tree.sources, tree.probs, frozenset(accepted_nodes))
         for index, state in self._states:
@@ -178,6 +186,17 @@ class Proposer:
             self._recycling.observe(read, topk)
         with self._lock:
             self._committed += tuple(emitted)
+
+    def _account(self, drafted: int, emitted: int) -> None:
+        """Estimate what a pass cost and saved, from c(n): against steps of one token, each c(1)."""
+        step_ms = self.cost(1)
+        if self._first_pass:  # the prefill's forward goes anyway and says one token anyway
+            saved_ms = (emitted - 1) * step_ms - drafted * self.cost.mean_slope()
+        else:
+            pass_ms = self.cost(drafted + 1) + drafted * self.config.node_ms
+            self._pace.observe(emitted, pass_ms)
+            saved_ms = emitted * step_ms - pass_ms
+        self._statistics.saved_ms += saved_ms
 
     def finish(self, token_ids: Sequence[int]) -> None:
         """The window's caption is complete and verified: sources learn it."""
@@ -200,6 +219,7 @@ class Proposer:
             source.reset()
             self._switches[source.name].clear()
         self._record.clear()
+        self._pace.clear()
         self._statistics.clear()
 
     def statistics(self) -> dict[str, Any]:

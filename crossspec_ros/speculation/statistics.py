@@ -45,6 +45,7 @@ class SpeculationStatistics:
         self.offers: Counter = Counter()
         self.by_source = {name: SourceCounts() for name in self.source_names}
         self.accepted_per_pos = [0] * _MAX_POSITIONS
+        self.saved_ms = 0.0
 
     def count_offer(self, cause: str | None) -> None:
         """A draft came in: taken, or refused for a cause."""
@@ -86,6 +87,7 @@ class SpeculationStatistics:
 
         ``mean_acceptance_length`` counts the recovered or bonus token, as vLLM does: it is tau.
         ``hidden_tokens_accepted`` were accepted in the pass fused with the prefill, so they cost no pass of their own.
+        ``saved_ms`` is estimated from the measured cost curve, 0 while there is none.
         """
         counts = self.counts
         drafts = counts['num_drafts']
@@ -99,6 +101,7 @@ class SpeculationStatistics:
             'draft_acceptance_rate': _rate(counts['num_accepted_tokens'], counts['num_draft_tokens']),
             'acceptance_rate_per_pos': positions,
             'first_pass_accepted': _rate(counts['hidden_tokens_accepted'], counts['num_first_passes']),
+            'saved_ms': self.saved_ms,
             'offers': dict(self.offers),
             'sources': {name: source.report() for name, source in self.by_source.items()},
         }

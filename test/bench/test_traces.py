@@ -9,7 +9,7 @@ from crossspec_ros.bench.traces import Layout, Row, follow, load_rows, measure, 
 from crossspec_ros.cli import main
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.speculation.tree import TokenTree
-from test.shared_data import shared
+from shared_data import shared
 
 STAGES = (80.0, 16.0, 207.6, 100.0)
 

@@ -1,4 +1,4 @@
-"""Acceptance rules on trees: greedy and seeded sampling give the target's own text whatever the tree; lossy rules say so."""
+"""Acceptance on trees: greedy and seeded sampling say the target's own text whatever the tree; lossy rules say so."""
 from __future__ import annotations
 
 import numpy as np
@@ -128,7 +128,8 @@ def test_target_log_probs_cuts_like_transformers():
     torch.testing.assert_close(target_log_probs(logits, temperature=0.7, top_k=10, top_p=0.8), expected)
 
 
-@pytest.mark.parametrize('setting', [{'temperature': -1.0}, {'temperature': float('nan')}, {'top_k': -1}, {'top_p': 0.0}])
+@pytest.mark.parametrize(
+    'setting', [{'temperature': -1.0}, {'temperature': float('nan')}, {'top_k': -1}, {'top_p': 0.0}], ids=str)
 def test_target_log_probs_refuses(setting):
     with pytest.raises(CrossSpecError, match=next(iter(setting))):
         target_log_probs(torch.zeros(1, 4), **setting)

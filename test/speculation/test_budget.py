@@ -122,6 +122,20 @@ def test_proposer_sizes_the_tree_by_measured_cost():
     assert len(proposer.propose((), 64)) == 0
 
 
+def test_proposer_estimates_what_it_saved():
+    proposer = Proposer(ProposerConfig(sources=('previous',), node_ms=0.0))
+    proposer.cost.observe(1, 10.0)
+    proposer.cost.observe(101, 20.0)
+    proposer.begin(0, 'q')
+    proposer.finish((1, 2, 3))
+    proposer.begin(1, 'q')
+    tree = proposer.propose((), 64)
+    proposer.observe(tree, (0, 1, 2), (1, 2, 3, 4))  # 3 steps of 10 ms, for 3 nodes of 0.1 ms
+    assert len(tree) == 3 and proposer.statistics()['saved_ms'] == pytest.approx(29.7)
+    proposer.observe(proposer.propose((1, 2, 3, 4), 64), (), (5,))
+    assert proposer.statistics()['saved_ms'] == pytest.approx(29.7)
+
+
 def test_statistics_count_by_source_and_position():
     statistics = SpeculationStatistics(['a', 'b'])
     assert statistics.report()['mean_acceptance_length'] is None

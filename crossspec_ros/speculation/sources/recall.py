@@ -15,7 +15,9 @@ class Recall:
 
     name = 'memory'
 
-    def __init__(self, captions: int = 256, *, growth: float = 1.03, escape: float = 0.15, max_prompts: int = 4) -> None:
+    def __init__(
+        self, captions: int = 256, *, growth: float = 1.03, escape: float = 0.15, max_prompts: int = 4,
+    ) -> None:
         self._settings = {'captions': captions, 'growth': growth, 'escape': escape}
         self._max_prompts = max_prompts
         self._memories: dict[str, CaptionMemory] = {}
