@@ -32,6 +32,7 @@ SETTLE_S = 6.0                      # after the player has ended: captions still
 AUDIT_TIMEOUT_S = 600.0
 _ALIGN_MS = 1000.0                  # windows of the demo end on whole seconds; the stream begins with one
 _CLOSE_AFTER_MS = 2500.0            # a window without a final caption by then has none
+_DIAGNOSTICS_S = 1.3                # nodes tell their counts every second: wait for the last ones
 _TICK_S = 0.1
 _NAMESPACE = 'crossspec'
 _ORDER = ('verifier', 'drafter', 'overlay', 'monitor', 'player')      # the slowest to start is started first
@@ -78,6 +79,7 @@ class _Demo:
                            ('FASTDDS_DEFAULT_PROFILES_FILE', 'ROS_AUTOMATIC_DISCOVERY_RANGE')})
         self._view = LiveView(self.record, file=screen, title=f'crossspec demo: {options.source_name}')
         self._next_sample = self._next_tick = 0.0
+        self._ended_ok: tuple[str, ...] = ('player',)
 
     def run(self) -> dict[str, Any]:
         """Everything up to the numbers; the processes are ended whatever happens."""
@@ -89,9 +91,12 @@ class _Demo:
                 ready_s = time.monotonic() - began
                 stream = self._play(processes, tap)
                 self._settle(processes, tap, stream)
+                self._watch(processes, tap, _DIAGNOSTICS_S)
+                self._ended_ok = ('player', 'overlay', 'drafter', 'monitor')     # their part is done; the film ends here
+                processes.end(*self._ended_ok)
                 audit = self._audit(processes, tap)
                 self._view.say('ending')
-                self._watch(processes, tap, 1.2)                # the last diagnostics, with the final counts
+                self._watch(processes, tap, _DIAGNOSTICS_S)
             processes.end_all()
             numbers = {'audit': audit, 'ready_s': round(ready_s, 2), 'rss_mb': processes.rss_mb(), 'cpu_s': processes.cpu_s(),
                        'exit_codes': processes.exit_codes()}
@@ -179,7 +184,7 @@ class _Demo:
     def _watch(self, processes: Processes, tap: Tap, seconds: float) -> None:
         """Listen for a while, look after the processes, redraw."""
         tap.poll(seconds)
-        processes.check(ended_ok=('player',))
+        processes.check(ended_ok=self._ended_ok)
         now = time.monotonic()
         if now >= self._next_sample:
             processes.sample()

@@ -103,12 +103,11 @@ class Processes:
         """CPU time by name, s, at the last `sample`."""
         return {name: round(child.cpu_s, 2) for name, child in self._children.items()}
 
-    def end(self, name: str, timeout_s: float = 10.0) -> int:
-        """Ask one process to end (SIGINT), insist (SIGTERM), then end it (SIGKILL). Returns its exit code."""
-        self._end([name], timeout_s)
-        return self._children[name].process.returncode
+    def end(self, *names: str, timeout_s: float = 20.0) -> None:
+        """Ask processes to end (SIGINT), insist (SIGTERM), then end them (SIGKILL)."""
+        self._end(names, timeout_s)
 
-    def end_all(self, timeout_s: float = 10.0) -> None:
+    def end_all(self, timeout_s: float = 20.0) -> None:
         """End all that still run, together; what was started last goes first. Takes at most about 1.5 timeouts."""
         self._end(list(reversed(self._children)), timeout_s)
 

@@ -151,14 +151,20 @@ class OverlayNode(Node):
         return '   '.join(parts)
 
     def _draw(self) -> None:
+        seen = self._image is not None or self._frame is not None or self._format is not None
+        filming = self._film is not None and seen               # a film begins with the first thing to be seen
+        watched = self._pictures.get_subscription_count() > 0
+        if not (filming or watched or self._rviz or self._foxglove):
+            return
         words, rgb = self._words(), self._newest_rgb()
         pictures = [rgb, self._event_picture()] if self._config.show_events else [rgb]
         picture = compose(pictures, words, self._note(), self._config.width)
         stamp_ns = self._frame.stamp_ns if self._frame is not None else self.get_clock().now().nanoseconds
-        if self._pictures.get_subscription_count():
+        if watched:
             self._pictures.publish(image_to(picture, stamp_ns, 'overlay'))
         self._health.counts['pictures'] += 1
-        self._record(picture)
+        if filming:
+            self._record(picture)
         if self._rviz is not None:
             self._publish_rviz(words)
         if self._foxglove is not None:
@@ -166,8 +172,6 @@ class OverlayNode(Node):
 
     def _record(self, picture: np.ndarray) -> None:
         """Add to the film as many pictures as its clock asks for, so that it plays at real speed."""
-        if self._film is None:
-            return
         now_s = time.monotonic()
         self._film_begin_s = self._film_begin_s or now_s
         due = int((now_s - self._film_begin_s) * self._config.rate_hz) + 1

@@ -38,7 +38,8 @@ def test_processes_that_ignore_sigint_are_ended_all_the_same(tmp_path):
     with Processes(tmp_path) as group:
         _start(group, 'stubborn', STUBBORN)
         _wait_for_output(group, 'stubborn')
-        assert group.end('stubborn', timeout_s=0.5) == -signal.SIGTERM
+        group.end('stubborn', timeout_s=0.5)
+        assert group.exit_codes() == {'stubborn': -signal.SIGTERM}
 
 
 @pytest.mark.parametrize(('code', 'words'), [
