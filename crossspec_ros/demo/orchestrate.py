@@ -5,11 +5,14 @@ import json
 import logging
 import os
 import shutil
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any
 
 from crossspec_ros import __version__
@@ -32,6 +35,7 @@ SETTLE_S = 6.0                      # after the player has ended: captions still
 AUDIT_TIMEOUT_S = 600.0
 _ALIGN_MS = 1000.0                  # windows of the demo end on whole seconds; the stream begins with one
 _CLOSE_AFTER_MS = 2500.0            # a window without a final caption by then has none
+_END_S = 20.0                       # for a process to end by itself
 _DIAGNOSTICS_S = 1.3                # nodes tell their counts every second: wait for the last ones
 _TICK_S = 0.1
 _NAMESPACE = 'crossspec'
@@ -138,8 +142,10 @@ class _Demo:
         while processes.running('player') and 'last_ns' not in self._player_values():
             self._watch(processes, tap, _TICK_S)
         self._view.say('the stream has ended; the last windows')
-        while processes.running('player'):
+        until = time.monotonic() + DRAIN_S + _END_S
+        while processes.running('player') and time.monotonic() < until:
             self._watch(processes, tap, _TICK_S)
+        processes.end('player')
         values = self._player_values()
         if 'last_ns' not in values:
             raise CrossSpecError(f'the player played nothing; the end of its log:\n{processes.log_tail("player")}')
@@ -216,6 +222,19 @@ def _fresh_work_folder(out: Path) -> Path:
     return work
 
 
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends a demo as Ctrl-C does: with its processes ended first."""
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def run_demo(options: DemoOptions, topics: SourceTopics, *, screen: IO[str]) -> dict[str, Any]:
     """Run one demo and leave its report in ``options.out``; returns what ``report.json`` holds.
 
@@ -223,7 +242,8 @@ def run_demo(options: DemoOptions, topics: SourceTopics, *, screen: IO[str]) -> 
         CrossSpecError: a process failed or did not get ready; the text holds the end of its log.
     """
     work = _fresh_work_folder(options.out)
-    report = _Demo(options, topics, work, screen).run()
+    with _sigterm_as_interrupt():
+        report = _Demo(options, topics, work, screen).run()
     write_json(options.out / 'report.json', report)
     write_html(options.out / 'report.html', report, work / 'pictures')
     print(closing_words(report, options.out), file=screen)

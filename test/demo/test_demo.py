@@ -1,0 +1,129 @@
+"""The demo as a person runs it: real processes over real DDS, what they leave behind, and that nothing stays running."""
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import psutil
+import pytest
+from shared_data import shared
+
+pytest.importorskip('crossspec_ros.msg', reason='the messages are not built')
+from tiny_pair import write_pair  # noqa: E402 - only where there are messages
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMEOUT_S = 420
+
+
+@pytest.fixture(scope='module')
+def pair(tmp_path_factory):
+    """Command-line words that name a tiny random pair."""
+    verifier, drafter = write_pair(tmp_path_factory.mktemp('pair'))
+    return ['--verifier', str(verifier), '--drafter', str(drafter)]
+
+
+def _command(*words: str) -> list[str]:
+    return [sys.executable, '-m', 'crossspec_ros.cli', 'demo', *words]
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, 'PYTHONPATH': os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])}
+
+
+def _demo(out: Path, *words: str) -> tuple[dict, subprocess.CompletedProcess]:
+    done = subprocess.run(_command('--json', '--out', str(out), *words), capture_output=True, text=True, timeout=TIMEOUT_S,
+                          env=_environment())
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done
+
+
+@pytest.fixture(scope='module')
+def world_demo(tmp_path_factory, pair):
+    out = tmp_path_factory.mktemp('world') / 'demo'
+    report, done = _demo(out, '--seconds', '8', *pair)
+    return out, report, done
+
+
+def test_demo_of_the_world_drafts_and_verifies_each_window(world_demo):
+    _, report, done = world_demo
+    assert report['windows'] == 8 and report['drafts'] == 8
+    assert 1 <= report['captions'] <= 8                               # a machine under load may skip windows, and says so
+    assert report['audit'] == {'checked': report['captions'], 'mismatched': 0}
+    assert report['mode'] in ('cross_modal', 'verifier_only')
+    assert set(report['rss_mb']) == {'player', 'drafter', 'verifier', 'overlay', 'monitor'}
+    assert set(report['exit_codes'].values()) == {0}, done.stderr
+    assert report['draft_age_ms']['p50'] <= report['draft_age_ms']['p95'] <= report['draft_age_ms']['p99']
+    assert report['first_draft_ms'] > 0 and report['acceptance']['tau'] >= 1.0
+    assert report['events']['/event_camera/events']['events'] > 10_000
+    assert 'verified' in done.stderr and 'draft' in done.stderr       # the live lines go where stdout is not
+
+
+def test_demo_leaves_a_report_a_table_and_a_film(world_demo):
+    out, report, _ = world_demo
+    assert json.loads((out / 'report.json').read_text()) == report
+    page = (out / 'report.html').read_text()
+    assert page.count('data:image/jpeg;base64,') >= 8
+    rows = (out / 'latency.csv').read_text().splitlines()
+    assert len(rows) >= 1 + report['windows']
+    with av.open(str(out / 'overlay.mp4')) as film:
+        frames = sum(1 for _ in film.decode(video=0))
+    assert frames >= 50                                               # ten pictures a second, from the first thing seen
+
+
+@pytest.mark.parametrize('name', [pytest.param('evt3_trigger', id='evt3'), pytest.param('mono_cd', id='mono'),
+                                  pytest.param('libcaer_rollover', id='libcaer', marks=pytest.mark.long)])
+def test_demo_with_a_real_recording_drafts_from_its_events(tmp_path, pair, name):
+    bag = shared(f'events/{name}')
+    expected = json.loads((bag.parent / 'expected.json').read_text())[name]
+    report, _ = _demo(tmp_path / 'out', '--bag', str(bag), *pair)
+    assert report['mode'] == 'draft_only' and report['captions'] == 0
+    assert report['windows'] >= 1 and report['drafts'] == report['windows']
+    assert list(report['events'].values()) == [{'packets': expected['packets'], 'events': expected['n']}]
+    assert sum(window['events_used'] for window in report['captions_by_window']) == expected['n']
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children(recursive=True)
+
+
+@pytest.mark.parametrize('sign', [pytest.param(signal.SIGINT, id='ctrl_c'), pytest.param(signal.SIGTERM, id='terminated')])
+def test_demo_interrupted_leaves_no_process_behind(tmp_path, pair, sign):
+    demo = subprocess.Popen(_command('--out', str(tmp_path / 'out'), *pair), env=_environment(), stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    try:
+        until = time.monotonic() + 60
+        while len(children := _children(demo.pid)) < 5:
+            assert time.monotonic() < until and demo.poll() is None
+            time.sleep(0.1)
+        demo.send_signal(sign)
+        output, _ = demo.communicate(timeout=120)
+    finally:
+        if demo.poll() is None:
+            demo.kill()
+    assert demo.returncode == 130, output
+    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    assert 'Traceback' not in output
+
+
+def test_demo_with_a_broken_checkpoint_names_the_process_and_the_reason(tmp_path, pair):
+    broken = tmp_path / 'broken'
+    broken.mkdir()
+    (broken / 'config.json').write_text('{"model_type": "nonsense"}')
+    done = subprocess.run(_command('--out', str(tmp_path / 'out'), *pair[2:], '--verifier', str(broken)), env=_environment(),
+                          capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert done.returncode == 2
+    assert 'the verifier process ended with exit code 2' in done.stderr and str(broken) in done.stderr
+    assert 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize('node', ['player', 'overlay', 'monitor'])
+def test_light_nodes_do_not_load_the_models_libraries(node):
+    code = f'import sys, crossspec_ros.nodes.{node}; print(sorted({{"torch", "transformers"}} & set(sys.modules)))'
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=120, env=_environment())
+    assert done.stdout.strip() == '[]', done.stderr
