@@ -50,6 +50,7 @@ _SIGNALS = {'stopped': ('red light', 'red light', 'none', 'stop sign', 'none'),
             'turning right': ('none', 'green light', 'green light', 'stop sign')}
 _SHOT_SECONDS = (1, 2, 3, 4)
 _SHOT_CHANCE = (0.50, 0.34, 0.12, 0.04)
+_KEPT_BEATS = 2048          # older ones are forgotten, so that a drive of days stays small; made again when asked for
 _BANDS = (38.0, 150.0, 215.0)
 # In view at the end of a beat, metres ahead: a signal and the second road user must not be nearer.
 _NEAREST_SIGNAL = {'stop sign': 8.0, 'red light': 11.0, 'green light': 11.0}
@@ -107,7 +108,7 @@ def _can_follow(previous: Beat, motion: str, ego: str) -> bool:
 
 
 class Script:
-    """The beats of a drive, made on demand in order and kept.
+    """The beats of a drive, made on demand in order.
 
     ``pace``: 'brisk' (a new street every second or two, every slot changing) or 'calm' (minutes that change as a real
     drive does, with quiet stretches and sudden events).
@@ -118,18 +119,27 @@ class Script:
             raise CrossSpecError(f'pace must be one of {PACES}, got {pace!r}')
         if seed < 0:
             raise CrossSpecError(f'seed must be >= 0, got {seed}')
-        self._rng = np.random.default_rng([seed, 2024])
-        self._calm = pace == 'calm'
+        self._seed, self._calm = seed, pace == 'calm'
+        self._restart()
+
+    def _restart(self) -> None:
+        self._rng = np.random.default_rng([self._seed, 2024])
         self._beats: list[Beat] = []
+        self._forgotten = 0                              # beats before the first of the list
         self._light = ''
 
     def beat(self, index: int) -> Beat:
         """The beat that covers ``(index, index + 1]`` seconds."""
         if index < 0:
             raise CrossSpecError(f'a world starts at 0 s, got the second {index}')
-        while len(self._beats) <= index:
+        if index < self._forgotten:
+            self._restart()
+        while self._forgotten + len(self._beats) <= index:
             self._add_shot()
-        return self._beats[index]
+            if len(self._beats) > _KEPT_BEATS:
+                self._forgotten += _KEPT_BEATS // 2
+                del self._beats[:_KEPT_BEATS // 2]
+        return self._beats[index - self._forgotten]
 
     def _next_light(self) -> str:
         if self._calm and self._light and self._rng.random() < 0.88:
@@ -166,8 +176,8 @@ class Script:
         if second is not None:
             slots['second'] = f"{second.kind} {'left' if second.x[0] < 0 else 'right'}"
             tracks += (second,)
-        return Beat(len(self._beats), previous is None, street, curve, plan.travelled_m, slots, tracks,
-                    leaving_tracks(previous, plan.motion), signal_z)
+        return Beat(self._forgotten + len(self._beats), previous is None, street, curve, plan.travelled_m, slots,
+                    tracks, leaving_tracks(previous, plan.motion), signal_z)
 
     def _opening(self) -> _Plan:
         """The first beat of a shot."""

@@ -39,6 +39,16 @@ def test_script_is_the_same_in_whatever_order_it_is_read():
     assert [back.beat(k) for k in reversed(range(20))] == forward[::-1]
 
 
+def test_script_of_hours_keeps_few_beats_and_remembers_the_first(monkeypatch):
+    monkeypatch.setattr('crossspec_ros.recordings.world.script._KEPT_BEATS', 32)
+    short, whole = Script(9), Script(9)
+    expected = [whole.beat(k) for k in range(30)]
+    assert short.beat(300).start_s == 300
+    assert len(short._beats) <= 36
+    assert [short.beat(k) for k in range(30)] == expected
+    assert Script(9).beat(300) == short.beat(300)
+
+
 def test_script_road_user_goes_on_where_it_was():
     continued = 0
     for seed in DRIVES:
