@@ -29,10 +29,18 @@ def random_events(seed: int, count: int, *, width: int = 64, height: int = 48, s
 
 @st.composite
 def event_streams(draw: st.DrawFn, *, width: int = 40, height: int = 30, max_size: int = 60) -> Events:
-    """Events sorted by time in whole microseconds: few rows and columns, so that runs, ties and vector words are frequent."""
+    """Events sorted by time in whole microseconds: few rows and columns, so that runs, ties and vector words are
+    frequent.
+    """
     steps = st.one_of(st.just(0), st.integers(0, 3), st.integers(0, 5000), st.integers(0, 40_000_000))
-    rows = draw(st.lists(st.tuples(steps, st.integers(0, width - 1), st.integers(0, height - 1), st.booleans(), st.integers(1, 15)),
-                         max_size=max_size))
+    rows = draw(
+        st.lists(
+            st.tuples(
+                steps, st.integers(0, width - 1), st.integers(0, height - 1), st.booleans(), st.integers(1, 15)
+            ),
+            max_size=max_size,
+        )
+    )
     t_us, x, y, p = [], [], [], []
     now = 0
     for step, first_x, row, sign, run in rows:
@@ -43,8 +51,14 @@ def event_streams(draw: st.DrawFn, *, width: int = 40, height: int = 30, max_siz
                 x.append(first_x + lane)
                 y.append(row)
                 p.append(sign)
-    return Events(np.array(t_us, np.int64) * 1000, np.array(x, np.uint16), np.array(y, np.uint16), np.array(p, np.uint8),
-                  width, height)
+    return Events(
+        np.array(t_us, np.int64) * 1000,
+        np.array(x, np.uint16),
+        np.array(y, np.uint16),
+        np.array(p, np.uint8),
+        width,
+        height,
+    )
 
 
 def packet(payload: np.ndarray, encoding: str = 'evt3', **changes: object) -> Packet:

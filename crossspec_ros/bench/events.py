@@ -1,8 +1,8 @@
 """``crossspec bench events``: how fast packets become events and pictures, beside others on the same bytes.
 
-One thread, and its CPU time: what else the machine does counts as little as possible. The contestants take turns within a
-round, so that a machine that slows down slows all of them; a figure is the median over rounds, a ratio the median of the
-rounds' ratios.
+One thread, and its CPU time: what else the machine does counts as little as possible. The contestants take turns
+within a round, so that a machine that slows down slows all of them; a figure is the median over rounds, a ratio the
+median of the rounds' ratios.
 """
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ _REPRESENTATION_EVENTS = 1_000_000
 
 @dataclass(frozen=True)
 class Contest:
-    """Contestants by name: each does the whole work once and returns how many events it saw (``events`` where it is right)."""
+    """Contestants by name: each does the whole work once and returns how many events it saw (``events`` where it is
+    right).
+    """
 
     events: int
     contestants: dict[str, Callable[[], int]]
@@ -47,7 +49,9 @@ class Contest:
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the bench."""
     parser = subparsers.add_parser('events', help='decoders and representations, million events per second')
-    parser.add_argument('--bag', help='recording whose first event topic is decoded (default: a seeded synthetic stream)')
+    parser.add_argument(
+        '--bag', help='recording whose first event topic is decoded (default: a seeded synthetic stream)'
+    )
     parser.add_argument('--json', action='store_true', help='print JSON')
     parser.add_argument('--rounds', type=int, default=15, help='rounds; the median counts (15)')
     parser.add_argument('--events', type=int, default=500_000, help='events of the synthetic stream (500000)')
@@ -73,16 +77,22 @@ def run(args: argparse.Namespace) -> int:
 
 
 def measure(bag: str | None, *, rounds: int, events: int, seed: int) -> dict:
-    """``mev_s`` and ``ratio`` by name, ``hardware``, ``source``, ``compile_ms`` (waiting time that `warm_up` takes away)."""
+    """``mev_s`` and ``ratio`` by name, ``hardware``, ``source``, ``compile_ms`` (waiting time that `warm_up` takes
+    away).
+    """
     compile_ms = warm_up()
     packets, source = _from_bag(Path(bag)) if bag else (synthetic_packets(events, seed), f'synthetic evt3, seed {seed}')
     decoding = decoding_contest(packets)
     building = representation_contest(packets)
     times = {**race(decoding, rounds), **race(building, rounds)}
     counts = dict.fromkeys(decoding.contestants, decoding.events) | dict.fromkeys(building.contestants, building.events)
-    return {'mev_s': {name: round(counts[name] / statistics.median(each) / 1e6, 2) for name, each in times.items()},
-            'ratio': ratios(times), 'hardware': hardware(), 'source': f'{source}: {decoding.events} events, {len(packets)} packets',
-            'compile_ms': round(compile_ms, 1)}
+    return {
+        'mev_s': {name: round(counts[name] / statistics.median(each) / 1e6, 2) for name, each in times.items()},
+        'ratio': ratios(times),
+        'hardware': hardware(),
+        'source': f'{source}: {decoding.events} events, {len(packets)} packets',
+        'compile_ms': round(compile_ms, 1),
+    }
 
 
 def decoding_contest(packets: Sequence[Packet]) -> Contest:
@@ -100,7 +110,9 @@ def decoding_contest(packets: Sequence[Packet]) -> Contest:
         return sum(len(decoder.decode(packet)) for packet in packets)
 
     def fused(representation: str) -> int:
-        windows = FusedWindows(width, height, window_ns=_WINDOW_NS, shape=SHAPE, representation=representation, bins=BINS)
+        windows = FusedWindows(
+            width, height, window_ns=_WINDOW_NS, shape=SHAPE, representation=representation, bins=BINS
+        )
         for packet in packets:
             windows.feed(packet)
         frame = windows.current()
@@ -118,9 +130,12 @@ def decoding_contest(packets: Sequence[Packet]) -> Contest:
         'fused histogram': lambda: fused('histogram'),
         'two steps histogram': lambda: two_steps(lambda parts: histogram(parts, 0, _WINDOW_NS, shape=SHAPE)),
         'fused voxel_grid': lambda: fused('voxel_grid'),
-        'two steps voxel_grid': lambda: two_steps(lambda parts: voxel_grid(parts, 0, _WINDOW_NS, bins=BINS, shape=SHAPE)),
+        'two steps voxel_grid': lambda: two_steps(
+            lambda parts: voxel_grid(parts, 0, _WINDOW_NS, bins=BINS, shape=SHAPE)
+        ),
         'numpy': lambda: len(decode_evt3_numpy(words, width, height)),
-        **installed_peers(words, width, height)}
+        **installed_peers(words, width, height),
+    }
     return Contest(count, _those_that_agree(contestants, count))
 
 
@@ -138,7 +153,9 @@ def representation_contest(packets: Sequence[Packet]) -> Contest:
     for name in ('histogram', 'voxel_grid'):
         if not np.allclose(builds[name](), builds[f'numpy {name}'](), atol=0.05):
             raise CrossSpecError(f'{name} and its numpy counterpart differ on this recording: please report it')
-    return Contest(len(events), {name: lambda build=build: len(build()) and len(events) for name, build in builds.items()})
+    return Contest(
+        len(events), {name: lambda build=build: len(build()) and len(events) for name, build in builds.items()}
+    )
 
 
 def race(contest: Contest, rounds: int) -> dict[str, list[float]]:
@@ -161,7 +178,10 @@ def ratios(times: dict[str, list[float]]) -> dict[str, float]:
     peers = [name for name in times if name not in ours and not name.startswith(('fused', 'two steps'))]
     fastest = min([*peers, 'numpy'], key=lambda name: statistics.median(times[name]))
     found = {f'packets / {name}': faster('packets', name) for name in ('numpy', *peers)}
-    found |= {'packets / fastest other': faster('packets', fastest), 'stream / fastest other': faster('stream', fastest)}
+    found |= {
+        'packets / fastest other': faster('packets', fastest),
+        'stream / fastest other': faster('stream', fastest),
+    }
     for name in ('histogram', 'voxel_grid'):
         found[f'fused {name} / two steps'] = faster(f'fused {name}', f'two steps {name}')
         found[f'{name} / numpy'] = faster(name, f'numpy {name}')
@@ -177,7 +197,14 @@ def synthetic_packets(count: int, seed: int) -> list[Packet]:
         np.sort(rng.integers(1, 1_000_000, len(lengths))), rng.integers(0, 480, len(lengths)),
         rng.integers(0, 600, len(lengths)), rng.integers(0, 2, len(lengths))))
     lane = np.arange(len(t_us)) - np.repeat(np.cumsum(lengths) - lengths, lengths)[:count]
-    events = Events(t_us * 1000, np.minimum(first_x + lane, 639).astype(np.uint16), y.astype(np.uint16), p.astype(np.uint8), 640, 480)
+    events = Events(
+        t_us * 1000,
+        np.minimum(first_x + lane, 639).astype(np.uint16),
+        y.astype(np.uint16),
+        p.astype(np.uint8),
+        640,
+        480,
+    )
     return list(Packetizer('evt3', 640, 480).packets(events, _PACKET_NS))
 
 
@@ -188,8 +215,10 @@ def hardware() -> str:
         with open('/proc/cpuinfo', encoding='utf-8') as lines:
             model = next((line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')), model)
     except OSError:
-        pass                                    # not Linux: the architecture must do
-    return f'{model}, {os.cpu_count()} CPUs, one thread used, Python {platform.python_version()}, numpy {np.__version__}'
+        pass  # not Linux: the architecture must do
+    return (
+        f'{model}, {os.cpu_count()} CPUs, one thread used, Python {platform.python_version()}, numpy {np.__version__}'
+    )
 
 
 def _those_that_agree(contestants: dict[str, Callable[[], int]], count: int) -> dict[str, Callable[[], int]]:
@@ -218,7 +247,10 @@ def _from_bag(path: Path) -> tuple[list[Packet], str]:
     parts = [part for part in map(decoder.decode, packets) if len(part)]
     first_ns = int(parts[0].t_ns[0]) // 1000 * 1000 - 1000 if parts else 0
     packetizer = Packetizer('evt3', width, height)
-    again = [packetizer.packet(Events(part.t_ns - first_ns, part.x, part.y, part.p, width, height), first_ns) for part in parts]
+    again = [
+        packetizer.packet(Events(part.t_ns - first_ns, part.x, part.y, part.p, width, height), first_ns)
+        for part in parts
+    ]
     if not again:
         raise CrossSpecError(f'bag {path} holds no events: choose another recording')
     return again, f'{path.name} ({encoding} written again as evt3)'

@@ -1,4 +1,6 @@
-"""What `crossspec bench events` compares with: plain numpy, and the decoders of other packages where they are installed."""
+"""What `crossspec bench events` compares with: plain numpy, and the decoders of other packages where they are
+installed.
+"""
 from __future__ import annotations
 
 import logging
@@ -17,7 +19,9 @@ _ROLLOVER_US = 1 << 24
 
 
 def decode_evt3_numpy(words: np.ndarray, width: int, height: int) -> Events:
-    """evt3 words, uint16 (N,), that begin with their time: whole-array numpy, no state carried, no noise of TIME_HIGH."""
+    """evt3 words, uint16 (N,), that begin with their time: whole-array numpy, no state carried, no noise of
+    TIME_HIGH.
+    """
     code, low12 = words >> 12, words & 0xFFF
     index = np.arange(len(words))
 
@@ -62,7 +66,9 @@ def voxel_grid_numpy(events: Events, start_ns: int, end_ns: int, bins: int, shap
     sign = np.where(events.p, 1.0, -1.0)
     cell = lower * plane + _cells(events, shape)
     # One plane more takes the share of 0 that the last bin would give to the next.
-    grid = np.bincount(cell, sign * (1.0 - share), (bins + 1) * plane) + np.bincount(cell + plane, sign * share, (bins + 1) * plane)
+    grid = np.bincount(cell, sign * (1.0 - share), (bins + 1) * plane) + np.bincount(
+        cell + plane, sign * share, (bins + 1) * plane
+    )
     return grid[:bins * plane].astype(np.float32).reshape(bins, height, width)
 
 

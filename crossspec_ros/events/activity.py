@@ -14,9 +14,9 @@ from crossspec_ros.events.types import Events
 class Activity:
     """Events of a window. ``density`` is float32 (H, W): events a second and pixel of the sensor, by cell.
 
-    ``rate_hz`` events a second; ``on_share`` the share of ON among them; ``busy_share`` the share of cells in which anything happened;
-    ``spread`` is 0 where all events fall in one cell and 1 where all cells have the same (entropy over its maximum). The shares are 0 where
-    there are no events.
+    ``rate_hz`` events a second; ``on_share`` the share of ON among them; ``busy_share`` the share of cells in which
+    anything happened; ``spread`` is 0 where all events fall in one cell and 1 where all cells have the same (entropy
+    over its maximum). The shares are 0 where there are no events.
     """
 
     rate_hz: float
@@ -26,7 +26,9 @@ class Activity:
     density: np.ndarray
 
 
-def activity(events: Events | Sequence[Events], start_ns: int, end_ns: int, *, shape: tuple[int, int] = (8, 8)) -> Activity:
+def activity(
+    events: Events | Sequence[Events], start_ns: int, end_ns: int, *, shape: tuple[int, int] = (8, 8)
+) -> Activity:
     """Density and rate of the events in (``start_ns``, ``end_ns``]; errors as in ``representations.histogram``."""
     check_span(start_ns, end_ns)
     by_sign = histogram(events, start_ns, end_ns, shape=shape).astype(np.float64)       # (2, H, W)

@@ -1,7 +1,7 @@
 """The newest events of a stream, bounded in bytes and in time, cut by time without copying.
 
-Storage is a row of chunks that are filled once, from the front: what a reader holds is never written again, so the receiving thread
-appends while the inference thread works on views.
+Storage is a row of chunks that are filled once, from the front: what a reader holds is never written again, so the
+receiving thread appends while the inference thread works on views.
 """
 from __future__ import annotations
 
@@ -47,12 +47,13 @@ class _Chunk:
 class EventBuffer:
     """Ring of the newest events, sorted by time; every method may be called from any thread.
 
-    Whole chunks of the oldest events go where the memory would grow beyond ``max_bytes`` or where all of a chunk is more than
-    ``max_span_ns`` older than the newest event. An event a little earlier than the newest one kept is left out (``late``); one earlier by
-    more than ``max_back_ns`` means that time jumped back (a bag that loops, a camera that restarted): everything before it is forgotten.
+    Whole chunks of the oldest events go where the memory would grow beyond ``max_bytes`` or where all of a chunk is
+    more than ``max_span_ns`` older than the newest event. An event a little earlier than the newest one kept is left
+    out (``late``); one earlier by more than ``max_back_ns`` means that time jumped back (a bag that loops, a camera
+    that restarted): everything before it is forgotten.
 
-    ``dropped`` counts events by cause: ``bytes``, ``late``, ``time_back``, ``size_change``; ``expired`` ones have only grown old.
-    Raises ``CrossSpecError`` on bounds that cannot be kept.
+    ``dropped`` counts events by cause: ``bytes``, ``late``, ``time_back``, ``size_change``; ``expired`` ones have
+    only grown old. Raises ``CrossSpecError`` on bounds that cannot be kept.
     """
 
     def __init__(self, max_bytes: int, max_span_ns: int, *, max_back_ns: int = 100_000_000) -> None:
@@ -142,7 +143,11 @@ class EventBuffer:
                 continue
             begin, stop = np.searchsorted(t_ns, (start_ns, end_ns), side='right').tolist()
             if begin < stop:
-                parts.append(Events(t_ns[begin:stop], chunk.x[begin:stop], chunk.y[begin:stop], chunk.p[begin:stop], width, height))
+                parts.append(
+                    Events(
+                        t_ns[begin:stop], chunk.x[begin:stop], chunk.y[begin:stop], chunk.p[begin:stop], width, height
+                    )
+                )
         return tuple(parts)
 
     def _usable(self, events: Events) -> Events:

@@ -1,7 +1,7 @@
 """Packets to events, with the state that an encoding carries from packet to packet.
 
-``Decoder`` never raises on what a packet holds: what cannot be used is left out and counted by cause. Times are sensor time, int64 ns.
-Semantics follow the C++ decoders of event_camera_codecs, event for event.
+``Decoder`` never raises on what a packet holds: what cannot be used is left out and counted by cause. Times are
+sensor time, int64 ns. Semantics follow the C++ decoders of event_camera_codecs, event for event.
 """
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events import evt3, flat
 from crossspec_ros.events.jit import Kernel
 from crossspec_ros.events.types import Events, Packet
+
+if TYPE_CHECKING:
+    from crossspec_ros.events.binding import BindingDecoder
 
 MAX_SIDE = 8192
 """Widest and highest sensor accepted, pixels."""
@@ -31,13 +34,26 @@ _TRIGGER_ROOM = 1024
 _LARGEST_GAP = 1_000_000
 
 _KERNEL_CAUSES = ('malformed_words', 'outside_sensor', 'before_first_time', 'time_back', 'invalid_events')
-CAUSES = (*_KERNEL_CAUSES, 'truncated', 'lost_packets', 'seq_back', 'seq_repeated', 'duplicate_packet', 'wrong_encoding',
-          'wrong_size', 'time_base', 'backlog', 'triggers')
-"""Causes counted in ``Decoder.dropped``. Words: malformed_words, before_first_time (event words while evt3 does not know the time);
-events: outside_sensor, invalid_events (libcaer's valid bit is 0), time_back (kept: an event earlier than the one before);
-packets: truncated (cut inside a word; the whole words are used), lost_packets (gaps of seq), seq_back (the stream starts over: state is
-reset), seq_repeated (kept), duplicate_packet, wrong_encoding, wrong_size, time_base (beyond 2**62 ns), backlog (fed but not drained);
-triggers: the oldest ones, when more than 100,000 are kept."""
+CAUSES = (
+    *_KERNEL_CAUSES,
+    'truncated',
+    'lost_packets',
+    'seq_back',
+    'seq_repeated',
+    'duplicate_packet',
+    'wrong_encoding',
+    'wrong_size',
+    'time_base',
+    'backlog',
+    'triggers',
+)
+"""Causes counted in ``Decoder.dropped``. Words: malformed_words, before_first_time (event words while evt3 does not
+know the time); events: outside_sensor, invalid_events (libcaer's valid bit is 0), time_back (kept: an event earlier
+than the one before); packets: truncated (cut inside a word; the whole words are used), lost_packets (gaps of seq),
+seq_back (the stream starts over: state is reset), seq_repeated (kept), duplicate_packet, wrong_encoding, wrong_size,
+time_base (beyond 2**62 ns), backlog (fed but not drained); triggers: the oldest ones, when more than 100,000 are
+kept.
+"""
 
 
 class Trigger(NamedTuple):
@@ -143,8 +159,8 @@ def check_sensor(width: int, height: int) -> None:
 class Decoder:
     """Decode the packets of one stream, in order.
 
-    ``width`` and ``height`` are the sensor's: nothing outside it ever comes out. Events handed out are views into larger arrays that are
-    not written again; keep them as long as you like, copy them if you keep a few for long.
+    ``width`` and ``height`` are the sensor's: nothing outside it ever comes out. Events handed out are views into
+    larger arrays that are not written again; keep them as long as you like, copy them if you keep a few for long.
 
     A packet with ``is_bigendian`` has the bytes of each word swapped first, as the message's definition has it.
     """
@@ -210,7 +226,9 @@ class Decoder:
         return True
 
     def decode_until(self, until_ns: int) -> Events:
-        """Events with t < ``until_ns`` of the packets fed; stops before the first later one and keeps the rest for the next call."""
+        """Events with t < ``until_ns`` of the packets fed; stops before the first later one and keeps the rest for
+        the next call.
+        """
         parts = []
         while self._pending:
             pending = self._pending[0]
@@ -306,12 +324,18 @@ class Decoder:
         return None
 
 
-def make_decoder(encoding: str, width: int, height: int) -> Decoder:
+def make_decoder(encoding: str, width: int, height: int, *, backend: str = 'numba') -> Decoder | BindingDecoder:
     """A decoder for one stream; compiles (or loads) its kernel, so that the first packet does not wait.
 
-    Raises ``CrossSpecError`` on an unknown encoding and on a size that no sensor has.
+    ``backend`` is ``numba``, or ``event_camera_py`` where the host has that binding (evt3 only; the same events).
+    Raises ``CrossSpecError`` on an unknown encoding or backend, and on a size that no sensor has.
     """
-    return Decoder(encoding, width, height)
+    if backend == 'numba':
+        return Decoder(encoding, width, height)
+    if backend != 'event_camera_py':
+        raise CrossSpecError(f'backend must be numba or event_camera_py, got {backend!r}')
+    from crossspec_ros.events.binding import BindingDecoder
+    return BindingDecoder(encoding, width, height)
 
 
 def join_events(parts: Sequence[Events]) -> Events:

@@ -28,7 +28,8 @@ _TIME, _STATE_SIZE = 0, 1
 
 
 class Evt3Encoder:
-    """Encode consecutive pieces of one stream; each payload says time and y anew, so that a lost packet costs only itself.
+    """Encode consecutive pieces of one stream; each payload says time and y anew, so that a lost packet costs only
+    itself.
 
     Vector words are written where they take fewer words. Times are cut to whole us.
     """
@@ -37,47 +38,59 @@ class Evt3Encoder:
         self._state = np.full(_STATE_SIZE, -1, np.int64)
 
     def encode(self, events: Events) -> np.ndarray:
-        """Payload, uint8 (B,). Raises ``CrossSpecError`` where pixels have more than 11 bits, time is negative, more than 12 days
-        after the time said before (or after 0 at the start), or goes back by more than the format can say (40 ms).
+        """Payload, uint8 (B,). Raises ``CrossSpecError`` where pixels have more than 11 bits, time is negative, more
+        than 12 days after the time said before (or after 0 at the start), or goes back by more than the format can
+        say (40 ms).
         """
         if not len(events):
             return np.empty(0, np.uint8)
         if int(events.x.max()) >= _EVT3_SIDE or int(events.y.max()) >= _EVT3_SIDE:
-            raise CrossSpecError(f'x and y must be < {_EVT3_SIDE} in evt3, got {int(events.x.max())}, {int(events.y.max())}: use mono')
+            raise CrossSpecError(
+                f'x and y must be < {_EVT3_SIDE} in evt3, got {int(events.x.max())}, {int(events.y.max())}: use mono'
+            )
         times_us = events.t_ns // 1000
         first, largest = max(int(self._state[_TIME]), 0), int(times_us.max())
         if int(times_us.min()) < 0:
             raise CrossSpecError(f't_ns must be >= 0, got {int(events.t_ns.min())}')
         blocks = largest // _BLOCK_US - first // _BLOCK_US
         if blocks > _MOST_BLOCKS:
-            raise CrossSpecError(f't_ns must be within 12.7 days of the time before, got {largest * 1000} after {first * 1000}: '
-                                 'subtract the start of the recording')
+            raise CrossSpecError(
+                f't_ns must be within 12.7 days of the time before, got {largest * 1000} after {first * 1000}: '
+                'subtract the start of the recording'
+            )
         words = np.empty(_WORDS_PER_EVENT * len(events) + 2 * max(blocks, 0) + 8, np.uint16)
         state = self._state.copy()
         used = _write_evt3.compiled(times_us, *_pixels(events), state, words)
         if used < 0:
-            raise CrossSpecError(f't_ns must not go back by more than 40 ms in evt3, got {int(events.t_ns[-used - 1])} after a later '
-                                 'time: sort the events, or begin a new encoder')
+            raise CrossSpecError(
+                f't_ns must not go back by more than 40 ms in evt3, got {int(events.t_ns[-used - 1])} after a later '
+                'time: sort the events, or begin a new encoder'
+            )
         self._state = state
         return words[:used].astype('<u2', copy=False).view(np.uint8).copy()
 
 
 def encode_evt3(events: Events) -> np.ndarray:
-    """Events as one evt3 payload, uint8 (B,), for a decoder that has seen nothing yet. Errors as in ``Evt3Encoder.encode``."""
+    """Events as one evt3 payload, uint8 (B,), for a decoder that has seen nothing yet. Errors as in
+    ``Evt3Encoder.encode``.
+    """
     return Evt3Encoder().encode(events)
 
 
 def encode_mono(events: Events, time_base_ns: int) -> np.ndarray:
     """Events as one mono payload, uint8 (8 N,): u64 each, dt ns bits 0-31, x 32-47, y 48-62, polarity 63.
 
-    Raises ``CrossSpecError`` where an event is before ``time_base_ns`` or 2**32 ns (4.29 s) or more after it, or y has more than 15 bits.
+    Raises ``CrossSpecError`` where an event is before ``time_base_ns`` or 2**32 ns (4.29 s) or more after it, or y
+    has more than 15 bits.
     """
     if not len(events):
         return np.empty(0, np.uint8)
     since = events.t_ns - time_base_ns
     if int(since.min()) < 0 or int(since.max()) >= _MONO_SPAN_NS:
-        raise CrossSpecError(f't_ns must be 0 to 2**32 - 1 ns after time_base_ns in mono, got {int(since.min())} to {int(since.max())}: '
-                             'make shorter packets')
+        raise CrossSpecError(
+            f't_ns must be 0 to 2**32 - 1 ns after time_base_ns in mono, got {int(since.min())} to {int(since.max())}: '
+            'make shorter packets'
+        )
     if int(events.y.max()) >= 1 << 15:
         raise CrossSpecError(f'y must be < 32768 in mono, got {int(events.y.max())}')
     words = since.astype('<u8')
@@ -109,8 +122,8 @@ class Packetizer:
         return Packet(self.encoding, self.width, self.height, self.next_seq - 1, time_base_ns, stamp_ns, payload)
 
     def packets(self, events: Events, packet_ns: int, *, stamp_offset_ns: int = 0) -> Iterator[Packet]:
-        """Packets of at most ``packet_ns`` on the grid of its multiples, none empty; the stamp is the first event's time plus
-        ``stamp_offset_ns``. Events must be sorted by time.
+        """Packets of at most ``packet_ns`` on the grid of its multiples, none empty; the stamp is the first event's
+        time plus ``stamp_offset_ns``. Events must be sorted by time.
         """
         if packet_ns < 1:
             raise CrossSpecError(f'packet_ns must be >= 1, got {packet_ns}')
@@ -164,8 +177,14 @@ def _write_evt3(times_us, x, y, p, state, words):
             words[n] = y_said
             n += 1
         sign = 1 if p[i] else 0
-        stop = i + 1            # events i to stop are one run: same time, row and polarity, x rising
-        while stop < count and times_us[stop] == t and y[stop] == y_said and (p[stop] != 0) == (sign == 1) and x[stop] > x[stop - 1]:
+        stop = i + 1  # events i to stop are one run: same time, row and polarity, x rising
+        while (
+            stop < count
+            and times_us[stop] == t
+            and y[stop] == y_said
+            and (p[stop] != 0) == (sign == 1)
+            and x[stop] > x[stop - 1]
+        ):
             stop += 1
         while i < stop:
             going_on = base_polarity == sign and 0 <= next_base <= x[i] < next_base + 12

@@ -1,8 +1,8 @@
 """EVT 3.0 words to events.
 
-Little-endian uint16 words, type in bits 15-12: 0 ADDR_Y, 2 ADDR_X (one event), 3 VECT_BASE_X, 4 VECT_12, 5 VECT_8, 6 TIME_LOW,
-8 TIME_HIGH, A EXT_TRIGGER; 7, E, F continue or say something else; the rest is malformed. Time is TIME_HIGH << 12 | TIME_LOW
-in us. Source: the EVT 3.0 data format as published by Prophesee.
+Little-endian uint16 words, type in bits 15-12: 0 ADDR_Y, 2 ADDR_X (one event), 3 VECT_BASE_X, 4 VECT_12, 5 VECT_8, 6
+TIME_LOW, 8 TIME_HIGH, A EXT_TRIGGER; 7, E, F continue or say something else; the rest is malformed. Time is TIME_HIGH
+<< 12 | TIME_LOW in us. Source: the EVT 3.0 data format as published by Prophesee.
 
 State (int64, carried from packet to packet) and counts are small arrays, indexed by the constants below.
 """
@@ -105,7 +105,8 @@ def _decode_run(words, begin, end, until_ns, width, height, t_out, x_out, y_out,
     while i < stop:
         word = np.uint32(words[i])
         code = word >> SHIFT
-        # Cameras send TIME_HIGH, TIME_LOW, ADDR_Y, ADDR_X in this order, with some left out: follow it without dispatch.
+        # Cameras send TIME_HIGH, TIME_LOW, ADDR_Y, ADDR_X in this order, with some left out: follow it without
+        # dispatch.
         if code == TIME_HIGH:
             if word & LOW12 != high_word:
                 high_word = word & LOW12
@@ -205,18 +206,49 @@ def decode_evt3(words, begin, end, until_ns, width, height, t_out, x_out, y_out,
                 triggers, trigger_count, state, counts, tail):
     """Decode ``words[begin:end]`` behind the ``filled`` events already in the outputs.
 
-    ``triggers`` is (K * 3,): time in ns, edge, id; ``tail`` is scratch of TAIL_SIZE. Returns (next word, events in the outputs, triggers, reason): DONE
-    all words are used, FULL an output has no room for another word, UNTIL the next event has t >= ``until_ns``.
+    ``triggers`` is (K * 3,): time in ns, edge, id; ``tail`` is scratch of TAIL_SIZE. Returns (next word, events in
+    the outputs, triggers, reason): DONE all words are used, FULL an output has no room for another word, UNTIL the
+    next event has t >= ``until_ns``.
     """
     if state[SYNC] != SYNCED:
         begin += find_time(words[begin:end], state, counts)
     # The loop looks up to three words ahead without asking for the end: the last ones follow in a padded copy.
     edge = max(begin, end - AHEAD)
-    at, filled, trigger_count, reason = _decode_run(words, begin, edge, until_ns, width, height, t_out, x_out, y_out, p_out,
-                                                    filled, triggers, trigger_count, state, counts)
+    at, filled, trigger_count, reason = _decode_run(
+        words,
+        begin,
+        edge,
+        until_ns,
+        width,
+        height,
+        t_out,
+        x_out,
+        y_out,
+        p_out,
+        filled,
+        triggers,
+        trigger_count,
+        state,
+        counts,
+    )
     if reason != DONE or at >= end:
         return at, filled, trigger_count, reason
     pad_tail(words, at, end, tail)
-    used, filled, trigger_count, reason = _decode_run(tail, 0, end - at, until_ns, width, height, t_out, x_out, y_out, p_out,
-                                                      filled, triggers, trigger_count, state, counts)
+    used, filled, trigger_count, reason = _decode_run(
+        tail,
+        0,
+        end - at,
+        until_ns,
+        width,
+        height,
+        t_out,
+        x_out,
+        y_out,
+        p_out,
+        filled,
+        triggers,
+        trigger_count,
+        state,
+        counts,
+    )
     return min(at + used, end), filled, trigger_count, reason

@@ -1,7 +1,8 @@
 """The other encodings of event_camera_msgs to events: mono, trigger, libcaer, libcaer_cmp.
 
-Kernels have the calling convention of ``evt3.decode_evt3`` plus ``time_base_ns``; words are uint32 (two make one event, low
-half first) or, for libcaer_cmp, uint16. Sources: the encodings as described by event_camera_codecs; the polarity event of libcaer.
+Kernels have the calling convention of ``evt3.decode_evt3`` plus ``time_base_ns``; words are uint32 (two make one
+event, low half first) or, for libcaer_cmp, uint16. Sources: the encodings as described by event_camera_codecs; the
+polarity event of libcaer.
 """
 from __future__ import annotations
 
@@ -90,7 +91,9 @@ def decode_trigger(words, begin, end, until_ns, width, height, t_out, x_out, y_o
 @kernel(_signature(nbt.uint32))
 def decode_libcaer(words, begin, end, until_ns, width, height, t_out, x_out, y_out, p_out, filled,
                    triggers, trigger_count, state, counts, time_base_ns):
-    """libcaer: u32 with bit 0 valid, 1 polarity, 2-16 y, 17-31 x; then i32 us, 31 bits that may wrap inside a packet."""
+    """libcaer: u32 with bit 0 valid, 1 polarity, 2-16 y, 17-31 x; then i32 us, 31 bits that may wrap inside a
+    packet.
+    """
     i = begin
     n = filled
     last = state[LAST]
@@ -140,7 +143,9 @@ def decode_libcaer(words, begin, end, until_ns, width, height, t_out, x_out, y_o
 @kernel(_signature(nbt.uint16))
 def decode_libcaer_cmp(words, begin, end, until_ns, width, height, t_out, x_out, y_out, p_out, filled,
                        triggers, trigger_count, state, counts, time_base_ns):
-    """libcaer_cmp: 0 TIME_HIGH, 1 TIME_LOW, 2 ADDR_X (kept), 3 ADDR_Y (event), 4 VECT_BASE_Y, 5 VECT_8 along y, 6 reserved."""
+    """libcaer_cmp: 0 TIME_HIGH, 1 TIME_LOW, 2 ADDR_X (kept), 3 ADDR_Y (event), 4 VECT_BASE_Y, 5 VECT_8 along y, 6
+    reserved.
+    """
     i = begin
     n = filled
     last = state[LAST]

@@ -1,7 +1,8 @@
 """evt3 words straight to the picture that the drafter eats, with no event arrays in between.
 
-The result is equal, to the last bit, to ``representations.voxel_grid`` or ``histogram`` of the decoded events: the same operations on the
-same numbers in the same order. Faster, because the share of the two time bins is worked out once a time word and the row once a y word.
+The result is equal, to the last bit, to ``representations.voxel_grid`` or ``histogram`` of the decoded events: the
+same operations on the same numbers in the same order. Faster, because the share of the two time bins is worked out
+once a time word and the row once a y word.
 """
 from __future__ import annotations
 
@@ -14,15 +15,48 @@ from numba import types as nbt
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.decode import Decoder
 from crossspec_ros.events.evt3 import (
-    ADDR_X, ADDR_Y, AHEAD, BASE, BIT, DONE, EIGHT, FAR, HIGH, LAST, LOW, LOW11, LOW12, MALFORMED, MALFORMED_CODES,
-    ONE, OUTSIDE, POLARITY, SHIFT, SHIFT11, SKIPPED_CODES, SYNC, SYNCED, TAIL_SIZE, TIME_BACK, TIME_HIGH, TIME_LOW, TWELVE, UNTIL, VECT_12,
-    VECT_8, VECT_BASE_X, Y, find_time, next_high, pad_tail,
+    ADDR_X,
+    ADDR_Y,
+    AHEAD,
+    BASE,
+    BIT,
+    DONE,
+    EIGHT,
+    FAR,
+    HIGH,
+    LAST,
+    LOW,
+    LOW11,
+    LOW12,
+    MALFORMED,
+    MALFORMED_CODES,
+    ONE,
+    OUTSIDE,
+    POLARITY,
+    SHIFT,
+    SHIFT11,
+    SKIPPED_CODES,
+    SYNC,
+    SYNCED,
+    TAIL_SIZE,
+    TIME_BACK,
+    TIME_HIGH,
+    TIME_LOW,
+    TWELVE,
+    UNTIL,
+    VECT_12,
+    VECT_8,
+    VECT_BASE_X,
+    Y,
+    find_time,
+    next_high,
+    pad_tail,
 )
 from crossspec_ros.events.jit import kernel, read_only, writable
 from crossspec_ros.events.representations import cell_table, check_shape, time_scale
 from crossspec_ros.events.types import Packet
 
-BACK = 3                    # reason of the kernel beside those of evt3: time is before the window by more than the slack
+BACK = 3  # reason of the kernel beside those of evt3: time is before the window by more than the slack
 _BEFORE_NS = -(1 << 62)     # end of a window before any time: the first event opens the right one
 # Lowest bit set of a vector word: jumping from event to event spares a branch for each lane.
 _LOWEST = np.array([(bits & -bits).bit_length() - 1 if bits else 0 for bits in range(1 << 12)], np.uint8)
@@ -33,7 +67,9 @@ FUSED = ('voxel_grid', 'histogram')
 
 @dataclass(frozen=True)
 class WindowFrame:
-    """The representation ``grid``, float32 (C, H, W), of the events in (``start_ns``, ``end_ns``], and how many they are."""
+    """The representation ``grid``, float32 (C, H, W), of the events in (``start_ns``, ``end_ns``], and how many they
+    are.
+    """
 
     start_ns: int
     end_ns: int
@@ -45,14 +81,23 @@ class WindowFrame:
 class FusedWindows:
     """Fill the window that runs, on the grid of the multiples of ``window_ns``, from the packets of one evt3 stream.
 
-    ``offset_ns`` is what is added to sensor time to get the time of the grid. Windows without any event give no frame. An event before the
-    window that runs is left out and counted in ``late``; where time jumps back by more than a window, the window is given up and the
-    one there is begun. ``dropped`` is the decoder's count by cause; triggers are not kept.
-    Raises ``CrossSpecError`` on a representation, shape or window that cannot be.
+    ``offset_ns`` is what is added to sensor time to get the time of the grid. Windows without any event give no
+    frame. An event before the window that runs is left out and counted in ``late``; where time jumps back by more
+    than a window, the window is given up and the one there is begun. ``dropped`` is the decoder's count by cause;
+    triggers are not kept. Raises ``CrossSpecError`` on a representation, shape or window that cannot be.
     """
 
-    def __init__(self, width: int, height: int, *, window_ns: int, shape: tuple[int, int], representation: str = 'voxel_grid',
-                 bins: int = 5, offset_ns: int = 0) -> None:
+    def __init__(
+        self,
+        width: int,
+        height: int,
+        *,
+        window_ns: int,
+        shape: tuple[int, int],
+        representation: str = 'voxel_grid',
+        bins: int = 5,
+        offset_ns: int = 0,
+    ) -> None:
         if representation not in FUSED:
             raise CrossSpecError(f'representation must be one of {", ".join(FUSED)}, got {representation!r}')
         if window_ns < 1:
@@ -86,7 +131,9 @@ class FusedWindows:
         """The window that runs, as far as it is filled (a copy); None before the first event."""
         if self._end_ns is None:
             return None
-        return WindowFrame(self._end_ns - self._window_ns, self._end_ns, self._grid.reshape(self.shape).copy(), self._on, self._off)
+        return WindowFrame(
+            self._end_ns - self._window_ns, self._end_ns, self._grid.reshape(self.shape).copy(), self._on, self._off
+        )
 
     def feed(self, packet: Packet) -> list[WindowFrame]:
         """Use a packet; returns the windows that an event behind their end has closed, oldest first."""
@@ -271,8 +318,22 @@ def _fill(words, begin, end, start_ns, end_ns, slack_ns, columns, rows, scale, b
     """
     if state[SYNC] != SYNCED:
         begin += find_time(words[begin:end], state, counts)
-    at, reason, on, off, late = _fill_run(words, begin, max(begin, end - AHEAD), start_ns, end_ns, slack_ns, columns, rows,
-                                          scale, bins, plane, grid, state, counts)
+    at, reason, on, off, late = _fill_run(
+        words,
+        begin,
+        max(begin, end - AHEAD),
+        start_ns,
+        end_ns,
+        slack_ns,
+        columns,
+        rows,
+        scale,
+        bins,
+        plane,
+        grid,
+        state,
+        counts,
+    )
     if reason != DONE or at >= end:
         return at, reason, on, off, late
     pad_tail(words, at, end, tail)

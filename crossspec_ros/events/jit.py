@@ -1,8 +1,8 @@
 """Compiled kernels: one fixed signature each, compiled on demand, cached on disk where any folder can be written.
 
-A plain ``numba.njit`` compiles again for every new combination of argument types, in the middle of the stream: a read-only
-payload is enough. A ``Kernel`` accepts exactly one signature (read-only inputs included), so nothing compiles after
-``warm_up``.
+A plain ``numba.njit`` compiles again for every new combination of argument types, in the middle of the stream: a
+read-only payload is enough. A ``Kernel`` accepts exactly one signature (read-only inputs included), so nothing
+compiles after ``warm_up``.
 """
 from __future__ import annotations
 

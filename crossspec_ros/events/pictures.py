@@ -20,13 +20,16 @@ _ON = np.array((255, 176, 64), np.float32)
 _OFF = np.array((64, 148, 255), np.float32)
 
 
-def eventgpt_frames(events: Events | Sequence[Events], *, chunks: int = EVENTGPT_CHUNKS, canvas: str = 'sensor') -> list[np.ndarray]:
-    """EventGPT's input: ``chunks`` pieces of equal count (the last takes what is over), each drawn on a white uint8 RGB (H, W, 3) canvas,
-    OFF blue, ON red, the last event of a pixel on top.
+def eventgpt_frames(
+    events: Events | Sequence[Events], *, chunks: int = EVENTGPT_CHUNKS, canvas: str = 'sensor'
+) -> list[np.ndarray]:
+    """EventGPT's input: ``chunks`` pieces of equal count (the last takes what is over), each drawn on a white uint8
+    RGB (H, W, 3) canvas, OFF blue, ON red, the last event of a pixel on top.
 
-    ``canvas`` is ``sensor`` (all frames of the sensor's size) or ``events`` (H, W = largest y and x of the chunk + 1, as the original does; a
-    chunk without events is drawn on the sensor's). Raises ``CrossSpecError`` on another canvas or ``chunks`` < 1.
-    Source: Liu et al., EventGPT: Event Stream Understanding with Multimodal Large Language Models, CVPR 2025.
+    ``canvas`` is ``sensor`` (all frames of the sensor's size) or ``events`` (H, W = largest y and x of the chunk + 1,
+    as the original does; a chunk without events is drawn on the sensor's). Raises ``CrossSpecError`` on another
+    canvas or ``chunks`` < 1. Source: Liu et al., EventGPT: Event Stream Understanding with Multimodal Large Language
+    Models, CVPR 2025.
     """
     if canvas not in ('sensor', 'events'):
         raise CrossSpecError(f'canvas must be sensor or events, got {canvas!r}')
@@ -55,7 +58,8 @@ def _draw(events: Events, canvas: str) -> np.ndarray:
 def render_events(events: Events | Sequence[Events], shape: tuple[int, int]) -> np.ndarray:
     """A picture for people, uint8 RGB (H, W, 3): ON orange, OFF blue, brighter where more happened.
 
-    Brightness saturates at the 99th percentile of the cells in which anything happened, so that a quiet and a busy window both show.
+    Brightness saturates at the 99th percentile of the cells in which anything happened, so that a quiet and a busy
+    window both show.
     """
     off, on = histogram(events, shape=shape)
     busy = np.maximum(off, on)

@@ -1,8 +1,8 @@
 """Events of a window to what models eat: 2-channel histogram, voxel grid, exponential time surface.
 
-Every function takes ``Events`` or a sequence of them (parts of one stream in order, such as ``EventBuffer.cut_parts`` gives), and the
-window (``start_ns``, ``end_ns``]; without one, all events count. Sensor pixels go to cells by whole-number binning:
-``cell_x = x * W // width``. Shape letters: H, W cells of the result; B time bins.
+Every function takes ``Events`` or a sequence of them (parts of one stream in order, such as ``EventBuffer.cut_parts``
+gives), and the window (``start_ns``, ``end_ns``]; without one, all events count. Sensor pixels go to cells by
+whole-number binning: ``cell_x = x * W // width``. Shape letters: H, W cells of the result; B time bins.
 """
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _EVENT_ARRAYS = (read_only(nbt.int64), read_only(nbt.uint16), read_only(nbt.uint
 
 
 def shape_of(name: str, *, shape: tuple[int, int], bins: int = 5) -> tuple[int, ...]:
-    """Shape of a representation before it is built: ``histogram``, ``voxel_grid``, ``time_surface`` or ``eventgpt_frames`` on the whole
-    sensor. Raises ``CrossSpecError`` on an unknown name or an impossible size.
+    """Shape of a representation before it is built: ``histogram``, ``voxel_grid``, ``time_surface`` or
+    ``eventgpt_frames`` on the whole sensor. Raises ``CrossSpecError`` on an unknown name or an impossible size.
     """
     height, width = check_shape(shape, bins)
     shapes = {'histogram': (2, height, width), 'voxel_grid': (bins, height, width), 'time_surface': (2, height, width),
@@ -43,9 +43,10 @@ def voxel_grid(events: Events | Sequence[Events], start_ns: int, end_ns: int, *,
                shape: tuple[int, int]) -> np.ndarray:
     """Voxel grid, float32 (B, H, W): each event adds +1 (ON) or -1 (OFF), shared by the two time bins next to it.
 
-    Bin ``b`` sits at ``start + b * (end - start) / (B - 1)``, so that the window's bounds, not its first and last event, set the scale.
-    Source: Zhu et al., Unsupervised Event-based Learning of Optical Flow, Depth and Egomotion, CVPR 2019, equations 1 to 3.
-    Raises ``CrossSpecError`` where ``end_ns`` is not after ``start_ns``, ``bins`` or ``shape`` are impossible.
+    Bin ``b`` sits at ``start + b * (end - start) / (B - 1)``, so that the window's bounds, not its first and last
+    event, set the scale. Source: Zhu et al., Unsupervised Event-based Learning of Optical Flow, Depth and Egomotion,
+    CVPR 2019, equations 1 to 3. Raises ``CrossSpecError`` where ``end_ns`` is not after ``start_ns``, ``bins`` or
+    ``shape`` are impossible.
     """
     height, width = check_shape(shape, bins)
     check_span(start_ns, end_ns)
@@ -68,7 +69,8 @@ def histogram(events: Events | Sequence[Events], start_ns: int | None = None, en
 
 def time_surface(events: Events | Sequence[Events], end_ns: int, *, tau_ms: float = 50.0, start_ns: int | None = None,
                  shape: tuple[int, int]) -> np.ndarray:
-    """Exponential time surface at ``end_ns``, float32 (2, H, W): exp(-(end - newest event) / tau), 0 where there was none.
+    """Exponential time surface at ``end_ns``, float32 (2, H, W): exp(-(end - newest event) / tau), 0 where there was
+    none.
 
     Source: Lagorce et al., HOTS, TPAMI 2017, equation 3. Raises ``CrossSpecError`` where ``tau_ms`` is not > 0.
     """
@@ -93,7 +95,9 @@ def check_shape(shape: tuple[int, int], bins: int = 1) -> tuple[int, int]:
     """(H, W) after a look at them; raises ``CrossSpecError``."""
     height, width = int(shape[0]), int(shape[1])
     if bins < 1 or height < 1 or width < 1 or bins * height * width > MAX_CELLS:
-        raise CrossSpecError(f'bins and shape must be >= 1 and give at most {MAX_CELLS} cells, got bins {bins}, shape {tuple(shape)}')
+        raise CrossSpecError(
+            f'bins and shape must be >= 1 and give at most {MAX_CELLS} cells, got bins {bins}, shape {tuple(shape)}'
+        )
     return height, width
 
 

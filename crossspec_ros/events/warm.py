@@ -10,8 +10,8 @@ _WITH_KERNELS = (buffer, decode, encode, fused, representations)     # importing
 def warm_up() -> float:
     """Compile every kernel of this room, or load it from the cache on disk; returns how long that took, ms.
 
-    Call it while configuring: afterwards no packet, window or representation waits for a compiler. Measured on a 2-core Xeon: about
-    10 s the first time on a machine, 0.2 s from the cache.
+    Call it while configuring: afterwards no packet, window or representation waits for a compiler. Measured on a
+    2-core Xeon: about 10 s the first time on a machine, 0.2 s from the cache.
     """
     assert _WITH_KERNELS, 'the modules register their kernels when imported'
     return compile_all()

@@ -21,7 +21,12 @@ def test_activity_counts_events_a_second_and_pixel():
     assert seen.density.sum() * (64 * 48 / 16) == pytest.approx(seen.rate_hz)
 
 
-@pytest.mark.parametrize('columns, spread', [pytest.param(np.zeros(64), 0.0, id='one cell'), pytest.param(np.arange(64), 1.0, id='all alike')])
+@pytest.mark.parametrize(
+    'columns, spread',
+    [pytest.param(np.zeros(64), 0.0, id='one cell'), pytest.param(np.arange(64), 1.0, id='all alike')],
+)
 def test_activity_tells_how_spread_events_are(columns, spread):
-    events = Events(np.full(64, 5, np.int64), columns.astype(np.uint16), np.zeros(64, np.uint16), np.ones(64, np.uint8), 64, 48)
+    events = Events(
+        np.full(64, 5, np.int64), columns.astype(np.uint16), np.zeros(64, np.uint16), np.ones(64, np.uint8), 64, 48
+    )
     assert activity(events, 0, 10, shape=(1, 8)).spread == pytest.approx(spread)

@@ -17,7 +17,14 @@ SECOND_NS = 1_000_000_000
 def at_times(*times_ms: float) -> Events:
     """One event at each time; x is the number of the event."""
     t_ns = (np.array(times_ms) * 1e6).astype(np.int64)
-    return Events(t_ns, np.arange(len(t_ns), dtype=np.uint16), np.zeros(len(t_ns), np.uint16), np.ones(len(t_ns), np.uint8), 64, 48)
+    return Events(
+        t_ns,
+        np.arange(len(t_ns), dtype=np.uint16),
+        np.zeros(len(t_ns), np.uint16),
+        np.ones(len(t_ns), np.uint8),
+        64,
+        48,
+    )
 
 
 @settings(max_examples=40, deadline=None)

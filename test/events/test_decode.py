@@ -71,19 +71,39 @@ def test_decode_leaves_earlier_events_alone():
     assert_same_events(first, copy)
 
 
-@pytest.mark.parametrize('stream, wanted', [
-    pytest.param((0x2005, *TIME, 0x0003, 0x2807), [(T_NS, 7, 3, 1)], id='cold start drops what has no time'),
-    pytest.param((LOW | 9, 0x2005, HIGH | 1, 0x2006, LOW | 2, 0x2007), [(T_NS, 7, 0, 0)], id='TIME_LOW alone is no time'),
-    pytest.param((*TIME, 3, 0x3805, 0x4801, 0x5003), [(T_NS, 5, 3, 1), (T_NS, 16, 3, 1), (T_NS, 17, 3, 1), (T_NS, 18, 3, 1)],
-                 id='vector words move the base'),
-    pytest.param((HIGH | 4095, LOW, 0x2001, HIGH | 0, LOW, 0x2002), [(4095 * 4096_000, 1, 0, 0), (4096 * 4096_000, 2, 0, 0)],
-                 id='rollover'),
-    pytest.param((HIGH | 100, LOW, 0x2001, HIGH | 90, LOW, 0x2002), [(409_600_000, 1, 0, 0), (368_640_000, 2, 0, 0)],
-                 id='a fall of ten is noise'),
-    pytest.param((HIGH | 100, LOW, HIGH | 89, LOW, 0x2002), [((89 << 12 | 1 << 24) * 1000, 2, 0, 0)], id='a fall of eleven rolls over'),
-    pytest.param((*TIME, 0x7FFF, 0xEFFF, 0xF123, 0x2001), [(T_NS, 1, 0, 0)], id='continuations and others are skipped'),
-    pytest.param((*TIME, 0x0803, 0x2001), [(T_NS, 1, 3, 0)], id='system type is not part of y'),
-])
+@pytest.mark.parametrize(
+    'stream, wanted',
+    [
+        pytest.param((0x2005, *TIME, 0x0003, 0x2807), [(T_NS, 7, 3, 1)], id='cold start drops what has no time'),
+        pytest.param(
+            (LOW | 9, 0x2005, HIGH | 1, 0x2006, LOW | 2, 0x2007), [(T_NS, 7, 0, 0)], id='TIME_LOW alone is no time'
+        ),
+        pytest.param(
+            (*TIME, 3, 0x3805, 0x4801, 0x5003),
+            [(T_NS, 5, 3, 1), (T_NS, 16, 3, 1), (T_NS, 17, 3, 1), (T_NS, 18, 3, 1)],
+            id='vector words move the base',
+        ),
+        pytest.param(
+            (HIGH | 4095, LOW, 0x2001, HIGH | 0, LOW, 0x2002),
+            [(4095 * 4096_000, 1, 0, 0), (4096 * 4096_000, 2, 0, 0)],
+            id='rollover',
+        ),
+        pytest.param(
+            (HIGH | 100, LOW, 0x2001, HIGH | 90, LOW, 0x2002),
+            [(409_600_000, 1, 0, 0), (368_640_000, 2, 0, 0)],
+            id='a fall of ten is noise',
+        ),
+        pytest.param(
+            (HIGH | 100, LOW, HIGH | 89, LOW, 0x2002),
+            [((89 << 12 | 1 << 24) * 1000, 2, 0, 0)],
+            id='a fall of eleven rolls over',
+        ),
+        pytest.param(
+            (*TIME, 0x7FFF, 0xEFFF, 0xF123, 0x2001), [(T_NS, 1, 0, 0)], id='continuations and others are skipped'
+        ),
+        pytest.param((*TIME, 0x0803, 0x2001), [(T_NS, 1, 3, 0)], id='system type is not part of y'),
+    ],
+)
 def test_decode_evt3_words(stream, wanted):
     events = make_decoder('evt3', 64, 48).decode(packet(words(*stream)))
     assert list(zip(events.t_ns.tolist(), events.x.tolist(), events.y.tolist(), events.p.tolist())) == wanted
@@ -145,7 +165,9 @@ def test_decode_refuses_time_base_beyond_int64():
 def test_decode_swaps_bigendian_packets(name):
     first = recording(name)[0]
     width = {'evt3': '>u2', 'mono': '>u8', 'libcaer': '>u4'}[first.encoding]
-    swapped = replace(first, payload=first.payload.view(width.replace('>', '<')).astype(width).view(np.uint8), is_bigendian=True)
+    swapped = replace(
+        first, payload=first.payload.view(width.replace('>', '<')).astype(width).view(np.uint8), is_bigendian=True
+    )
     wanted = make_decoder(first.encoding, first.width, first.height).decode(first)
     assert_same_events(make_decoder(first.encoding, first.width, first.height).decode(swapped), wanted)
 
@@ -166,7 +188,10 @@ def test_decode_libcaer_cmp_words():
     assert events.y.tolist() == [3, 4, 2, 4, 10, 47]
     assert events.p.tolist() == [1, 0, 1, 1, 1, 0]
     assert set(events.x.tolist()) == {5}
-    assert {key: value for key, value in decoder.dropped.items() if value} == {'malformed_words': 1, 'outside_sensor': 1}
+    assert {key: value for key, value in decoder.dropped.items() if value} == {
+        'malformed_words': 1,
+        'outside_sensor': 1,
+    }
     later = decoder.decode(packet(words(0x3801), 'libcaer_cmp', seq=1, time_base_ns=10 + 2 * T_NS))
     assert (later.t_ns.tolist(), later.x.tolist()) == ([10 + 2 * T_NS], [5])
 
@@ -199,7 +224,9 @@ def test_decode_takes_unaligned_and_read_only_payloads(offset):
     unaligned = buffer[offset:]
     unaligned.flags.writeable = False
     wanted = make_decoder('mono', 640, 480).decode(recording('mono_cd')[0])
-    assert_same_events(make_decoder('mono', 640, 480).decode(replace(recording('mono_cd')[0], payload=unaligned)), wanted)
+    assert_same_events(
+        make_decoder('mono', 640, 480).decode(replace(recording('mono_cd')[0], payload=unaligned)), wanted
+    )
 
 
 @pytest.mark.parametrize('encoding, width, height, word', [

@@ -23,7 +23,10 @@ def test_encode_evt3_goes_on_across_packets(first, second):
     last = first.t_ns[-1] if len(first) else 0
     second = Events(second.t_ns + last, second.x, second.y, second.p, 40, 30)
     encoder, decoder = Evt3Encoder(), make_decoder('evt3', 40, 30)
-    decoded = [decoder.decode(packet(encoder.encode(part), seq=k, width=40, height=30)) for k, part in enumerate((first, second))]
+    decoded = [
+        decoder.decode(packet(encoder.encode(part), seq=k, width=40, height=30))
+        for k, part in enumerate((first, second))
+    ]
     assert_same_events(join_events(decoded), join_events([first, second]))
 
 
@@ -60,7 +63,14 @@ def test_encode_evt3_uses_vector_words_where_they_pay():
     pytest.param([0], [2048], 'mono', id='twelve bits'),
 ])
 def test_encode_evt3_refuses_what_cannot_be_said(t_ns, x, word):
-    events = Events(np.array(t_ns, np.int64), np.array(x, np.uint16), np.zeros(len(x), np.uint16), np.zeros(len(x), np.uint8), 4096, 48)
+    events = Events(
+        np.array(t_ns, np.int64),
+        np.array(x, np.uint16),
+        np.zeros(len(x), np.uint16),
+        np.zeros(len(x), np.uint8),
+        4096,
+        48,
+    )
     with pytest.raises(CrossSpecError, match=word):
         encode_evt3(events)
 

@@ -15,14 +15,25 @@ from crossspec_ros.events.types import Events, Packet
 KINDS = ('voxel_grid', 'histogram')
 
 
-def fuse(packets: list[Packet], window_ns: int, kind: str, shape: tuple[int, int], offset_ns: int = 0, bins: int = 5) -> list:
-    fused = FusedWindows(packets[0].width, packets[0].height, window_ns=window_ns, shape=shape, representation=kind, bins=bins,
-                         offset_ns=offset_ns)
+def fuse(
+    packets: list[Packet], window_ns: int, kind: str, shape: tuple[int, int], offset_ns: int = 0, bins: int = 5
+) -> list:
+    fused = FusedWindows(
+        packets[0].width,
+        packets[0].height,
+        window_ns=window_ns,
+        shape=shape,
+        representation=kind,
+        bins=bins,
+        offset_ns=offset_ns,
+    )
     frames = [frame for each in packets for frame in fused.feed(each)]
     return frames + ([fused.current()] if fused.current() is not None else [])
 
 
-def two_steps(packets: list[Packet], window_ns: int, kind: str, shape: tuple[int, int], offset_ns: int = 0, bins: int = 5) -> list:
+def two_steps(
+    packets: list[Packet], window_ns: int, kind: str, shape: tuple[int, int], offset_ns: int = 0, bins: int = 5
+) -> list:
     decoder = make_decoder('evt3', packets[0].width, packets[0].height)
     events = join_events([decoder.decode(each) for each in packets])
     events = Events(events.t_ns + offset_ns, events.x, events.y, events.p, events.width, events.height)
@@ -48,14 +59,24 @@ def test_fused_equals_two_steps_on_a_recording(kind, shape, window_ms):
 
 @pytest.mark.parametrize('kind', KINDS)
 @settings(max_examples=40, deadline=None)
-@given(events=event_streams(), cuts=st.lists(st.integers(0, 2000), max_size=4), offset_ns=st.integers(-10 ** 12, 10 ** 12),
-       bins=st.integers(1, 6))
+@given(
+    events=event_streams(),
+    cuts=st.lists(st.integers(0, 2000), max_size=4),
+    offset_ns=st.integers(-(10**12), 10**12),
+    bins=st.integers(1, 6),
+)
 def test_fused_equals_two_steps_on_any_cut(kind, events, cuts, offset_ns, bins):
     payload = encode_evt3(events)
     edges = sorted({0, len(payload), *(min(cut, len(payload)) // 2 * 2 for cut in cuts)})
-    packets = [packet(payload[begin:stop], seq=k, width=40, height=30) for k, (begin, stop) in enumerate(zip(edges, edges[1:]))]
+    packets = [
+        packet(payload[begin:stop], seq=k, width=40, height=30)
+        for k, (begin, stop) in enumerate(zip(edges, edges[1:]))
+    ]
     if len(events):
-        assert_equal(fuse(packets, 7_000_000, kind, (9, 11), offset_ns, bins), two_steps(packets, 7_000_000, kind, (9, 11), offset_ns, bins))
+        assert_equal(
+            fuse(packets, 7_000_000, kind, (9, 11), offset_ns, bins),
+            two_steps(packets, 7_000_000, kind, (9, 11), offset_ns, bins),
+        )
 
 
 def test_fused_counts_events_of_a_window():

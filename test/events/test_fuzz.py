@@ -1,4 +1,6 @@
-"""Any bytes at all as a packet: never an exception, never an event outside the sensor, bounded output, counted by cause."""
+"""Any bytes at all as a packet: never an exception, never an event outside the sensor, bounded output, counted by
+cause.
+"""
 from dataclasses import replace
 
 import numpy as np

@@ -43,7 +43,9 @@ def test_eventgpt_frames_refuse(changes):
 
 
 def test_render_events_shows_polarity_on_a_dark_ground():
-    events = Events(np.zeros(2, np.int64), np.array([0, 3], np.uint16), np.zeros(2, np.uint16), np.array([1, 0], np.uint8), 4, 2)
+    events = Events(
+        np.zeros(2, np.int64), np.array([0, 3], np.uint16), np.zeros(2, np.uint16), np.array([1, 0], np.uint8), 4, 2
+    )
     picture = render_events(events, (2, 4)).astype(int)
     assert picture[0, 0, 0] > picture[0, 0, 2] and picture[0, 3, 2] > picture[0, 3, 0]
     assert picture[1].max() < 40

@@ -31,7 +31,9 @@ def plain_voxels(events: Events, start_ns: int, end_ns: int, bins: int, shape: t
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2 ** 32), st.integers(0, 300), st.integers(1, 9), st.tuples(st.integers(1, 60), st.integers(1, 80)))
+@given(
+    st.integers(0, 2**32), st.integers(0, 300), st.integers(1, 9), st.tuples(st.integers(1, 60), st.integers(1, 80))
+)
 def test_voxel_grid_follows_its_definition(seed, count, bins, shape):
     events = random_events(seed, count)
     grid = voxel_grid(events, START_NS, END_NS, bins=bins, shape=shape)
@@ -44,13 +46,23 @@ def test_voxel_grid_follows_its_definition(seed, count, bins, shape):
 def test_histogram_follows_its_definition(seed, count, shape):
     events = in_window(random_events(seed, count), START_NS, END_NS)
     wanted = np.zeros((2, *shape))
-    np.add.at(wanted, (events.p.astype(int), events.y.astype(int) * shape[0] // 48, events.x.astype(int) * shape[1] // 64), 1.0)
+    np.add.at(
+        wanted,
+        (events.p.astype(int), events.y.astype(int) * shape[0] // 48, events.x.astype(int) * shape[1] // 64),
+        1.0,
+    )
     np.testing.assert_array_equal(histogram(random_events(seed, count), START_NS, END_NS, shape=shape), wanted)
 
 
 def test_time_surface_keeps_the_newest_event_of_a_cell():
-    events = Events(np.array([10, 20, 30], np.int64) * 1_000_000, np.array([1, 1, 2], np.uint16), np.array([1, 1, 1], np.uint16),
-                    np.array([1, 1, 0], np.uint8), 4, 4)
+    events = Events(
+        np.array([10, 20, 30], np.int64) * 1_000_000,
+        np.array([1, 1, 2], np.uint16),
+        np.array([1, 1, 1], np.uint16),
+        np.array([1, 1, 0], np.uint8),
+        4,
+        4,
+    )
     surface = time_surface(events, 30_000_000, tau_ms=10.0, shape=(4, 4))
     assert surface[1, 1, 1] == pytest.approx(np.exp(-1.0))
     assert surface[0, 1, 2] == 1.0
@@ -69,7 +81,9 @@ class TestAll:
 
     def test_representation_of_parts_is_that_of_the_whole(self, build):
         events = random_events(5, 2000)
-        np.testing.assert_array_equal(build([events.part(0, 700), events.part(700, 701), events.part(701, 2000)]), build(events))
+        np.testing.assert_array_equal(
+            build([events.part(0, 700), events.part(700, 701), events.part(701, 2000)]), build(events)
+        )
 
     def test_representation_takes_read_only_and_strided_arrays(self, build):
         events = random_events(5, 2000)
