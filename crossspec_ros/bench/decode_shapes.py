@@ -16,19 +16,18 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
-from transformers import CLIPVisionConfig, LlamaConfig, VideoLlavaConfig, VideoLlavaForConditionalGeneration
 
 from crossspec_ros.bench.decode_schemes import Outcome, PlainGeneration, Speculation, Window
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.adapters import VideoLlavaAdapter
 from crossspec_ros.models.preprocessing import FramePreprocessor
+from crossspec_ros.models.random_weights import EOS_ID, IMAGE_ID, PAD_ID, VIDEO_ID, build_model
 from crossspec_ros.models.verifier import TransformersVerifier
 from crossspec_ros.speculation.acceptance import Accepted, descend
 from crossspec_ros.speculation.settings import EngineConfig
 from crossspec_ros.speculation.tree import TokenTree
 from crossspec_ros.speculation.types import Draft, prompt_key
 
-_VOCABULARY, _VIDEO, _IMAGE, _PAD, _EOS = 32064, 32001, 32000, 32002, 2
 _PREFIX = (1, 3148, 1001, 29901, 29871)                  # as many ids as 'USER: ' has
 _TAIL = tuple(range(300, 318))                           # as many as a question and ' ASSISTANT:' have
 _PROMPT = 'recorded'
@@ -45,16 +44,16 @@ class Recorded:
 class ShapesVerifier(TransformersVerifier):
     """A verifier around random weights: no tokenizer, a prompt of the usual length."""
 
-    def __init__(self, model: VideoLlavaForConditionalGeneration, cache: str) -> None:
+    def __init__(self, model: torch.nn.Module, cache: str) -> None:
         self._setup(model, VideoLlavaAdapter(model), cache)
         self.preprocessor = FramePreprocessor(224, None, (224, 224), 'bicubic', 1 / 255, (0.48, 0.46, 0.41),
                                               (0.27, 0.26, 0.28))
         self.tokenizer_key = self.model_key = 'random'
-        self._set_ids((_EOS,), (_VIDEO, _IMAGE, _PAD))
+        self._set_ids((EOS_ID,), (VIDEO_ID, IMAGE_ID, PAD_ID))
 
     def input_ids(self, prompt: str, frames: int) -> tuple[int, ...]:
         """A prompt as long as a real one."""
-        return (*_PREFIX, *[_VIDEO] * (frames * self.adapter.frame_tokens()), *_TAIL)
+        return (*_PREFIX, *[VIDEO_ID] * (frames * self.adapter.frame_tokens()), *_TAIL)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Ids in words; there is no tokenizer."""
@@ -121,10 +120,10 @@ def make_schemes(verifier: ShapesVerifier, recorded: Sequence[Recorded]) -> dict
 
 def _recorded_rule(recorded: Sequence[Recorded]):
     def rule(tree: TokenTree, logits: torch.Tensor, window_id: int, position: int) -> Accepted:
-        said = (*recorded[window_id].target, _EOS)
+        said = (*recorded[window_id].target, EOS_ID)
         logits.argmax(dim=-1).tolist()                   # the real rule's work, and its wait for the device
         steps = iter(said[position:])
-        return Accepted(*descend(tree, lambda row: next(steps, _EOS)))
+        return Accepted(*descend(tree, lambda row: next(steps, EOS_ID)))
     return rule
 
 
@@ -137,36 +136,3 @@ def read_traces(path: str) -> list[Recorded]:
         return [Recorded(tuple(row['target']), tuple(row.get('draft') or ())) for row in rows]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CrossSpecError(f'--traces must be a JSON file with rows of target and draft, got {path}: {error}') from error
-
-
-def build_model(device: str, dtype: str) -> VideoLlavaForConditionalGeneration:
-    """Random weights: the real shapes on a GPU, cut-down ones on a CPU. The image tower is the video tower."""
-    big = device.startswith('cuda')
-    vision = CLIPVisionConfig(hidden_size=1024 if big else 128, intermediate_size=4096 if big else 256,
-                              num_hidden_layers=24 if big else 4, num_attention_heads=16 if big else 4, image_size=224,
-                              patch_size=14)
-    text = LlamaConfig(vocab_size=_VOCABULARY, hidden_size=4096 if big else 256, intermediate_size=11008 if big else 512,
-                       num_hidden_layers=32 if big else 4, num_attention_heads=32 if big else 8,
-                       max_position_embeddings=4096, pad_token_id=_PAD, eos_token_id=_EOS)
-    config = VideoLlavaConfig(vision_config=vision.to_dict(), text_config=text.to_dict(), video_token_id=_VIDEO,
-                              image_token_id=_IMAGE)
-    with torch.device('meta'):
-        model = VideoLlavaForConditionalGeneration(config)
-    model.model.image_tower = model.model.video_tower
-    model = model.to(getattr(torch, dtype)).to_empty(device=device).eval().requires_grad_(False)
-    generator = torch.Generator(device).manual_seed(0)
-    for weight in model.parameters():
-        weight.normal_(0.0, 0.02, generator=generator)
-    _refill_buffers(model)
-    model.generation_config.pad_token_id = _PAD
-    return model
-
-
-def _refill_buffers(model: VideoLlavaForConditionalGeneration) -> None:
-    """Buffers that no checkpoint holds: positions of the tower, frequencies of the rotary embedding."""
-    rotary = model.model.language_model.rotary_emb
-    frequencies, _ = rotary.compute_default_rope_parameters(rotary.config)
-    rotary.inv_freq.copy_(frequencies)
-    for name, buffer in model.named_buffers():
-        if name.endswith('position_ids'):
-            buffer.copy_(torch.arange(buffer.shape[-1]).expand_as(buffer))
