@@ -38,5 +38,6 @@ def describe(defaults: Mapping[str, str] | None = None, *, parameters: Mapping[s
 
 
 def _action(spec: NodeSpec) -> Node:
-    return Node(package=PACKAGE, executable=spec.executable, name=spec.name, namespace=spec.namespace, output='screen', sigterm_timeout='20',
-                parameters=[*spec.params_files, spec.parameters], remappings=list(spec.remaps.items()))
+    return Node(package=PACKAGE, executable=spec.executable, name=spec.name, namespace=spec.namespace, output='screen',
+                parameters=[*spec.params_files, spec.parameters], remappings=list(spec.remaps.items()),
+                sigterm_timeout='20')
