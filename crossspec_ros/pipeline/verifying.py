@@ -20,7 +20,6 @@ from crossspec_ros.speculation.engine import CaptionEngine
 from crossspec_ros.speculation.types import Caption, Draft, Stage, Verdict
 
 _MS = 1_000_000
-_PARKED = 4
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,6 @@ class VerifyingPipeline:
         self._queue_limit = queue
         self._lock = threading.Lock()
         self._windows: dict[int, _Window] = {}
-        self._parked: dict[int, Draft] = {}
         self._newest_opened = -1
         self._last_frame: Frame | None = None
         self._reset_wanted = False
@@ -82,31 +80,15 @@ class VerifyingPipeline:
             self.counts['frames'] += 1
 
     def offer(self, draft: Draft) -> str | None:
-        """Hand a draft to the engine, or keep it until its window opens. None: taken, else why it was refused."""
+        """Hand a draft to the engine, which also keeps those of windows to come. None: taken, else why it was refused."""
+        cause = 'foreign_window'
+        if draft.window_end_ns == self._grid.end_ns(draft.window_id):
+            cause = self._engine.offer(draft)
         with self._lock:
             self.counts['drafts'] += 1
-            if draft.window_id > self._newest_opened:
-                cause = self._park(draft)
-                if cause:
-                    self.counts[f'draft_{cause}'] += 1
-                return cause
-        cause = self._engine.offer(draft)
-        if cause is not None:
-            with self._lock:
+            if cause is not None:
                 self.counts[f'draft_{cause}'] += 1
         return cause
-
-    def _park(self, draft: Draft) -> str | None:
-        if draft.window_end_ns != self._grid.end_ns(draft.window_id):
-            return 'foreign_window'
-        kept = self._parked.get(draft.window_id)
-        if kept is not None and kept.revision > draft.revision:
-            return 'stale'
-        self._parked[draft.window_id] = draft
-        while len(self._parked) > _PARKED:                      # a foreign id far ahead must not push out the next one
-            del self._parked[max(self._parked)]
-            self.counts['draft_foreign_window'] += 1
-        return None
 
     def request_reset(self) -> None:
         """Time jumped back: everything that depends on it is forgotten before the next step."""
@@ -168,13 +150,7 @@ class VerifyingPipeline:
         window = _Window([None] * self._grid.window_frames, self.prompt)
         self._engine.open(window_id, self._grid.end_ns(window_id), self.prompt)
         self._windows[window_id] = window
-        with self._lock:
-            self._newest_opened = window_id
-            waiting = [self._parked.pop(key) for key in sorted(self._parked) if key <= window_id]
-        for draft in waiting:
-            cause = self._engine.offer(draft)
-            if cause is not None:
-                self.counts[f'draft_{cause}'] += 1
+        self._newest_opened = window_id
         return window
 
     def _complete(self, window_id: int, window: _Window) -> None:
@@ -268,10 +244,8 @@ class VerifyingPipeline:
     def reset(self) -> None:
         """Forget windows, frames and all that the engine remembers; counts stay."""
         self._engine.reset()
-        with self._lock:
-            self._windows.clear()
-            self._parked.clear()
-            self._newest_opened = -1
+        self._windows.clear()
+        self._newest_opened = -1
         self._slots.reset()
         self._last_frame = None
         self.counts['resets'] += 1

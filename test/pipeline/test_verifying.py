@@ -138,31 +138,18 @@ def test_verifying_sliding_windows_share_frames():
     assert core._engine.slots[23] == list(range(10_625, 11_501, 125))
 
 
-def test_verifying_draft_ahead_of_its_window_waits_for_it():
+def test_verifying_drafts_go_to_the_engine_whatever_is_open():
     core = pipeline()
-    assert core.offer(draft(11)) is None and core._engine.drafts == []
+    assert core.offer(draft(11)) is None and core._engine.drafts == [(11, False)]
     send(core, [10_125])
-    assert core._engine.drafts == [(11, True)]
     core.offer(draft(11, 1))
     assert core._engine.drafts[-1] == (11, True)
 
 
-@pytest.mark.parametrize('given, cause', [
-    pytest.param(draft(11, end_ns=5), 'foreign_window', id='end off the grid'),
-    pytest.param(draft(11, 0), 'stale', id='older revision')])
-def test_verifying_draft_that_cannot_wait_is_refused(given, cause):
+def test_verifying_draft_of_another_grid_is_refused():
     core = pipeline()
-    core.offer(draft(11, 3))
-    assert core.offer(given) == cause
-    assert core.statistics()[f'draft_{cause}'] == 1
-
-
-def test_verifying_drafts_far_ahead_do_not_push_out_the_next_one():
-    core = pipeline()
-    for window in (11, 500, 501, 502, 503, 504):
-        core.offer(draft(window))
-    send(core, [10_125])
-    assert core._engine.drafts == [(11, True)]
+    assert core.offer(draft(11, end_ns=5)) == 'foreign_window'
+    assert core._engine.drafts == [] and core.statistics()['draft_foreign_window'] == 1
 
 
 def test_verifying_refused_frame_gives_its_window_up_and_goes_on():
