@@ -52,25 +52,38 @@ class DrafterTrainee(nn.Module):
 
 
 class DrafterStage:
-    """Draws clips, one question each. ``answers`` (the verifier's ids by clip and question) replaces the true texts."""
+    """Draws clips, one question each.
+
+    ``answers`` (the verifier's ids by clip and question) replaces the true texts. A verifier answers only some of the clips in
+    reasonable time; half of each batch is drawn from those, and half from the others with their true texts, so that the CNN
+    does not learn the few by heart.
+    """
 
     def __init__(self, drafter: EventDrafter, data: ClipData, answers: dict[int, dict[str, list[int]]] | None = None) -> None:
         self.module = DrafterTrainee(drafter, data.slots)
         self._data, self._answers = data, answers
-        self._rows = np.array(sorted(answers)) if answers is not None else np.arange(len(data))
+        self._answered = np.array(sorted(answers or ()), np.int64)
+        self._others = np.setdiff1d(np.arange(len(data)), self._answered)
         self._questions = {question: drafter.question_ids(question) for question in data.questions}
         self._tokenizer, self._cache = drafter.tokenizer, {}
 
     def _ids(self, row: int, question: str) -> list[int]:
-        if self._answers is not None and question in self._answers[row]:
+        if self._answers is not None and question in self._answers.get(row, {}):
             return self._answers[row][question]
         text = self._data.answers[row][question]
         if text not in self._cache:
             self._cache[text] = answer_ids(self._tokenizer, text)
         return self._cache[text]
 
+    def _draw(self, rng: np.random.Generator, batch: int) -> np.ndarray:
+        """Rows of a batch, half of them answered by the verifier where there are both kinds."""
+        both = len(self._answered) and len(self._others)
+        answered = batch // 2 if both else batch if len(self._answered) else 0
+        return np.concatenate([rng.choice(rows, count, replace=count > len(rows)) for rows, count in (
+            (self._answered, answered), (self._others, batch - answered)) if count])
+
     def loss(self, rng: np.random.Generator, batch: int, done: float) -> tuple[Tensor, dict[str, float]]:
-        rows = rng.choice(self._rows, batch, replace=False)
+        rows = self._draw(rng, batch)
         describe, *others = self._data.questions
         pairs = []
         for row in rows:
