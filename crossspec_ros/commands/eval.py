@@ -39,7 +39,7 @@ def format_report(report: Mapping[str, object]) -> str:
     lines += ['', f'{"tau":<16}{"all":>8}{"scene changes":>16}']
     for name, value in report['tau'].items():
         lines.append(f'{name:<16}{value:>8.2f}{report["tau_at_scene_changes"][name] or float("nan"):>16.2f}')
-    for title in ('text', 'changes', 'parameters', 'speed'):
+    for title in ('blind_colour', 'text', 'changes', 'parameters', 'speed'):
         lines += ['', title] + [f'  {name:<28}{value}' for name, value in report[title].items()]
     return '\n'.join(lines)
 

@@ -136,6 +136,20 @@ def _share(hits: Sequence[bool]) -> float:
     return round(sum(values) / len(values), 4) if values else 0.0
 
 
+def blind_colour(windows: Sequence[Window]) -> dict[str, float | int]:
+    """Does the drafter guess colours better than chance? Only windows that have a coloured road user and a draft of one.
+
+    ``chance`` is what always naming the commonest colour among them would score.
+    """
+    said = [(window.truth['colour'], parse_slots(window.draft)['colour']) for window in windows if window.truth['colour'] != 'none']
+    said = [(true, guess) for true, guess in said if guess not in ('', 'none')]
+    if not said:
+        return {'windows': 0, 'drafter': 0.0, 'chance': 0.0}
+    commonest = Counter(true for true, _ in said).most_common(1)[0][1]
+    return {'windows': len(said), 'drafter': _share(true == guess for true, guess in said),
+            'chance': round(commonest / len(said), 4)}
+
+
 def change_table(windows: Sequence[Window]) -> dict[str, float]:
     """Does the verifier's caption change when the scene does, and stay when it stays?"""
     followers = [window for window in windows if window.previous_truth is not None]
@@ -240,7 +254,7 @@ def parameters(pair: Pair) -> dict[str, int]:
 
 
 def evaluate(pair: Pair, windows: Sequence[Window], *, max_nodes: int = 48, branches: int = 0) -> dict[str, object]:
-    """Everything of issue's figures as one JSON-ready dict."""
+    """All figures as one JSON-ready dict."""
     table = slot_table(windows)
     tau = tau_table(pair, windows, max_nodes, branches)
     return {
@@ -248,7 +262,7 @@ def evaluate(pair: Pair, windows: Sequence[Window], *, max_nodes: int = 48, bran
         'slot_accuracy': {who: round(float(np.mean([row[who] for row in table.values()])), 4)
                           for who in ('verifier', 'drafter', 'commonest', 'previous')},
         'drafter_event_slots': {name: table[name]['drafter'] for name in EVENT_SLOTS},
-        'text': text_scores([window.target for window in windows], [caption(window.truth) for window in windows]),
+        'blind_colour': blind_colour(windows), 'text': text_scores([window.target for window in windows], [caption(window.truth) for window in windows]),
         'changes': change_table(windows), 'tau': tau['tau'], 'tau_at_scene_changes': tau['tau_at_scene_changes'],
         'acceptance': {'by_slot': acceptance_by_slot(windows), 'by_position': tau['acceptance_by_position']},
         'parameters': parameters(pair), 'speed': drafter_speed(pair, windows) | verifier_speed(pair, windows)}

@@ -19,6 +19,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
@@ -142,7 +143,8 @@ class LossLog:
 def progress_bar(shown: bool = True) -> Progress:
     """The bar that all stages share."""
     return Progress(TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TextColumn('{task.fields[note]}'),
-                    TimeElapsedColumn(), TimeRemainingColumn(), refresh_per_second=2, disable=not shown)
+                    TimeElapsedColumn(), TimeRemainingColumn(), refresh_per_second=2,
+                    disable=not shown, console=Console(stderr=True))
 
 
 def run_stage(stage: Stage, config: StageConfig, folder: Path, *, resume: bool = False,

@@ -16,7 +16,7 @@ matplotlib.use('Agg')
 from matplotlib import pyplot  # noqa: E402  (the backend has to be chosen first)
 
 _PLAIN, _WRONG, _MENDED = '#30343a', '#c0392b', '#1e8449'
-_LINE_CHARACTERS = 74
+_LINE_CHARACTERS, _LETTER = 96, 0.0095          # letters a line, and the width of one as a share of the text's column
 
 
 def marked_words(draft: str, target: str) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
@@ -37,7 +37,7 @@ def _write_words(axis: pyplot.Axes, words: Sequence[tuple[str, bool]], top: floa
     for word, changed in words:
         if column + len(word) > _LINE_CHARACTERS:
             column, top = 0, top - 0.075
-        axis.text(column / _LINE_CHARACTERS, top, word, fontsize=6.6, family='monospace', va='top',
+        axis.text(column * _LETTER, top, word, fontsize=6.6, family='monospace', va='top',
                   color=colour if changed else _PLAIN, weight='bold' if changed else 'normal')
         column += len(word) + 1
     return top - 0.105
@@ -46,12 +46,12 @@ def _write_words(axis: pyplot.Axes, words: Sequence[tuple[str, bool]], top: floa
 def draw_samples(windows: Sequence[Window], target: Path, count: int = 8) -> None:
     """RGB, events, draft, verified caption and truth of ``count`` windows; corrected words in red and green."""
     chosen = [windows[int(i)] for i in np.linspace(0, len(windows) - 1, min(count, len(windows)))]
-    figure, axes = pyplot.subplots(len(chosen), 3, figsize=(11, 1.95 * len(chosen)), squeeze=False,
-                                   gridspec_kw={'width_ratios': [1.1, 0.83, 3.0]})
+    figure, axes = pyplot.subplots(len(chosen), 3, figsize=(11, 1.75 * len(chosen)), squeeze=False,
+                                   gridspec_kw={'width_ratios': [1.0, 0.75, 3.1]})
     for window, (rgb, events, text) in zip(chosen, axes, strict=True):
         rgb.imshow(window.frame)
         shown = window.voxel.sum(0)
-        events.imshow(np.clip(shown, -6, 6), cmap='coolwarm', vmin=-6, vmax=6)
+        events.imshow(np.clip(shown, -18, 18), cmap='coolwarm', vmin=-18, vmax=18)
         for axis in (rgb, events, text):
             axis.axis('off')
         left, right = marked_words(window.draft, window.target)
