@@ -24,10 +24,6 @@ from crossspec_ros.speculation.types import Caption, Draft, Mode, Stage, Verdict
 
 logger = logging.getLogger(__name__)
 
-DRAIN_NS = 3_000_000_000
-"""Time goes on this long after the last message, so that the last window ends."""
-
-
 class ComputeTimes:
     """Compute times in ms by what was computed."""
 
@@ -64,12 +60,12 @@ class DirectReplay:
         self._now_ns: int | None = None
 
     def run(self, messages: Iterable[ReplayMessage]) -> None:
-        """Everything, and then the time after it in which the last windows end."""
+        """Everything, and then time alone until the last window that holds something of it is settled."""
         for message in messages:
             self.take(message)
         if self._now_ns is None:
             return
-        end_ns = self._now_ns + DRAIN_NS
+        end_ns = self._grid.end_ns(self._grid.containing(self._now_ns)[-1]) + self._grid.interval_ns
         while self._now_ns < end_ns:
             self._now_ns += self._grid.interval_ns
             self._step()
