@@ -85,15 +85,19 @@ class BagSource:
 
 
 class WorldSource:
-    """The synthetic driving world of a seed: endless, the same for the same seed wherever it is started from."""
+    """The synthetic driving world of a seed: endless, the same for the same seed wherever it is started from.
 
-    def __init__(self, seed: int, width: int = 320, height: int = 240, encoding: str = 'evt3') -> None:
+    ``pace`` is 'calm' (shots of several seconds, as drives are) or 'brisk' (another street every second or two).
+    """
+
+    def __init__(self, seed: int, width: int = 320, height: int = 240, encoding: str = 'evt3',
+                 pace: str = 'calm') -> None:
         from crossspec_ros.recordings.world import World    # a renderer: only where it is asked for
-        self.name = f'world:{seed}'
+        self.name = f'world:{seed}:{pace}'
         self.topics = {'events': EVENT_TYPES[0], 'image': IMAGE_TYPES[0]}
         self.start_ns = 0
         self.end_ns: int | None = None
-        self._make_world = lambda: World(seed, width=width, height=height)
+        self._make_world = lambda: World(seed, width=width, height=height, pace=pace)
         self._encoding = encoding
 
     def messages(self, start_ns: int) -> Iterator[ReplayMessage]:
@@ -112,16 +116,17 @@ class WorldSource:
 
 def open_source(uri: str, *, topics: Sequence[str] | None = None, world_width: int = 320,
                 world_height: int = 240) -> Source:
-    """A source by name: ``world:SEED``, ``load:RATE`` (million events a second), the folder of a DSEC sequence, or a
+    """A source by name: ``world:SEED`` or ``world:SEED:brisk``, ``load:RATE`` (million events a second), the folder of a DSEC sequence, or a
     bag (folder, .mcap, .db3).
 
     Raises CrossSpecError telling what is wrong with it.
     """
     if uri.startswith('world:'):
-        seed = uri.removeprefix('world:')
-        if not seed.isdecimal():
-            raise CrossSpecError(f'world:SEED must have a whole number >= 0 as its seed, got {uri!r}')
-        return WorldSource(int(seed), world_width, world_height)
+        seed, _, pace = uri.removeprefix('world:').partition(':')
+        if not seed.isdecimal() or pace not in ('', 'calm', 'brisk'):
+            raise CrossSpecError('world:SEED must have a whole number >= 0 as its seed, and may have :calm or :brisk '
+                                 f'behind it, got {uri!r}')
+        return WorldSource(int(seed), world_width, world_height, pace=pace or 'calm')
     if uri.startswith('load:'):
         try:
             return LoadSource(float(uri.removeprefix('load:')) * 1e6)
