@@ -53,7 +53,7 @@ def test_world_source_sends_the_worlds_events_through_the_wire_format():
     assert [m.due_ns for m in messages] == sorted(m.due_ns for m in messages)
     decoder = make_decoder('evt3', 64, 48)
     got = join_events([decoder.decode(m.data) for m in messages if m.role == 'events'])
-    world = list(World(5, width=64, height=48).stream(0.0, 0.3))
+    world = list(World(5, width=64, height=48, pace='calm').stream(0.0, 0.3))
     wanted = join_events([payload for _, kind, payload in world if kind == 'events'])
     np.testing.assert_array_equal(got.t_ns, wanted.t_ns // 1000 * 1000)
     np.testing.assert_array_equal(got.x, wanted.x)
