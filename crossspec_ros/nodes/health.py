@@ -43,6 +43,7 @@ class Health:
         self._watches: dict[str, _Watch] = {}
         self._warned_ns: dict[str, int] = {}
         self._errors: dict[str, str] = {}
+        self._mismatched: dict[str, tuple[str, str]] = {}
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', qos.diagnostics())
         self._timer = node.create_timer(1.0, self._tick, clock=self._steady)
 
@@ -99,10 +100,15 @@ class Health:
             deadline=lambda event: self.count(f'{topic}_deadline_offered_missed', event.total_count_change))
 
     def _incompatible(self, topic: str, who: str, event: object) -> None:
-        policy = qos_policy_name_from_kind(event.last_policy_kind)
-        self.drop(f'{topic}_incompatible_qos', f'{who} of {self._node.resolve_topic_name(topic)} asks for another {policy}: '
-                  f'no messages pass between it and this node; {self._offers(self._node.resolve_topic_name(topic))}; '
-                  f'change one side, here by the parameters qos_overrides.<topic>.*')
+        self.counts[f'{topic}_incompatible_qos'] += event.total_count_change
+        # Whose it is becomes known a moment later: `_tick` warns.
+        self._mismatched[topic] = who, qos_policy_name_from_kind(event.last_policy_kind)
+
+    def _warn_of_mismatch(self, topic: str, who: str, policy: str) -> None:
+        name = self._node.resolve_topic_name(topic)
+        self._node.get_logger().warning(
+            f'{who} of {name} has another {policy}: no messages pass between it and this node; {self._offers(name)}; '
+            f'change one side, here by the parameters qos_overrides.{name}.*')
 
     def _offers(self, topic: str) -> str:
         """What the publishers of a topic offer."""
@@ -127,6 +133,9 @@ class Health:
 
     def _tick(self) -> None:
         now_ns = self._steady.now().nanoseconds
+        mismatched, self._mismatched = self._mismatched, {}
+        for topic, (who, policy) in mismatched.items():
+            self._warn_of_mismatch(topic, who, policy)
         silences = [self._warn_of_silence(watch, now_ns) for watch in self._watches.values()
                     if watch.silent_s(now_ns) > watch.silence_s]
         self.publish(silences)
