@@ -15,8 +15,10 @@ from rich.text import Text
 
 from crossspec_ros.demo.record import Recorder, WindowRecord
 from crossspec_ros.demo.words import Fate, compare, remainder
+from crossspec_ros.events.window import WindowGrid
 
 _SHOWN = 5
+_GRID = WindowGrid()
 _DIM, _SOLID, _STRUCK, _ADDED = 'dim', 'bold', 'dim strike red', 'bold green'
 
 
@@ -41,10 +43,16 @@ def window_text(window: WindowRecord) -> Text:
 
 
 class LiveView:
-    """Context manager; `update` on every window that changed, `tick` now and then for the clock of the screen."""
+    """Context manager; `draft` and `caption` for what arrives, `tick` now and then to redraw.
+
+    ``first_ns`` and ``last_ns`` bound the stream in the graph's clock once they are known: windows are named by the time
+    since its begin, and those that hold nothing of it are not shown.
+    """
 
     def __init__(self, record: Recorder, *, file: IO[str], title: str, force_terminal: bool | None = None) -> None:
         self._record, self._title, self._status = record, title, ''
+        self.first_ns: int | None = None
+        self.last_ns: int | None = None
         self._console = Console(file=file, force_terminal=force_terminal, highlight=False, soft_wrap=True)
         self._live = Live(console=self._console, auto_refresh=False, transient=False) if self._console.is_terminal else None
 
@@ -67,13 +75,14 @@ class LiveView:
             self.tick()
 
     def draft(self, window: WindowRecord) -> None:
-        """A draft has arrived."""
-        if self._live is None:
-            self._line(window, 'draft', window.draft_age_ms, Text(window.draft.text if window.draft else '', style=_DIM))
+        """A draft has arrived; off a terminal, one that goes on from verified words is no line of its own."""
+        newest = window.drafts[-1]
+        if self._live is None and newest.base_length == 0 and self._in_stream(window):
+            self._line(window, 'draft', window.draft_age_ms, Text(newest.text, style=_DIM))
 
     def caption(self, window: WindowRecord) -> None:
         """A caption has arrived; partial ones are shown on a terminal only."""
-        if self._live is None and window.caption is not None:
+        if self._live is None and window.caption is not None and self._in_stream(window):
             passes = max(1, window.caption.target_passes)
             self._line(window, 'caption', window.caption_age_ms, Text(window.caption.text, style=_SOLID),
                        f'  [{(len(window.caption.token_ids) + 1) / passes:.1f} tokens/pass]')
@@ -82,9 +91,13 @@ class LiveView:
         self._console.print(Text.assemble(f'{self._clock(window)}  {what:<8}{format_age(age_ms):>9}  ', text, tail))
 
     def _clock(self, window: WindowRecord) -> str:
-        """The window's end, counted from the first window's."""
-        first = self._record.windows[min(self._record.windows)]
-        return f'{(window.window_end_ns - first.window_end_ns) / 1e9:6.2f} s'
+        """The window's end, counted from the stream's begin."""
+        begin_ns = self._record.windows[min(self._record.windows)].window_end_ns if self.first_ns is None else self.first_ns
+        return f'{(window.window_end_ns - begin_ns) / 1e9:6.2f} s'
+
+    def _in_stream(self, window: WindowRecord) -> bool:
+        return ((self.first_ns is None or window.window_end_ns > self.first_ns)
+                and (self.last_ns is None or window.window_end_ns - _GRID.span_ns < self.last_ns))
 
     def tick(self) -> None:
         """Redraw."""
@@ -93,7 +106,7 @@ class LiveView:
 
     def render(self) -> RenderableType:
         """The screen: the last windows, newest at the bottom, and a line of figures."""
-        windows = self._record.ordered()
+        windows = [window for window in self._record.ordered() if self._in_stream(window)]
         table = Table.grid(padding=(0, 2), expand=True)
         table.add_column(justify='right', no_wrap=True, style='cyan')
         table.add_column(justify='right', no_wrap=True)

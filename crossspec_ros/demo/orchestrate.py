@@ -29,7 +29,7 @@ from crossspec_ros.nodes.tap import Tap, open_tap
 
 _log = logging.getLogger(__name__)
 
-READY_TIMEOUT_S = 120.0
+READY_TIMEOUT_S = 240.0
 DRAIN_S = 3.0                       # after the last message, for the last windows to end and be answered
 SETTLE_S = 6.0                      # after the player has ended: captions still to come
 AUDIT_TIMEOUT_S = 600.0
@@ -139,22 +139,26 @@ class _Demo:
             raise CrossSpecError(f'the player does not start: {reply[1] if reply else "no answer within 5 s"}; '
                                  f'the end of its log:\n{processes.log_tail("player")}')
         self._view.say('playing')
-        while processes.running('player') and 'last_ns' not in self._player_values():
+        while processes.running('player') and self._view.last_ns is None:
             self._watch(processes, tap, _TICK_S)
         self._view.say('the stream has ended; the last windows')
         until = time.monotonic() + DRAIN_S + _END_S
         while processes.running('player') and time.monotonic() < until:
             self._watch(processes, tap, _TICK_S)
         processes.end('player')
-        values = self._player_values()
-        if 'last_ns' not in values:
+        if self._view.last_ns is None:
             raise CrossSpecError(f'the player played nothing; the end of its log:\n{processes.log_tail("player")}')
-        return _Stream(int(values['first_ns']), int(values['last_ns']), int(values['started_ns']))
+        return _Stream(self._view.first_ns, self._view.last_ns, int(self._player_value('started_ns')))
 
-    def _player_values(self) -> dict[str, str]:
+    def _player_value(self, key: str) -> str:
         diagnostic = self.record.diagnostics.get(f'/{_NAMESPACE}/player')
-        values = diagnostic.values if diagnostic else {}
-        return values if values.get('last_ns', '0') != '0' and values.get('playing') == 'False' else {}
+        return diagnostic.values.get(key, '0') if diagnostic else '0'
+
+    def _follow_player(self) -> None:
+        """Take over what the player has told about its stream."""
+        self._view.first_ns = int(self._player_value('first_ns')) or None
+        if self._view.first_ns and self._player_value('playing') == 'False':
+            self._view.last_ns = int(self._player_value('last_ns'))
 
     def _settle(self, processes: Processes, tap: Tap, stream: _Stream) -> None:
         """Wait for final captions that are still to come, and for the monitor's rows."""
@@ -190,6 +194,7 @@ class _Demo:
     def _watch(self, processes: Processes, tap: Tap, seconds: float) -> None:
         """Listen for a while, look after the processes, redraw."""
         tap.poll(seconds)
+        self._follow_player()
         processes.check(ended_ok=self._ended_ok)
         now = time.monotonic()
         if now >= self._next_sample:

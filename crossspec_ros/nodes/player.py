@@ -158,6 +158,7 @@ class PlayerNode(Node):
             shift_ns = begin_ns - due_ns
         if not self._times['started_ns']:
             self._times |= {'first_ns': due_ns + shift_ns, 'started_ns': time.perf_counter_ns()}
+            self._health.publish()                              # who listens learns at once what belongs to the stream
         return shift_ns
 
     def _on_clock(self, now_ns: int) -> None:
