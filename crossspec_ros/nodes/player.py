@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 
 from event_camera_msgs.msg import EventPacket
 from rclpy.node import Node
@@ -23,6 +24,7 @@ from crossspec_ros.recordings.replay import Hooks, Pacer, ReplayMessage, play
 from crossspec_ros.recordings.sources import open_source
 
 _NS = 1_000_000_000
+_WARM_MESSAGES = 30
 _TOPICS = {'events': ('events', EventPacket), 'image': ('image', Image), 'compressed': ('image/compressed', CompressedImage)}
 _TYPE_NAMES = {'event_camera_msgs/msg/EventPacket', 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'}
 
@@ -42,6 +44,8 @@ class PlayerNode(Node):
             raise CrossSpecError(f'rate must be 1 with clock wall, got {config.rate}: use clock sim for other rates')
         self.finished, self.exit_code = False, 0
         self._source = open_source(config.source, world_width=config.world_width, world_height=config.world_height)
+        for _ in islice(self._source.messages(self._source.start_ns), _WARM_MESSAGES):
+            pass                                                # compiles and loads what would delay the first seconds
         self._pacer = Pacer(config.rate)
         self._shift_ns: int | None = None                       # from recorded stamps to published ones
         self._clock_ns = 0                                      # newest on /clock

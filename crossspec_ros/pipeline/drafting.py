@@ -18,6 +18,7 @@ from crossspec_ros.events.buffer import EventBuffer
 from crossspec_ros.events.decode import make_decoder
 from crossspec_ros.events.representations import voxel_grid
 from crossspec_ros.events.types import Events, Packet
+from crossspec_ros.events.warm import warm_up as compile_events
 from crossspec_ros.events.window import WindowGrid
 from crossspec_ros.pipeline.sensor_clock import SensorClock
 from crossspec_ros.speculation.types import Draft, Verdict, prefix_hash, prompt_key
@@ -156,7 +157,8 @@ class DraftingPipeline:
         return dict(counts)
 
     def warm_up(self) -> None:
-        """Draft once from nothing, so that the first window does not pay for lazy loading."""
+        """Compile the event kernels and draft once from nothing, so that no packet and no window pays for it."""
+        compile_events()
         bins, height, width = self._drafter.shape
         self._drafter.draft(np.zeros((bins, height, width), np.float32), prompt=self.prompt, max_tokens=self.max_tokens)
         voxel_grid(Events.empty(width, height), 0, self._grid.span_ns, bins=bins, shape=(height, width))
