@@ -20,6 +20,7 @@ from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.buffer import EventBuffer
 from crossspec_ros.events.decode import Decoder, make_decoder
 from crossspec_ros.events.pictures import render_events
+from crossspec_ros.events.warm import warm_up
 from crossspec_ros.msg import Caption as CaptionMsg
 from crossspec_ros.msg import Draft as DraftMsg
 from crossspec_ros.nodes import parameters, process, qos
@@ -46,12 +47,15 @@ class OverlayNode(Node):
         self._frame: Frame | None = None
         self._decoder: Decoder | None = None
         self._format: tuple[str, int, int] | None = None
-        self._buffer = EventBuffer(max_bytes=64 << 20, max_span_ns=2_000_000_000) if config.show_events else None
+        self._buffer: EventBuffer | None = None
+        if config.show_events:
+            warm_up()                                           # no picture waits for a compiler
+            self._buffer = EventBuffer(max_bytes=32 << 20, max_span_ns=500_000_000)
         self._film, self._film_begin_s = None, 0.0
         self._pictured = -1                                     # window of the last snapshot
         if config.record_path:
             from crossspec_ros.recordings.film import Film
-            self._film = Film(config.record_path, config.rate_hz)
+            self._film = Film(config.record_path, config.rate_hz, preset='ultrafast')
         if config.snapshot_dir and not Path(config.snapshot_dir).is_dir():
             raise CrossSpecError(f'snapshot_dir must be a folder that exists, got {config.snapshot_dir}')
         self._health = Health(self)

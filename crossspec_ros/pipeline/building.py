@@ -18,6 +18,7 @@ def build_drafting(config: DrafterConfig, prompt: str = '') -> DraftingPipeline:
     """Load the drafter and warm it up. Raises CrossSpecError where the checkpoint is not there or does not fit."""
     import torch
 
+    from crossspec_ros.events.warm import warm_up
     from crossspec_ros.models.drafter import load_drafter
     from crossspec_ros.pipeline.drafting import DraftingPipeline
 
@@ -28,6 +29,7 @@ def build_drafting(config: DrafterConfig, prompt: str = '') -> DraftingPipeline:
         lead_ms=config.lead_ms, grace_ms=config.grace_ms, max_tokens=config.max_tokens,
         buffer_bytes=config.buffer_mb << 20, idle_ms=1000 * config.idle_s, redrafts=config.redrafts,
         synchronised=config.event_clock == 'synchronised')
+    warm_up()
     pipeline.warm_up()
     return pipeline
 

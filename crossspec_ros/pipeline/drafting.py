@@ -191,7 +191,7 @@ class DraftingPipeline:
         voxel, used = self._look(job, state)
         made = self._drafter.draft(voxel, prompt=self.prompt, prefix_ids=job.committed, max_tokens=self.max_tokens,
                                    should_stop=should_stop)
-        if not made.token_ids and should_stop is not None and should_stop():
+        if should_stop is not None and should_stop():           # what it has by now is cut off, and wanted no more
             self.counts['drafts_given_up'] += 1
             return None
         with self._lock:

@@ -28,12 +28,19 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
+@functools.lru_cache(maxsize=4)
+def _dark(width: int, height: int) -> np.ndarray:
+    return np.full((height, width, 3), _GROUND, np.uint8)
+
+
 def fit(rgb: np.ndarray, width: int, height: int) -> np.ndarray:
     """A picture scaled into (height, width), proportions kept, the rest dark; uint8 (H, W, 3)."""
     scale = min(width / rgb.shape[1], height / rgb.shape[0])
     size = max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale))
     scaled = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    canvas = np.full((height, width, 3), _GROUND, np.uint8)
+    if size == (width, height):
+        return scaled
+    canvas = _dark(width, height).copy()
     top, left = (height - size[1]) // 2, (width - size[0]) // 2
     canvas[top:top + size[1], left:left + size[0]] = scaled
     return canvas
@@ -42,12 +49,15 @@ def fit(rgb: np.ndarray, width: int, height: int) -> np.ndarray:
 def compose(pictures: Sequence[np.ndarray | None], words: Sequence[Words], note: str, width: int) -> np.ndarray:
     """Pictures side by side, each ``width`` px wide at 4:3 (None: dark), over a strip with the text; uint8 (H, W, 3)."""
     height = width * 3 // 4
-    tiles = [np.full((height, width, 3), _GROUND, np.uint8) if rgb is None else fit(rgb, width, height) for rgb in pictures]
-    size = max(12, width // 32)
-    strip_height = (_LINES * size * 13) // 10 + 3 * _MARGIN + size
-    strip = Image.new('RGB', (width * len(tiles), strip_height), _GROUND)
-    _write(ImageDraw.Draw(strip), words, note, size, strip.width)
-    return np.vstack([np.hstack(tiles), np.asarray(strip)])
+    tiles = [_dark(width, height) if rgb is None else fit(rgb, width, height) for rgb in pictures]
+    return np.vstack([np.hstack(tiles), _strip(tuple(words), note, max(12, width // 32), width * len(tiles))])
+
+
+@functools.lru_cache(maxsize=2)                                 # the text changes a few times a second, the picture always
+def _strip(words: tuple[Words, ...], note: str, size: int, width: int) -> np.ndarray:
+    strip = Image.new('RGB', (width, (_LINES * size * 13) // 10 + 3 * _MARGIN + size), _GROUND)
+    _write(ImageDraw.Draw(strip), words, note, size, width)
+    return np.asarray(strip)
 
 
 def _write(draw: ImageDraw.ImageDraw, words: Sequence[Words], note: str, size: int, width: int) -> None:

@@ -78,8 +78,9 @@ class LatencyBook:
         if math.isnan(window.first_draft_age_ms):
             window.first_draft_age_ms = age_ms
         window.drafts += 1
-        window.draft_text, window.events_used = draft.text, draft.events_used
+        window.events_used = draft.events_used
         if not draft.base_length:
+            window.draft_text = draft.text
             window.draft_age_ms, window.draft_compute_ms = age_ms, draft.compute_ms
 
     def add_caption(self, caption: Caption, age_ms: float) -> WindowLatency | None:

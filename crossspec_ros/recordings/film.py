@@ -18,12 +18,13 @@ class Film:
     cannot be written or a picture has another size.
     """
 
-    def __init__(self, path: str | Path, fps: float) -> None:
+    def __init__(self, path: str | Path, fps: float, preset: str = 'veryfast') -> None:
         if not 0 < fps <= 1000:
             raise CrossSpecError(f'fps must be above 0 and at most 1000, got {fps}')
         self.path = Path(path)
         self.pictures = 0
         self._fps = Fraction(fps).limit_denominator(1000)
+        self._preset = preset                   # of x264: a live film cannot spend what a rendered one can
         self._size: tuple[int, int] | None = None
         self._container: Any = None
         self._stream: Any = None
@@ -55,7 +56,7 @@ class Film:
             import av
             self._container = av.open(str(self.path), 'w', format='mp4', options={'movflags': 'faststart'})
             self._stream = self._container.add_stream('libx264', rate=self._fps,
-                                                      options={'crf': '20', 'preset': 'veryfast'})
+                                                      options={'crf': '20', 'preset': self._preset})
             self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, 'yuv420p'
             self._container.start_encoding()            # opens the file, and says now if that cannot be done
             return
