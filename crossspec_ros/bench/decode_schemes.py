@@ -96,7 +96,7 @@ class Speculation:
             engine.add_frame(window_id, slot, _stamp(window_id, slot), frame)
             if self._drafts and window.early is not None and slot == len(earlier) - 1:
                 engine.offer(window.early)
-            if self._rehearse and slot == len(earlier) - 1:
+            if self._rehearse:
                 engine.rehearse(window_id, until_ns=gap_end_ns)
         if self._early_encode:
             arrival_ns = perf_counter_ns()

@@ -22,7 +22,7 @@ from crossspec_ros.speculation.proposer import SOURCE_NAMES, Proposer, ProposerC
 from crossspec_ros.speculation.rehearsal import rehearse, until
 from crossspec_ros.speculation.rules import make_rule
 from crossspec_ros.speculation.session import WindowSession
-from crossspec_ros.speculation.settings import EngineConfig, EngineCounters
+from crossspec_ros.speculation.settings import EngineConfig, EngineCounters, TreeCap
 from crossspec_ros.speculation.tree import TokenTree
 from crossspec_ros.speculation.types import Caption, Draft, Mode, Stage, Verdict, prefix_hash
 from crossspec_ros.speculation.verifier import Verifier, check_frame
@@ -30,7 +30,7 @@ from crossspec_ros.speculation.verifier import Verifier, check_frame
 _log = logging.getLogger(__name__)
 _REPLACEMENT = '\ufffd'          # stands for bytes of a character whose other bytes are still to come
 _MEASURED = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-_RANKED = 1 << 20                # logits ranked a pass at most
+_RANKED, _RANKS = 1 << 20, 4     # logits ranked a pass at most; best next tokens kept of each row
 FrameKey = tuple[int, tuple[int, ...], int]
 
 
@@ -59,6 +59,7 @@ class CaptionEngine:
         self._features: OrderedDict[FrameKey, torch.Tensor] = OrderedDict()
         self._drafted_windows: OrderedDict[int, None] = OrderedDict()
         self._begun: int | None = None
+        self._caps = TreeCap(self.config.first_nodes), TreeCap(self.config.max_nodes)
         self.counters = EngineCounters()
 
     @classmethod
@@ -167,14 +168,15 @@ class CaptionEngine:
         (`perf_counter_ns`). Returns the tokens, end token included (may be partial, or empty where nothing is to do).
         """
         session = self._session(window_id)
-        if session.complete or session.committed or not self.config.speculate:
+        missing = sum(features is None for features in session.slots)
+        if not 0 < missing <= self.config.rehearse_missing or session.committed or not self.config.speculate:
             return ()
         self._prefill(session, len(session.slots) - 1)
         self._begin(session)
         may_begin = until(should_stop, until_ns, lambda: self.counters.pass_ms)
         begin_ns = perf_counter_ns()
         tokens, complete = rehearse(session, self.verifier, self.proposer, self._rule, self._ending,
-                                    self.config.max_nodes, may_begin)
+                                    self._caps[1].nodes, may_begin)
         self.counters.rehearsed(complete, (perf_counter_ns() - begin_ns) / 1e6)
         if tokens:
             session.rehearsed = tokens
@@ -222,47 +224,53 @@ class CaptionEngine:
                 yield self._verdict(session)
                 yield self._caption(session, outcome.lossless)
             finally:                          # sources learn behind the caption, not before it
-                if session.finished:
-                    self.proposer.finish(self._answer_tokens(session))
+                self._learn(session, outcome)
             if session.finished:
                 return
         self.counters.windows_cut += 1
 
     def _pass(self, session: WindowSession) -> Pass:
-        chunk, budget = self._chunk(session)
+        chunk, cap = self._chunk(session)
         depth = self.config.max_new_tokens - len(session.committed) - 1      # deeper nodes could never be emitted
-        with session.times.stage('propose'):
-            tree = (self.proposer.propose(tuple(session.committed), budget, max_depth=depth,
-                                          fused_tokens=chunk.shape[0] - 1)
-                    if self.config.speculate and budget and depth else TokenTree())
+        tree = TokenTree()
+        if self.config.speculate and cap is not None and depth:
+            with session.times.stage('propose'):
+                tree = self.proposer.propose(tuple(session.committed), cap.nodes, max_depth=depth,
+                                             fused_tokens=chunk.shape[0] - 1)
+            cap.used(len(tree))
         outcome = run_pass(session, self.verifier, tree, chunk, self._rule, self._ending)
-        with session.times.stage('observe'):
-            self.proposer.observe(outcome.tree, outcome.nodes, outcome.emitted, self._rankings(outcome.logits))
-            self.proposer.cost.observe(outcome.new_tokens, outcome.verify_ms)
-            session.finished = outcome.complete
+        session.finished = outcome.complete
         self.counters.passed(len(outcome.emitted), outcome.verify_ms)
         self.counters.windows_answered += outcome.complete
         return outcome
+
+    def _learn(self, session: WindowSession, outcome: Pass) -> None:
+        """What a pass said goes to the sources, what it cost to the curve that sizes trees."""
+        with session.times.stage('observe'):
+            self.proposer.observe(outcome.tree, outcome.nodes, outcome.emitted, self._rankings(outcome.logits))
+            self.proposer.cost.observe(outcome.new_tokens, outcome.verify_ms)
+            if outcome.complete:
+                self.proposer.finish(self._answer_tokens(session))
 
     def _rankings(self, logits: torch.Tensor) -> list[list[int]] | None:
         """The target's best next tokens for each row of the logits, as many rows as are cheap to rank."""
         if 'recycling' not in self.proposer.config.sources:
             return None
         rows = max(1, _RANKED // logits.shape[1])
-        return logits[:rows].topk(min(8, logits.shape[1]), dim=-1).indices.tolist()
+        return logits[:rows].topk(min(_RANKS, logits.shape[1]), dim=-1).indices.tolist()
 
-    def _chunk(self, session: WindowSession) -> tuple[torch.Tensor, int]:
-        """What goes in before the tree, (T, D), and how many nodes the tree may have."""
+    def _chunk(self, session: WindowSession) -> tuple[torch.Tensor, TreeCap | None]:
+        """What goes in before the tree, (T, D), and the cap on the tree; None where there is to be no tree."""
         if session.committed:
-            return self.verifier.embed([session.pending]), self.config.max_nodes
+            return self.verifier.embed([session.pending]), self._caps[1]
         frames = len(session.slots)
         if not self.config.fused:
             self._prefill(session, frames)
-            return session.question(self.verifier), 0
+            return session.question(self.verifier), None
         rest = session.known(self.verifier, frames)
         session.prefilled = frames
         parts = [session.question(self.verifier)] if rest is None else [rest, session.question(self.verifier)]
-        return torch.cat(parts), self.config.first_nodes
+        return torch.cat(parts), self._caps[0]
 
     def _verdict(self, session: WindowSession) -> Verdict:
         committed = self._answer_tokens(session)

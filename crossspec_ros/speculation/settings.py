@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from crossspec_ros.errors import CrossSpecError
 
+_LEAST_CAP = 16
+
 
 @dataclass(frozen=True)
 class EngineConfig:
@@ -13,8 +15,9 @@ class EngineConfig:
     ``acceptance`` names a rule of `speculation.rules`: 'greedy', 'gumbel' (seeded sampling; lossless; temperature > 0),
     or a lossy one. ``max_nodes`` bounds the tree of a pass, ``first_nodes`` that of the pass fused with the prefill.
     ``anticipatory``: prefill frames as they arrive; ``fused``: verify the first tree in the forward of the last prefill
-    chunk; ``frame_cache``: share a frame's features between windows; ``speculate``: use drafts at all. ``max_windows``
-    may be open at a time: opening one more closes the oldest. ``threads``: torch threads of the process (None: as it is).
+    chunk; ``frame_cache``: share a frame's features between windows; ``speculate``: use drafts at all;
+    ``rehearse_missing``: rehearse once at most so many frames are still to come. ``max_windows`` may be open at a time:
+    opening one more closes the oldest. ``threads``: torch threads of the process (None: as it is).
     """
 
     window_frames: int = 8
@@ -31,12 +34,13 @@ class EngineConfig:
     fused: bool = True
     frame_cache: bool = True
     speculate: bool = True
+    rehearse_missing: int = 2
     max_windows: int = 10
     threads: int | None = None
 
     def __post_init__(self) -> None:
         for name, low, high in (('window_frames', 1, 64), ('max_new_tokens', 1, 4096), ('max_nodes', 0, 1024),
-                                ('first_nodes', 0, 1024), ('max_windows', 1, 256)):
+                                ('first_nodes', 0, 1024), ('rehearse_missing', 0, 64), ('max_windows', 1, 256)):
             value = getattr(self, name)
             if not low <= value <= high:
                 raise CrossSpecError(f'{name} must be {low} to {high}, got {value}')
@@ -76,3 +80,19 @@ class EngineCounters:
         self.rehearsals += 1
         self.rehearsals_complete += complete
         self.rehearsal_ms += elapsed_ms
+
+
+class TreeCap:
+    """How many nodes are worth growing: half more than the last trees used, so that growing stays cheap, up to a limit.
+
+    The proposer grows a tree and cuts it to the size that pays; most of what is grown beyond that size is wasted time.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.nodes = limit
+
+    def used(self, nodes: int) -> None:
+        """A tree of so many nodes was checked under the present cap."""
+        wanted = nodes + nodes // 2 + 4 if nodes < self.nodes else 2 * nodes
+        self.nodes = min(self._limit, max(_LEAST_CAP, wanted, self.nodes - self.nodes // 8))

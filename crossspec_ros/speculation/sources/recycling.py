@@ -22,20 +22,22 @@ class TokenRecycling:
         self._max_tokens = max_tokens
         self._following: dict[int, tuple[int, ...]] = {}
         self._hits = HitTable(_RANK_PRIORS[:width])
+        self._shares = _RANK_PRIORS[:width]
 
     def begin(self, window_id: int, prompt_key: str) -> None:
         """Bigrams hold for every prompt."""
 
     def start(self, committed: Sequence[int]) -> int | None:
-        """The last committed token, where a ranking is known."""
+        """The last committed token, where a ranking is known. The measured shares are read once a tree."""
+        self._shares = tuple(map(self._hits.share, range(self._width)))
         return committed[-1] if committed and committed[-1] in self._following else None
 
     def step(self, state: int) -> Sequence[Step]:
         """The ranking after the token, with the measured share of hits of each rank."""
-        following, share = self._following, self._hits.share
+        following = self._following
         return [
-            (token, share(rank), token if token in following else None)
-            for rank, token in enumerate(following.get(state, ()))
+            (token, share, token if token in following else None)
+            for token, share in zip(following.get(state, ()), self._shares)
         ]
 
     def feedback(self, state: int, token: int) -> None:
