@@ -130,7 +130,8 @@ def declare(given: Mapping[str, str] | None = None, parameters: Mapping[str, Map
         'monitor': {},
     }
     if values['bag']:
-        own['player'] = {'source': values['bag']}
+        # Who follows /clock gets the recorded stamps; who does not, stamps of now.
+        own['player'] = {'source': values['bag'], 'clock': 'sim' if values['use_sim_time'] == 'true' else 'wall'}
     specs = []
     for name, settings in own.items():
         defaults = {info.name: info.default for info in parameters_of(NODES[name])}

@@ -29,6 +29,13 @@ def test_declare_with_a_bag_plays_it():
     assert specs['drafter'].parameters['use_sim_time'] and not specs['player'].parameters['use_sim_time']
 
 
+@pytest.mark.parametrize('sim_time, clock', [pytest.param('true', 'sim', id='as recorded'),
+                                             pytest.param('false', 'wall', id='as if now')])
+def test_declare_player_goes_by_the_clock_that_nodes_follow(sim_time, clock):
+    settings = {'clock': 'sim'} | by_name({'bag': 'world:3', 'use_sim_time': sim_time})['player'].parameters
+    assert settings['clock'] == clock
+
+
 def test_declare_remaps_camera_topics_in_every_node():
     for spec in declare({'events_topic': '/cam/events', 'image_topic': '/rgb/image'}):
         assert spec.remaps == {'events': '/cam/events', 'image': '/rgb/image', 'image/compressed': '/rgb/image/compressed'}

@@ -110,10 +110,11 @@ def run(make: Callable[[], Node], args: Sequence[str] | None = None) -> int:
         return EXIT_BAD_INPUT
     finally:
         if node is not None:
-            _close(node)
+            close_node(node)
 
 
-def _close(node: Node) -> None:
+def close_node(node: Node) -> None:
+    """End a node's threads and files, then the node; never raises."""
     try:
         close = getattr(node, 'close', None)
         if close is not None:

@@ -18,7 +18,6 @@ def build_drafting(config: DrafterConfig, prompt: str = '') -> DraftingPipeline:
     """Load the drafter and warm it up. Raises CrossSpecError where the checkpoint is not there or does not fit."""
     import torch
 
-    from crossspec_ros.events.warm import warm_up
     from crossspec_ros.models.drafter import load_drafter
     from crossspec_ros.pipeline.drafting import DraftingPipeline
 
@@ -29,7 +28,6 @@ def build_drafting(config: DrafterConfig, prompt: str = '') -> DraftingPipeline:
         lead_ms=config.lead_ms, grace_ms=config.grace_ms, max_tokens=config.max_tokens,
         buffer_bytes=config.buffer_mb << 20, idle_ms=1000 * config.idle_s, redrafts=config.redrafts,
         synchronised=config.event_clock == 'synchronised')
-    warm_up()
     pipeline.warm_up()
     return pipeline
 
@@ -61,5 +59,6 @@ def build_verifying(config: VerifierConfig, prompt: str = '', *, newest_wins: bo
     prompt = prompt or config.prompt or DEFAULT_PROMPT
     engine.warm_up(prompt)
     pipeline = VerifyingPipeline(engine, config.grid(), prompt, frame_grace_ms=config.frame_grace_ms,
-                                 queue=config.frame_queue, timeout_ms=config.timeout_ms, newest_wins=newest_wins)
+                                 queue=config.frame_queue, timeout_ms=config.timeout_ms, newest_wins=newest_wins,
+                                 check_prompt=lambda asked: engine.verifier.segments(asked, config.window_frames))
     return pipeline, engine

@@ -53,11 +53,13 @@ class VerifyingPipeline:
     """
 
     def __init__(self, engine: CaptionEngine, grid: WindowGrid, prompt: str, *, frame_grace_ms: float = 60.0,
-                 queue: int = 32, timeout_ms: float = 30000.0, newest_wins: bool = True) -> None:
+                 queue: int = 32, timeout_ms: float = 30000.0, newest_wins: bool = True,
+                 check_prompt: Callable[[str], object] | None = None) -> None:
         self.prompt = prompt
         self.counts: Counter[str] = Counter()
         self.last_answered: Answered | None = None
         self._engine, self._grid, self._newest_wins = engine, grid, newest_wins
+        self._check_prompt = check_prompt
         self._timeout_ns = round(timeout_ms * _MS)
         self._slots = FrameSlots(grid, round(frame_grace_ms * _MS))
         self._queue: deque[Frame] = deque()
@@ -239,6 +241,8 @@ class VerifyingPipeline:
         """Ask another question, from the next window to open on. Raises CrossSpecError where it cannot be asked."""
         if not prompt.strip():
             raise CrossSpecError('prompt must not be empty')
+        if self._check_prompt is not None:
+            self._check_prompt(prompt)
         self.prompt = prompt
 
     def reset(self) -> None:

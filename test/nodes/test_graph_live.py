@@ -111,6 +111,8 @@ def test_graph_broken_messages_are_counted_and_change_nothing(graph):
 def test_graph_prompt_of_the_verifier_reaches_the_drafter(graph):
     probe = graph.probe
     assert not probe.call(SetPrompt, 'verifier/set_prompt', SetPrompt.Request(prompt=' ')).success
+    refused = probe.call(SetPrompt, 'verifier/set_prompt', SetPrompt.Request(prompt='What is ahead? ' * 500))
+    assert not refused.success and 'prompt must be shorter' in refused.message
     response = probe.call(SetPrompt, 'verifier/set_prompt', SetPrompt.Request(prompt='What is ahead?'))
     assert response.success and response.message == prompt_key('What is ahead?')
     probe.wait_for(lambda: probe.drafts[-1].prompt_key == response.message, 'drafts for the new prompt')

@@ -178,3 +178,21 @@ def test_executables_are_thin_and_there():
     for name in ('drafter', 'verifier', 'overlay', 'monitor', 'player'):
         path = Path(__file__).resolve().parents[2] / 'scripts' / 'nodes' / name
         assert os.access(path, os.X_OK) and f'crossspec_ros.nodes.{name}' in path.read_text()
+
+
+def test_composed_drafter_and_verifier_work_in_one_process(graph):
+    import signal
+    import sys
+    arguments = ['--ros-args'] + [text for name, path in graph.models.items() for text in ('-p', f'{name}:model.path:={path}')]
+    process = subprocess.Popen([sys.executable, '-m', 'crossspec_ros.nodes.composed', *arguments],
+                               env=graph.processes.environment,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    try:
+        graph.probe.start_cameras()
+        graph.probe.wait_for(lambda: any(c.stage == Caption.FINAL and c.mode == 'cross_modal' for c in graph.probe.captions),
+                             'a caption with drafts in it')
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()

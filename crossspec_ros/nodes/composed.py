@@ -1,0 +1,41 @@
+"""Drafter and verifier in one process, for hosts where both share one GPU: one executor, a thread for each model."""
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.nodes import process
+from crossspec_ros.nodes.drafter import DrafterNode
+from crossspec_ros.nodes.verifier import VerifierNode
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run both nodes; returns the exit code. Address parameters and remaps by node: ``-p drafter:draft.lead_ms:=100``."""
+    nodes: list[DrafterNode | VerifierNode] = []
+    try:
+        with rclpy.init(args=args):
+            nodes += [DrafterNode(), VerifierNode()]
+            if not all([node.start() for node in nodes]):
+                return process.EXIT_BAD_INPUT
+            executor = SingleThreadedExecutor()
+            for node in nodes:
+                executor.add_node(node)
+            while rclpy.ok():
+                executor.spin_once(timeout_sec=0.5)
+        return 0
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 0
+    except CrossSpecError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return process.EXIT_BAD_INPUT
+    finally:
+        for node in nodes:
+            process.close_node(node)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
