@@ -21,6 +21,7 @@ from crossspec_ros.speculation.loop import Ending, Pass, Rule, run_pass
 from crossspec_ros.speculation.proposer import SOURCE_NAMES, Proposer, ProposerConfig
 from crossspec_ros.speculation.rehearsal import rehearse, until
 from crossspec_ros.speculation.rules import make_rule
+from crossspec_ros.speculation.savings import saved_ms
 from crossspec_ros.speculation.session import WindowSession
 from crossspec_ros.speculation.settings import EngineConfig, EngineCounters, TreeCap
 from crossspec_ros.speculation.tree import TokenTree
@@ -334,4 +335,5 @@ class CaptionEngine:
         counters = asdict(self.counters)
         passes = self.counters.target_passes
         counters['mean_acceptance_length'] = self.counters.tokens / passes if passes else None
-        return counters | {'proposer': self.proposer.statistics()}
+        proposer = self.proposer.statistics()
+        return counters | {'proposer': proposer, 'saved_ms': saved_ms(proposer['sources'], self.proposer.cost)}

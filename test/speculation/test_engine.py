@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 
 import numpy as np
 import pytest
@@ -317,6 +318,47 @@ def test_warm_up_measures_the_cost_of_tokens(verifier, scenes):
     assert list(costs)[:4] == [1, 2, 4, 8] and all(cost > 0 for cost in costs.values())
     assert engine.proposer.cost.known
     assert caption_of(engine, 1, scenes[0][0]).token_ids == scenes[0][1]
+
+
+def test_offer_from_another_thread_while_answering_changes_nothing(verifier, scenes):
+    engine = make_engine(verifier, max_nodes=3, first_nodes=3)
+    done = threading.Event()
+
+    def pester():
+        revision = 0
+        while not done.is_set():
+            for window, (_, expected) in enumerate(scenes):
+                revision += 1
+                engine.offer(draft_of(verifier, window, expected if revision % 2 else expected[::-1], revision=revision))
+
+    thread = threading.Thread(target=pester)
+    thread.start()
+    try:
+        for window, (clip, expected) in enumerate(scenes):
+            assert caption_of(engine, window, clip).token_ids == expected
+    finally:
+        done.set()
+        thread.join()
+    assert engine.statistics()['proposer']['offers']['taken'] > 0
+
+
+def test_statistics_say_what_each_source_saved(verifier, scenes):
+    engine = make_engine(verifier)
+    assert set(engine.statistics()['saved_ms'].values()) == {None}
+    engine.warm_up(QUESTION, 30, 40)
+    for window in range(3):
+        caption_of(engine, window, scenes[0][0])
+    statistics = engine.statistics()
+    assert statistics['saved_ms']['memory'] > 0 and statistics['proposer']['hidden_tokens_accepted'] > 0
+    assert statistics['windows_answered'] == 3 and statistics['tokens'] >= statistics['target_passes']
+
+
+def test_statistics_stay_bounded_over_many_windows(verifier, scenes):
+    engine = make_engine(verifier, max_new_tokens=3)
+    for window in range(60):
+        caption_of(engine, window, scenes[window % 4][0])
+    assert len(engine._features) <= 2 * FRAMES and not engine._windows
+    assert len(verifier._pool) <= 4
 
 
 def test_reset_forgets_windows_and_captions(verifier, scenes):

@@ -1,0 +1,53 @@
+"""`crossspec bench decode` runs on any checkpoint, and its JSON has what it promises."""
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import tiny_models
+from crossspec_ros.cli import main
+from shared_data import shared
+
+KEYS = {'age_ms', 'compute_ms', 'tau', 'identical', 'identical_windows', 'passes', 'own_share'}
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    return tiny_models.write_checkpoint(tmp_path_factory.mktemp('model'), context=1024)
+
+
+def report_of(capsys, *words: str) -> dict:
+    assert main(['bench', 'decode', *words, '--json']) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_decode_reports_every_scheme(folder, capsys):
+    report = report_of(capsys, '--model', str(folder), '--drafter', 'none', '--windows', '2', '--warm', '1',
+                       '--max-tokens', '12')
+    assert report['windows'] == 2 and 'cores' in report['hardware']
+    assert {'generate', 'prompt_lookup', 'ours', 'memory', 'anticipatory'} <= set(report['schemes']) | set(report['not_run'])
+    assert all(set(scheme) == KEYS for scheme in report['schemes'].values())
+    assert report['schemes']['ours']['identical'] and report['schemes']['tree']['identical']
+    assert report['speedup']['generate'] == 1.0
+
+
+def test_decode_drive_reports_memory(folder, capsys):
+    report = report_of(capsys, '--model', str(folder), '--drafter', 'none', '--drive', '12', '--max-tokens', '8')
+    assert report['windows'] == 12 and report['rss_mb']['12'] > 0
+
+
+@pytest.mark.long
+def test_decode_shapes_replay_recorded_captions(capsys):
+    traces = shared('traces') / 'videollava_dsec_2s.json'
+    report = report_of(capsys, '--shapes', 'videollava', '--traces', str(traces), '--windows', '1')
+    assert report['schemes']['ours']['identical'] and report['schemes']['ours']['tau'] >= 1
+
+
+@pytest.mark.parametrize('words, text', [
+    pytest.param(['--windows', '0'], '--windows must be', id='windows'),
+    pytest.param(['--model', '/nowhere'], 'not there', id='model'),
+    pytest.param(['--shapes', 'videollava'], 'needs --traces', id='traces')])
+def test_decode_bad_option_is_one_error(words, text, capsys):
+    assert main(['bench', 'decode', *words]) != 0
+    assert text in capsys.readouterr().err
