@@ -38,6 +38,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--drafter', default='builtin', help='event drafter folder, builtin (default) or none')
     parser.add_argument('--windows', type=int, default=200, help='windows to decode, default 200')
     parser.add_argument('--warm', type=int, default=60, help='windows of another drive before, not counted, default 60')
+    parser.add_argument('--schemes', default='', metavar='A,B', help='only these, beside generate; default all')
     parser.add_argument('--prompt', default=DESCRIBE, help='the question')
     parser.add_argument('--max-tokens', type=int, default=96, help='tokens of a caption at most, default 96')
     parser.add_argument('--seed', type=int, default=EVALUATION_SEED, help='first seed of the driving world')
@@ -140,9 +141,18 @@ def make_schemes(verifier: TransformersVerifier, max_tokens: int,
     return schemes
 
 
+def chosen_schemes(schemes: dict[str, PlainGeneration | Speculation], names: str) -> dict:
+    """Those named, comma separated, and generate, which all are compared with; all where none is named."""
+    wanted = [name.strip() for name in names.split(',') if name.strip()]
+    unknown = [name for name in wanted if name not in schemes]
+    if unknown:
+        raise CrossSpecError(f'--schemes must be among {", ".join(schemes)}, got {", ".join(unknown)}')
+    return {name: scheme for name, scheme in schemes.items() if not wanted or name in wanted or name == 'generate'}
+
+
 def compare(args: argparse.Namespace, verifier: TransformersVerifier, drafter: EventDrafter | None) -> dict:
     """All schemes on the same windows, window by window, so that the machine's load is the same for each."""
-    schemes = make_schemes(verifier, args.max_tokens, drafter is not None)
+    schemes = chosen_schemes(make_schemes(verifier, args.max_tokens, drafter is not None), args.schemes)
     warm = make_windows(args.warm, args.seed + 10_000, 1, args.prompt, drafter)
     windows = make_windows(args.windows, args.seed, args.warm + 1, args.prompt, drafter)
     for scheme in schemes.values():
@@ -168,7 +178,8 @@ def compare(args: argparse.Namespace, verifier: TransformersVerifier, drafter: E
     plain = report['schemes']['generate']['age_ms']['p50']
     report['speedup'] = {name: plain / scheme['age_ms']['p50'] for name, scheme in report['schemes'].items()}
     report['not_run'] = errors | {'assisted': 'needs a transformers model as the assistant; the event drafter is none'}
-    report['statistics'] = schemes['ours'].engine.statistics()
+    if 'ours' in schemes:
+        report['statistics'] = schemes['ours'].engine.statistics()
     return report
 
 
@@ -215,6 +226,12 @@ def hardware(device: str) -> str:
     return f'{torch.cuda.get_device_name(device)}; {text}' if device.startswith('cuda') else text
 
 
+def _same(row: dict) -> str:
+    if row['identical'] is None:
+        return ''
+    return 'yes' if row['identical'] else f'{row["identical_windows"]} windows'
+
+
 def show(report: dict) -> None:
     """The report as a table for people."""
     console = Console()
@@ -223,11 +240,11 @@ def show(report: dict) -> None:
         return
     table = Table(title=f'{report["windows"]} windows, {report["hardware"]}')
     for column in ('scheme', 'age p50, ms', 'age p99, ms', 'compute, ms', 'tau', 'own share', 'identical', 'speedup'):
-        table.add_column(column, justify='left' if column == 'scheme' else 'right')
+        table.add_column(column, justify='left' if column == 'scheme' else 'right', no_wrap=column == 'scheme')
     for name, row in report['schemes'].items():
         own = '' if row['own_share'] is None else f'{100 * row["own_share"]:.1f}%'
         table.add_row(name, f'{row["age_ms"]["p50"]:.1f}', f'{row["age_ms"]["p99"]:.1f}', f'{row["compute_ms"]:.1f}',
-                      f'{row["tau"]:.2f}', own, 'yes' if row['identical'] else f'{row["identical_windows"]}',
+                      f'{row["tau"]:.2f}', own, _same(row),
                       f'{report["speedup"][name]:.2f} x')
     console.print(table)
     for name, reason in report['not_run'].items():

@@ -93,7 +93,9 @@ def run_shapes(args: argparse.Namespace) -> dict:
 def _summary(found: Sequence[Outcome], recorded: Sequence[Recorded]) -> dict:
     from crossspec_ros.bench.decode import summary
     said = [replace(row, tokens=caption.target) for row, caption in zip(found, recorded)]
-    return summary(found, said) if found[0].own_ms is not None else summary(said, said)
+    if found[0].own_ms is not None:
+        return summary(found, said)
+    return summary(said, said) | {'identical': None, 'identical_windows': None}      # its own words are not recorded
 
 
 def make_schemes(verifier: ShapesVerifier, recorded: Sequence[Recorded]) -> dict:

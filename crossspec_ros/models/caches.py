@@ -16,19 +16,39 @@ from transformers.cache_utils import Cache, DynamicLayer, StaticLayer
 from crossspec_ros.errors import CrossSpecError
 
 
-class _GrowingLayer(DynamicLayer):
-    """A layer whose buffer (1, H, capacity, D) is allocated once; ``used`` rows of it hold the sequence."""
+class _Store:
+    """Keys and values of all layers of a sequence, (layers, 1, H, capacity, D) each: one operation moves rows in all."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, layers: int, capacity: int) -> None:
+        self._layers, self.capacity = layers, capacity
+        self.keys: torch.Tensor | None = None
+        self.values: torch.Tensor | None = None
+
+    def allocate(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Make room, in the shape and type of the first states that come."""
+        if self.keys is None:
+            batch, heads, _, width = key_states.shape
+            self.keys = key_states.new_empty(self._layers, batch, heads, self.capacity, width)
+            self.values = value_states.new_empty(self._layers, batch, heads, self.capacity, value_states.shape[-1])
+
+    def move(self, base: int, index: torch.Tensor) -> None:
+        """Rows ``base + index`` become the rows right behind ``base``, in every layer."""
+        for buffer in (self.keys, self.values):
+            buffer[..., base:base + len(index), :] = buffer.index_select(3, base + index)
+
+
+class _GrowingLayer(DynamicLayer):
+    """A layer of a `_Store`; ``used`` of its rows hold the sequence."""
+
+    def __init__(self, store: _Store, place: int) -> None:
         super().__init__()
-        self.capacity = capacity
         self.used = 0
+        self._store, self._place = store, place
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         self.dtype, self.device = key_states.dtype, key_states.device
-        batch, heads, _, width = key_states.shape
-        self.key_buffer = key_states.new_empty(batch, heads, self.capacity, width)
-        self.value_buffer = value_states.new_empty(batch, heads, self.capacity, value_states.shape[-1])
+        self._store.allocate(key_states, value_states)
+        self.key_buffer, self.value_buffer = self._store.keys[self._place], self._store.values[self._place]
         self.is_initialized = True
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object,
@@ -48,12 +68,6 @@ class _GrowingLayer(DynamicLayer):
     def set_length(self, length: int) -> None:
         """Only the first ``length`` rows count from now on."""
         self.used = length
-
-    def move(self, base: int, index: torch.Tensor) -> None:
-        """Rows ``base + index`` become the rows right behind ``base``."""
-        stop = base + len(index)
-        self.key_buffer[:, :, base:stop] = self.key_buffer[:, :, base + index]
-        self.value_buffer[:, :, base:stop] = self.value_buffer[:, :, base + index]
 
 
 class _FixedLayer(StaticLayer):
@@ -76,9 +90,10 @@ class SequenceCache:
     def __init__(self, layers: int, capacity: int, kind: str = 'dynamic') -> None:
         if kind not in ('dynamic', 'static'):
             raise CrossSpecError(f"cache must be 'dynamic' or 'static', got {kind!r}")
-        make = _GrowingLayer if kind == 'dynamic' else _FixedLayer
         self.kind, self.capacity, self.length = kind, capacity, 0
-        self.layers = [make(capacity) for _ in range(layers)]
+        self._store = _Store(layers, capacity) if kind == 'dynamic' else None
+        self.layers = ([_GrowingLayer(self._store, place) for place in range(layers)] if kind == 'dynamic'
+                       else [_FixedLayer(capacity) for _ in range(layers)])
         self.inner = Cache(layers=list(self.layers))
 
     @property
@@ -110,6 +125,6 @@ class SequenceCache:
         assert base + len(rows) <= self.length, f'cannot keep {base} + {len(rows)} of {self.length} tokens'
         if any(row != i for i, row in enumerate(rows)):
             index = torch.as_tensor(rows, device=self.layers[0].device)
-            for layer in self.layers:
-                layer.move(base, index)
+            for part in [self._store] if self._store else self.layers:
+                part.move(base, index)
         self.truncate(base + len(rows))
