@@ -25,6 +25,8 @@ from crossspec_ros.speculation.types import Draft, Verdict, prefix_hash, prompt_
 
 _MS = 1_000_000
 _KEPT_WINDOWS = 8
+_LONGEST_WAIT_NS = 100 * _MS
+_WAIT_DECAY = 0.9                                               # a packet; one late packet is soon forgotten
 
 
 class Drafting(Protocol):
@@ -89,6 +91,8 @@ class DraftingPipeline:
         self._last_packet_ns: int | None = None                 # stamp of the newest packet
         self._newest_ns: int | None = None                      # time of the newest event
         self._next_early = self._next_final = 0                 # windows
+        self._covered_ns: int | None = None                     # newest event when `due` was last asked
+        self._wait_ns = 0                                       # how long packets take to cover a moment, lately
 
     @property
     def sensor_size(self) -> tuple[int, int] | None:
@@ -170,7 +174,7 @@ class DraftingPipeline:
         reached_ns = self._newest_ns if self._newest_ns is not None else self._last_packet_ns
         passed_ns = now_ns if now_ns - self._last_packet_ns <= self._idle_ns else self._last_packet_ns
         jobs = []
-        final = max(reached_ns, passed_ns - self._grace_ns) // self._grid.stride_ns
+        final = max(reached_ns, passed_ns - self._packet_wait_ns(now_ns)) // self._grid.stride_ns
         if final >= self._next_final:
             self.counts['windows_skipped'] += max(0, final - 1 - self._next_final)
             jobs += [DraftJob(window) for window in range(max(self._next_final, final - 1), final + 1)]
@@ -181,6 +185,18 @@ class DraftingPipeline:
             jobs.append(DraftJob(early, early=True))
             self._next_early = early + 1
         return jobs
+
+    def _packet_wait_ns(self, now_ns: int) -> int:
+        """How long to wait for the packet that covers a window's end: the grace, or as long as packets take here.
+
+        A camera whose packets span 30 ms needs more than the grace, or each draft would miss the newest events.
+        """
+        if self._newest_ns != self._covered_ns:
+            if self._covered_ns is not None:
+                waited_ns = min(max(now_ns - self._covered_ns, 0), _LONGEST_WAIT_NS)
+                self._wait_ns = max(waited_ns, round(_WAIT_DECAY * self._wait_ns))
+            self._covered_ns = self._newest_ns
+        return max(self._grace_ns, self._wait_ns)
 
     def draft(self, job: DraftJob, should_stop: Callable[[], bool] | None = None) -> Draft | None:
         """Draft what is due; None where ``should_stop`` ended it or a newer verdict made it pointless."""

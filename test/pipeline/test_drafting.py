@@ -69,6 +69,25 @@ def test_drafting_missing_last_packet_is_not_waited_for():
     assert [job.window_id for job in core.due(HOST + 1015 * MS)] == [1001]
 
 
+def test_drafting_long_packets_are_waited_for():
+    core = pipeline(lead_ms=0, grace_ms=15)
+    for at in range(10, 970, 40):                               # a packet is here 5 ms after its last event
+        core.add_packet(packet(at, count=40, span_ms=40))
+        core.due(HOST + (at + 44) * MS)
+    assert core.due(HOST + 1030 * MS) == []                     # the packet up to 1010 ms comes at 1014 ms, or a little later
+    core.add_packet(packet(970, count=40, span_ms=40))
+    assert [job.window_id for job in core.due(HOST + 1031 * MS)] == [1001]
+
+
+def test_drafting_longest_wait_is_bounded():
+    core = pipeline(lead_ms=0, grace_ms=15)
+    for at in (0, 900):
+        core.add_packet(packet(at))
+        core.due(HOST + (at + 10) * MS)
+    assert core.due(HOST + 1099 * MS) == []
+    assert [job.window_id for job in core.due(HOST + 1100 * MS)] == [1001]
+
+
 def test_drafting_still_scene_gets_drafts_until_the_camera_is_silent_for_long():
     core = pipeline(idle_ms=2000, lead_ms=0)
     feed(core, 0, 500)
