@@ -1,7 +1,6 @@
 """The drafter node: events in, speculative captions out, revised while events keep coming. It needs no image."""
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 from event_camera_msgs.msg import EventPacket
@@ -214,4 +213,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    process.leave(main())

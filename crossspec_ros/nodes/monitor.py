@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from array import array
 from collections import Counter
 from collections.abc import Sequence
@@ -159,4 +158,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    process.leave(main())

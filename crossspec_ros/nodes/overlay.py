@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -233,4 +232,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    process.leave(main())

@@ -1,7 +1,6 @@
 """The player node: a bag, a DSEC sequence or the synthetic world instead of the cameras, paced by stamps."""
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -195,4 +194,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    process.leave(main())
