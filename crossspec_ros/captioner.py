@@ -59,7 +59,7 @@ class Captioner:
             self.engine.close(window)
 
     def push(self, frame: np.ndarray, prompt: str = DEFAULT_PROMPT, draft: str = '') -> Caption | None:
-        """The next frame of a stream: it is encoded and prefilled at once. The caption comes with a window's last frame.
+        """The next frame of a stream, encoded and prefilled at once; the caption comes with a window's last frame.
 
         Windows follow each other without overlap; ``prompt`` counts at a window's first frame, ``draft`` at its last.
         """

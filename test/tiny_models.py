@@ -1,4 +1,4 @@
-"""Tiny random checkpoints of the supported classes, written to a folder with no network: model, tokenizer, processor."""
+"""Tiny random checkpoints of the supported classes, written with no network: model, tokenizer, processor."""
 from __future__ import annotations
 
 import json

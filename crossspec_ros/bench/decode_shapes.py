@@ -137,4 +137,4 @@ def read_traces(path: str) -> list[Recorded]:
         rows = json.loads(Path(path).read_text(encoding='utf-8'))['rows']
         return [Recorded(tuple(row['target']), tuple(row.get('draft') or ())) for row in rows]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CrossSpecError(f'--traces must be a JSON file with rows of target and draft, got {path}: {error}') from error
+        raise CrossSpecError(f'--traces must be JSON with rows of target and draft, got {path}: {error}') from error

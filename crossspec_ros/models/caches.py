@@ -17,7 +17,7 @@ from crossspec_ros.errors import CrossSpecError
 
 
 class _Store:
-    """Keys and values of all layers of a sequence, (layers, 1, H, capacity, D) each: one operation moves rows in all."""
+    """Keys and values of all layers, (layers, 1, H, capacity, D) each: one operation moves rows in all of them."""
 
     def __init__(self, layers: int, capacity: int) -> None:
         self._layers, self.capacity = layers, capacity

@@ -1,8 +1,8 @@
 """The forward of a Llama-type decoder without the framework around it: the same arithmetic, a fraction of the overhead.
 
-A small target spends most of a forward in Python. This runs the same operations on the same weights in the same order as
-transformers' Llama and Qwen2 do (pre-norm, rotary positions, grouped keys, gated MLP) and writes keys and values straight
-into the cache's buffers. It serves where `supports` says so; everything else goes through transformers.
+A small target spends most of a forward in Python. This runs the same operations on the same weights in the same order
+as transformers' Llama and Qwen2 do (pre-norm, rotary positions, grouped keys, gated MLP) and writes keys and values
+straight into the cache's buffers. It serves where `supports` says so; everything else goes through transformers.
 
 Shape letters: T new tokens, L keys, H heads, K heads of keys, W head width, D embedding width.
 """
@@ -93,7 +93,7 @@ def _heads(states: torch.Tensor, width: int) -> torch.Tensor:
 
 
 def _rotate(states: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
-    """Rotary positions (2104.09864): the halves of each head are turned against each other; ``sine`` carries the sign."""
+    """Rotary positions (2104.09864): the halves of a head turn against each other; ``sine`` carries the sign."""
     return states * cosine + states.roll(states.shape[-1] // 2, -1) * sine
 
 

@@ -77,7 +77,8 @@ def _folder(path: str | Path) -> Path:
         except (OSError, ValueError) as error:        # the hub's errors are OSErrors, bad names are ValueErrors
             raise CrossSpecError(f'model {text!r} is no folder here and cannot be fetched ({type(error).__name__}); '
                                  'give the path of a local checkpoint folder') from error
-    raise CrossSpecError(f'model must be a checkpoint folder, a hub id or {BUILTIN!r}, got {text!r}, which is not there')
+    raise CrossSpecError(f'model must be a checkpoint folder, a hub id or {BUILTIN!r}, got {text!r}, '
+                         'which is not there')
 
 
 def _adapter_class(folder: Path) -> tuple[type[Adapter], str]:

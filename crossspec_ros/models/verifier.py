@@ -29,8 +29,8 @@ def load_verifier(path: str | Path = 'builtin', device: str = 'cpu', dtype: str 
                   cache: str = 'dynamic', lean: bool = True) -> TransformersVerifier:
     """Load a checkpoint folder, a hub id or ``builtin`` as a target model.
 
-    ``cache`` is 'dynamic' (cost follows the true length) or 'static' (fixed addresses). ``lean``: use `models.lean` where
-    it serves. Raises `CrossSpecError`, see `models.loading.load_checkpoint`.
+    ``cache`` is 'dynamic' (cost follows the true length) or 'static' (fixed addresses). ``lean``: use `models.lean`
+    where it serves. Raises `CrossSpecError`, see `models.loading.load_checkpoint`.
     """
     return TransformersVerifier(load_checkpoint(path, device, dtype), cache, lean)
 
@@ -103,7 +103,7 @@ class TransformersVerifier:
         closing = self.adapter.closing()
         expected = frames * self.adapter.frame_tokens() + len(closing)
         if count != expected or any(token != video for token in ids[first:first + count]):
-            raise CrossSpecError(f'prompt must hold the {expected} video embeddings in one run, got {count} placeholders')
+            raise CrossSpecError(f'prompt must hold {expected} video placeholders in one run, got {count}')
         if len(ids) >= self.context_length:
             raise CrossSpecError(f'prompt must be shorter than the context of {self.context_length} tokens, '
                                  f'got {len(ids)}; use fewer frames or a shorter question')

@@ -1,4 +1,4 @@
-"""Decode a window again the plain way: one prefill of the whole prompt, one token a forward, no draft, nothing shared."""
+"""Decode a window again the plain way: the prompt in one prefill, one token a forward, no draft, nothing shared."""
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -9,8 +9,8 @@ from crossspec_ros.speculation.budget import CostCurve
 def saved_ms(sources: Mapping[str, Mapping[str, float]], cost: CostCurve) -> dict[str, float | None]:
     """Milliseconds saved by source: what its accepted tokens would have cost one by one, less what its nodes cost.
 
-    An accepted token saves a plain pass, c(1). A node costs what one more token adds to a pass, the slope of c between 1
-    and 65 tokens. A token that several sources proposed counts for each of them, so the figures do not add up. None
+    An accepted token saves a plain pass, c(1). A node costs what one more token adds to a pass, the slope of c between
+    1 and 65 tokens. A token that several sources proposed counts for each of them, so the figures do not add up. None
     while nothing was measured.
     """
     if not cost.known:

@@ -1,7 +1,7 @@
 """One open window: its frames, its key-value cache, and what of its prompt is already in the cache.
 
-The sequence of a window is prefix, frame 0 .. frame n-1, closing, tail (question), answer. Frames enter in time order, so
-whatever is known is put into the cache when it is known; causal attention makes that exact. Only the newest frame, the
+The sequence of a window is prefix, frame 0 .. frame n-1, closing, tail (question), answer. Frames enter in time order,
+so whatever is known is put into the cache when it is known; causal attention makes that exact. Only the newest frame, the
 closing and the tail are left for the forward that also verifies the first tree.
 """
 from __future__ import annotations

@@ -26,7 +26,8 @@ def test_decode_reports_every_scheme(folder, capsys):
     report = report_of(capsys, '--model', str(folder), '--drafter', 'none', '--windows', '2', '--warm', '1',
                        '--max-tokens', '12')
     assert report['windows'] == 2 and 'cores' in report['hardware']
-    assert {'generate', 'prompt_lookup', 'ours', 'memory', 'anticipatory'} <= set(report['schemes']) | set(report['not_run'])
+    named = set(report['schemes']) | set(report['not_run'])
+    assert {'generate', 'prompt_lookup', 'ours', 'memory', 'anticipatory'} <= named
     assert all(set(scheme) == KEYS for scheme in report['schemes'].values())
     assert report['schemes']['ours']['identical'] and report['schemes']['tree']['identical']
     assert report['speedup']['generate'] == 1.0

@@ -14,7 +14,8 @@ def rows(*values: float) -> torch.Tensor:
 
 
 def append(cache: SequenceCache, *values: float) -> list[torch.Tensor]:
-    seen = [cache.inner.update(rows(*values) + layer, -rows(*values) - layer, layer) for layer in range(len(cache.layers))]
+    new = rows(*values)
+    seen = [cache.inner.update(new + layer, -new - layer, layer) for layer in range(len(cache.layers))]
     cache.grew(len(values))
     return [keys[0, 0, :cache.length, 0].tolist() for keys, _ in seen]
 

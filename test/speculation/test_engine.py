@@ -335,7 +335,8 @@ def test_offer_from_another_thread_while_answering_changes_nothing(verifier, sce
         while not done.is_set():
             for window, (_, expected) in enumerate(scenes):
                 revision += 1
-                engine.offer(draft_of(verifier, window, expected if revision % 2 else expected[::-1], revision=revision))
+                tokens = expected if revision % 2 else expected[::-1]
+                engine.offer(draft_of(verifier, window, tokens, revision=revision))
 
     thread = threading.Thread(target=pester)
     thread.start()
