@@ -30,12 +30,12 @@ from crossspec_ros.nodes.tap import Tap, open_tap
 _log = logging.getLogger(__name__)
 
 READY_TIMEOUT_S = 240.0
-DRAIN_S = 3.0                       # after the last message, for the last windows to end and be answered
+DRAIN_S = 3.0                       # after the last message at most, for the last windows to end and be answered
 SETTLE_S = 6.0                      # after the player has ended: captions still to come
 AUDIT_TIMEOUT_S = 600.0
 _ALIGN_MS = 1000.0                  # windows of the demo end on whole seconds; the stream begins with one
 _CLOSE_AFTER_MS = 2500.0            # a window without a final caption by then has none
-_END_S = 20.0                       # for a process to end by itself
+_LAST_LOOK_S = 0.6                  # the last caption stays in the film for a moment
 _DIAGNOSTICS_S = 1.3                # nodes tell their counts every second: wait for the last ones
 _TICK_S = 0.1
 _NAMESPACE = 'crossspec'
@@ -83,7 +83,6 @@ class _Demo:
                            ('FASTDDS_DEFAULT_PROFILES_FILE', 'ROS_AUTOMATIC_DISCOVERY_RANGE')})
         self._view = LiveView(self.record, file=screen, title=f'crossspec demo: {options.source_name}')
         self._next_sample = self._next_tick = 0.0
-        self._ended_ok: tuple[str, ...] = ('player',)
 
     def run(self) -> dict[str, Any]:
         """Everything up to the numbers; the processes are ended whatever happens."""
@@ -94,10 +93,9 @@ class _Demo:
                 self._wait_until_ready(processes, tap)
                 ready_s = time.monotonic() - began
                 stream = self._play(processes, tap)
-                self._settle(processes, tap, stream)
+                self._settle(processes, tap)
                 self._watch(processes, tap, _DIAGNOSTICS_S)
-                self._ended_ok = ('player', 'overlay', 'drafter', 'monitor')     # their part is done; the film ends here
-                processes.end(*self._ended_ok)
+                processes.end('drafter', 'monitor')             # their part is done
                 audit = self._audit(processes, tap)
                 self._view.say('ending')
                 self._watch(processes, tap, _DIAGNOSTICS_S)
@@ -142,13 +140,22 @@ class _Demo:
         while processes.running('player') and self._view.last_ns is None:
             self._watch(processes, tap, _TICK_S)
         self._view.say('the stream has ended; the last windows')
-        until = time.monotonic() + DRAIN_S + _END_S
-        while processes.running('player') and time.monotonic() < until:
+        until = time.monotonic() + DRAIN_S
+        while time.monotonic() < until and not self._all_verified(tap):
             self._watch(processes, tap, _TICK_S)
-        processes.end('player')
+        self._watch(processes, tap, _LAST_LOOK_S)
+        processes.end('player', 'overlay')                      # what follows the stream is not worth filming
         if self._view.last_ns is None:
             raise CrossSpecError(f'the player played nothing; the end of its log:\n{processes.log_tail("player")}')
         return _Stream(self._view.first_ns, self._view.last_ns, int(self._player_value('started_ns')))
+
+    def _stream_windows(self) -> list[WindowRecord]:
+        ids = stream_window_ids(self.record, self._view.first_ns or 0, self._view.last_ns or 0)
+        return [self.record.windows[window_id] for window_id in ids]
+
+    def _all_verified(self, tap: Tap) -> bool:
+        windows = self._stream_windows()
+        return bool(windows) and windows[-1].window_end_ns < tap.now_ns() and all(window.final for window in windows)
 
     def _player_value(self, key: str) -> str:
         diagnostic = self.record.diagnostics.get(f'/{_NAMESPACE}/player')
@@ -160,13 +167,11 @@ class _Demo:
         if self._view.first_ns and self._player_value('playing') == 'False':
             self._view.last_ns = int(self._player_value('last_ns'))
 
-    def _settle(self, processes: Processes, tap: Tap, stream: _Stream) -> None:
+    def _settle(self, processes: Processes, tap: Tap) -> None:
         """Wait for final captions that are still to come, and for the monitor's rows."""
         until = time.monotonic() + SETTLE_S
         while time.monotonic() < until:
-            ids = stream_window_ids(self.record, stream.first_ns, stream.last_ns)
-            windows = [self.record.windows[window_id] for window_id in ids]
-            if all(window.latency and (window.final or window.newest is None) for window in windows):
+            if all(window.latency and (window.final or window.newest is None) for window in self._stream_windows()):
                 return
             self._watch(processes, tap, _TICK_S)
 
@@ -195,7 +200,7 @@ class _Demo:
         """Listen for a while, look after the processes, redraw."""
         tap.poll(seconds)
         self._follow_player()
-        processes.check(ended_ok=self._ended_ok)
+        processes.check(ended_ok=('player',))
         now = time.monotonic()
         if now >= self._next_sample:
             processes.sample()

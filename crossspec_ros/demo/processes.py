@@ -33,6 +33,7 @@ def _prepare_child() -> None:
 class _Child:
     process: subprocess.Popen
     log_path: Path
+    told_to_end: bool = False
     rss_mb: float = 0.0
     cpu_s: float = 0.0
 
@@ -76,9 +77,13 @@ class Processes:
         return '\n'.join(text.rstrip().splitlines()[-lines:])
 
     def check(self, *, ended_ok: Sequence[str] = ()) -> None:
-        """Raises CrossSpecError with the end of its log when a process is gone; ``ended_ok`` may end with code 0."""
-        for name, code in self.exit_codes().items():
-            if code is None or (code == 0 and name in ended_ok):
+        """Raises CrossSpecError with the end of its log when a process has ended that nobody told to.
+
+        Those named in ``ended_ok`` may end by themselves, with code 0.
+        """
+        for name, child in self._children.items():
+            code = child.process.poll()
+            if code is None or child.told_to_end or (code == 0 and name in ended_ok):
                 continue
             how = f'was ended by {signal.Signals(-code).name}' if code < 0 else f'ended with exit code {code}'
             raise CrossSpecError(f'the {name} process {how}; the end of its log:\n{self.log_tail(name)}')
@@ -112,6 +117,8 @@ class Processes:
         self._end(list(reversed(self._children)), timeout_s)
 
     def _end(self, names: Sequence[str], timeout_s: float) -> None:
+        for name in names:
+            self._children[name].told_to_end = True
         for sign, wait_s in ((signal.SIGINT, timeout_s), (signal.SIGTERM, timeout_s / 3), (signal.SIGKILL, timeout_s / 6)):
             alive = [self._children[name].process for name in names if self._children[name].process.poll() is None]
             for process in alive:

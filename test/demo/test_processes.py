@@ -40,6 +40,7 @@ def test_processes_that_ignore_sigint_are_ended_all_the_same(tmp_path):
         _wait_for_output(group, 'stubborn')
         group.end('stubborn', timeout_s=0.5)
         assert group.exit_codes() == {'stubborn': -signal.SIGTERM}
+        group.check()                                                 # told to end: no failure
 
 
 @pytest.mark.parametrize(('code', 'words'), [
