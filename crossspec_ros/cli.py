@@ -69,7 +69,8 @@ def explain_missing(error: ModuleNotFoundError) -> str:
         return f'the messages of {root} are not built here; run `pip install .` or `colcon build` in the repository'
     if root == 'crossspec_ros':
         return f'this installation has no module {name}; install the package again'
-    return f'this command needs the Python package {root!r}, which is not installed; `crossspec doctor` says how to get it'
+    return (f'this command needs the Python package {root!r}, which is not installed; '
+            '`crossspec doctor` says how to get it')
 
 
 def _fail(message: object) -> int:

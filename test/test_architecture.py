@@ -95,8 +95,9 @@ def test_files_name_no_machine_and_no_registry():
     hosts = '|'.join(name + r'\.' + end for name, end in (
         ('pypi', 'org'), ('pythonhosted', 'org'), (r'npmjs', 'org'), (r'registry\.npmjs', 'com'), ('anaconda', 'org')))
     pattern = re.compile(rf'(?<![\w.~}}-])(?:{paths})|\b(?:{hosts})')
-    suffixes = {'.py', '.md', '.txt', '.toml', '.yaml', '.xml', '.rst', '.cfg', '.cmake', '.json', '.jinja', '.html', '.sh'}
-    folders = [PACKAGE, *(ROOT / name for name in ('test', 'config', 'launch', 'scripts', 'docs', 'msg', 'srv', 'rviz'))]
+    suffixes = {'.py', '.md', '.txt', '.toml', '.yaml', '.xml', '.rst', '.cfg', '.cmake', '.json', '.jinja', '.html',
+                '.sh'}
+    folders = [PACKAGE, *(ROOT / name for name in ('test config launch scripts docs msg srv rviz'.split()))]
     files = [path for folder in folders if folder.exists() for path in folder.rglob('*')]
     files += [path for path in ROOT.iterdir() if path.is_file()]
     wrong = [f'{path.relative_to(ROOT)}: {match.group()}' for path in files

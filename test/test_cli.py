@@ -31,9 +31,11 @@ def test_main_command_returns_its_exit_code(monkeypatch):
 
 
 @pytest.mark.parametrize(('error', 'code', 'words'), [
-    pytest.param(CrossSpecError('window_us must be > 0, got 0'), 2, 'error: window_us must be > 0, got 0', id='bad_input'),
+    pytest.param(CrossSpecError('window_us must be > 0, got 0'), 2, 'error: window_us must be > 0, got 0',
+                 id='bad_input'),
     pytest.param(ModuleNotFoundError('No module', name='rclpy.node'), 2, "'rclpy'", id='missing_dependency'),
-    pytest.param(ModuleNotFoundError('No module', name='crossspec_ros.msg'), 2, 'pip install .', id='messages_not_built'),
+    pytest.param(ModuleNotFoundError('No module', name='crossspec_ros.msg'), 2, 'pip install .',
+                 id='messages_not_built'),
     pytest.param(KeyboardInterrupt(), 130, 'interrupted', id='ctrl_c'),
 ])
 def test_main_error_is_one_line_and_exit_code(monkeypatch, capsys, error, code, words):

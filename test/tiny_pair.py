@@ -21,7 +21,8 @@ def write_pair(folder: Path, seed: int = 0) -> tuple[Path, Path]:
     for path in [*verifier.glob('tokenizer*'), *verifier.glob('special_tokens*')]:
         shutil.copy(path, drafter)
     tokenizer = load_tokenizer(drafter)
-    config = DrafterConfig(vocab_size=300, tokenizer_key=tokenizer_key(tokenizer), eos_token_id=1, channels=(8, 8, 8, 8),
+    config = DrafterConfig(vocab_size=300, tokenizer_key=tokenizer_key(tokenizer), eos_token_id=1,
+                           channels=(8, 8, 8, 8),
                            dim=32, layers=1, heads=2, mlp_dim=64)
     torch.manual_seed(seed)
     model = EventDrafter(config, tokenizer)

@@ -16,16 +16,21 @@ overlay.mp4 in a folder."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser('demo', help='the whole graph live, with a report of what it did', description=_DESCRIPTION)
+    parser = subparsers.add_parser('demo', help='the whole graph live, with a report of what it did',
+                                   description=_DESCRIPTION)
     default = DemoOptions()
-    parser.add_argument('--seconds', type=float, metavar='S', help=f'stop after S seconds of the stream, 1 to {MAX_SECONDS:g} '
+    parser.add_argument('--seconds', type=float, metavar='S',
+                        help=f'stop after S seconds of the stream, 1 to {MAX_SECONDS:g} '
                         f'(default: {WORLD_SECONDS:g} of the synthetic world, all of a bag)')
-    parser.add_argument('--bag', type=Path, metavar='PATH', help='a rosbag2 with EventPacket, Image or CompressedImage topics '
+    parser.add_argument('--bag', type=Path, metavar='PATH',
+                        help='a rosbag2 with EventPacket, Image or CompressedImage topics '
                         '(default: the synthetic world)')
-    parser.add_argument('--out', type=Path, default=default.out, metavar='DIR', help='where to leave the report (%(default)s)')
+    parser.add_argument('--out', type=Path, default=default.out, metavar='DIR',
+                        help='where to leave the report (%(default)s)')
     parser.add_argument('--seed', type=int, default=default.seed, help='seed of the synthetic world (%(default)s)')
     parser.add_argument('--prompt', default=default.prompt, help="the question (default: the built-in pair's own)")
-    parser.add_argument('--verifier', default=default.verifier, metavar='MODEL', help='checkpoint folder, hub id or builtin')
+    parser.add_argument('--verifier', default=default.verifier, metavar='MODEL',
+                        help='checkpoint folder, hub id or builtin')
     parser.add_argument('--drafter', default=default.drafter, metavar='MODEL', help='drafter folder or builtin')
     parser.add_argument('--device', default=default.device, help='torch device of the verifier (%(default)s)')
     parser.add_argument('--domain-id', type=int, metavar='N', help='DDS domain (default: one that is free)')
@@ -48,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     elif not args.no_open and sys.stdout.isatty() and (os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY')):
         webbrowser.open(page.as_uri())
     if report['audit']['mismatched']:
-        print(f'crossspec: error: {report["audit"]["mismatched"]} of {report["audit"]["checked"]} captions differ from what '
-              f'the verifier says without drafts; see {page}', file=sys.stderr)
+        print(f'crossspec: error: {report["audit"]["mismatched"]} of {report["audit"]["checked"]} captions differ '
+              f'from what the verifier says without drafts; see {page}', file=sys.stderr)
         return 1
     return 0

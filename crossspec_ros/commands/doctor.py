@@ -14,7 +14,7 @@ _MARKS = {OK: ('ok', '32'), NOTE: ('--', '2'), WARN: ('!!', '33'), MISSING: ('NO
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser('doctor', help='what is here, what is missing, and what to do about it',
-                                   description='Exit code 0: the main job can run here; 1: something it needs is missing.')
+                                   description='Exit code 0: the main job can run here; 1: something is missing.')
     parser.add_argument('--json', action='store_true', help='the findings as JSON on stdout')
     parser.set_defaults(func=run)
 

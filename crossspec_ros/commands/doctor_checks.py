@@ -22,7 +22,8 @@ MESSAGES = {'crossspec_ros.msg': ('Draft', 'Caption', 'Verdict', 'WindowLatency'
 REQUIRED = {'numpy': 'numpy', 'cv2': 'opencv-python-headless', 'rosbags': 'rosbags', 'h5py': 'h5py', 'av': 'av',
             'rich': 'rich', 'jinja2': 'jinja2', 'matplotlib': 'matplotlib', 'psutil': 'psutil',
             'safetensors': 'safetensors', 'tokenizers': 'tokenizers', 'transformers': 'transformers'}
-OPTIONAL = {'launch_ros': 'launch files (without it: `crossspec up`)', 'cv_bridge': 'not needed, images are converted here',
+OPTIONAL = {'launch_ros': 'launch files (without it: `crossspec up`)',
+            'cv_bridge': 'not needed, images are converted here',
             'event_camera_py': 'another event decoder', 'rviz_2d_overlay_msgs': 'captions over RViz',
             'foxglove_msgs': 'captions over images in Foxglove', 'hdf5plugin': 'DSEC files with compressed events'}
 
@@ -66,9 +67,10 @@ def check_ros() -> list[Check]:
         rmw = utilities.get_rmw_implementation_identifier()
     except ImportError as error:
         return [Check('ros', MISSING, f'rclpy cannot be imported ({error})',
-                      'pip install "ros-rclpy[fastrtps]" ros-common-interfaces, or source the setup.bash of a ROS 2 host')]
+                      'pip install "ros-rclpy[fastrtps]" ros-common-interfaces, or source a ROS 2 host')]
     distro = os.environ.get('ROS_DISTRO', 'distribution not named')
-    return [Check('ros', OK, f'rclpy {version_of("rclpy") or ""} ({distro})'), _check_rmw(rmw), _check_range(), _check_domain()]
+    return [Check('ros', OK, f'rclpy {version_of("rclpy") or ""} ({distro})'), _check_rmw(rmw), _check_range(),
+            _check_domain()]
 
 
 def _check_rmw(rmw: str) -> Check:
@@ -82,7 +84,8 @@ def _check_range() -> Check:
     if value and value not in ('SUBNET', 'LOCALHOST', 'OFF', 'SYSTEM_DEFAULT'):
         return Check('discovery_range', WARN, value, 'ROS_AUTOMATIC_DISCOVERY_RANGE must be SUBNET, LOCALHOST or OFF')
     if value == 'OFF':
-        return Check('discovery_range', WARN, 'OFF', 'nodes will not find each other; unset ROS_AUTOMATIC_DISCOVERY_RANGE')
+        return Check('discovery_range', WARN, 'OFF',
+                     'nodes will not find each other; unset ROS_AUTOMATIC_DISCOVERY_RANGE')
     return Check('discovery_range', OK, value or 'SUBNET (default); `crossspec demo` uses LOCALHOST')
 
 
@@ -129,7 +132,8 @@ def check_torch() -> Check:
         torch = importlib.import_module('torch')
     except ImportError as error:
         return Check('torch', MISSING, str(error), 'pip install torch')
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpus = [torch.cuda.get_device_name(i) for i in range(count)]
     return Check('torch', OK, f'{torch.__version__}, {torch.get_num_threads()} threads, devices: '
                               + ', '.join(['cpu', *(f'cuda:{i} {name}' for i, name in enumerate(gpus))]))
 
@@ -143,7 +147,8 @@ def check_packages() -> list[Check]:
                      else Check(module, OK, version))
     for module, use in OPTIONAL.items():
         version = version_of(module)
-        found.append(Check(module, NOTE, f'not installed: {use}') if version is None else Check(module, OK, version or 'here'))
+        found.append(Check(module, NOTE, f'not installed: {use}') if version is None
+                     else Check(module, OK, version or 'here'))
     return found
 
 
@@ -182,7 +187,8 @@ def check_model(role: str) -> Check:
     name, folder = f'builtin_{role}', PACKAGE / 'models' / 'builtin' / role
     weights = sorted(folder.glob('*.safetensors'))
     if not weights:
-        return Check(name, MISSING, f'no safetensors file in models/builtin/{role}', 'install the package again, with its data')
+        return Check(name, MISSING, f'no safetensors file in models/builtin/{role}',
+                     'install the package again, with its data')
     for path in weights:
         fault = safetensors_fault(path)
         if fault:

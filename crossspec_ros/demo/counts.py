@@ -1,4 +1,4 @@
-"""What the nodes' diagnostics and the window grid say about a demo: drops, events, which windows belong to the stream."""
+"""What the nodes' diagnostics and the window grid say about a demo: drops, events, the windows of the stream."""
 from __future__ import annotations
 
 import re

@@ -45,8 +45,8 @@ def window_text(window: WindowRecord) -> Text:
 class LiveView:
     """Context manager; `draft` and `caption` for what arrives, `tick` now and then to redraw.
 
-    ``first_ns`` and ``last_ns`` bound the stream in the graph's clock once they are known: windows are named by the time
-    since its begin, and those that hold nothing of it are not shown.
+    ``first_ns`` and ``last_ns`` bound the stream in the graph's clock once they are known: windows are named by the
+    time since its begin, and those that hold nothing of it are not shown.
     """
 
     def __init__(self, record: Recorder, *, file: IO[str], title: str, force_terminal: bool | None = None) -> None:
@@ -54,14 +54,15 @@ class LiveView:
         self.first_ns: int | None = None
         self.last_ns: int | None = None
         self._console = Console(file=file, force_terminal=force_terminal, highlight=False, soft_wrap=True)
-        self._live = Live(console=self._console, auto_refresh=False, transient=False) if self._console.is_terminal else None
+        self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
 
     def __enter__(self) -> LiveView:
         if self._live is not None:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
         if self._live is not None:
             self.tick()
             self._live.stop()
@@ -92,7 +93,9 @@ class LiveView:
 
     def _clock(self, window: WindowRecord) -> str:
         """The window's end, counted from the stream's begin."""
-        begin_ns = self._record.windows[min(self._record.windows)].window_end_ns if self.first_ns is None else self.first_ns
+        begin_ns = self.first_ns
+        if begin_ns is None:
+            begin_ns = self._record.windows[min(self._record.windows)].window_end_ns
         return f'{(window.window_end_ns - begin_ns) / 1e9:6.2f} s'
 
     def _in_stream(self, window: WindowRecord) -> bool:
@@ -113,9 +116,11 @@ class LiveView:
         table.add_column(ratio=1)
         for window in windows[-_SHOWN:]:
             ages = Text.assemble(('draft ', _DIM), (f'{format_age(window.draft_age_ms):>8}', _DIM), '\n',
-                                 ('caption ', ''), (f'{format_age(window.caption_age_ms):>8}', 'bold' if window.final else _DIM))
+                                 ('caption ', ''),
+                                 (f'{format_age(window.caption_age_ms):>8}', 'bold' if window.final else _DIM))
             table.add_row(self._clock(window), ages, window_text(window) or Text('...', style=_DIM))
-        legend = Text.assemble(('drafted ', _DIM), ('verified ', _SOLID), ('struck out', _STRUCK), ' ', ('put in', _ADDED))
+        legend = Text.assemble(('drafted ', _DIM), ('verified ', _SOLID), ('struck out', _STRUCK), ' ',
+                               ('put in', _ADDED))
         final = sum(window.final for window in windows)
         foot = Text.assemble(f'{len(windows)} windows, {final} verified   ', legend, f'   {self._status}')
         return Panel(Group(table, Text(), foot), title=self._title, title_align='left', border_style='dim')

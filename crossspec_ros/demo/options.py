@@ -40,7 +40,9 @@ class DemoOptions:
     @property
     def source_name(self) -> str:
         """As a report names it: no paths of the machine that it was made on."""
-        return f'the synthetic world, seed {self.seed}' if self.bag is None else f'the recording {self.bag.resolve().name}'
+        if self.bag is None:
+            return f'the synthetic world, seed {self.seed}'
+        return f'the recording {self.bag.resolve().name}'
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ def _check_model(role: str, name: str) -> None:
         if not (path / 'config.json').is_file():
             raise CrossSpecError(f'{role} must be a folder with a config.json, got {path}; save a model there first')
     elif path.exists() or looks_local:
-        raise CrossSpecError(f'{role} must be a checkpoint folder, a hub id or builtin, got {name}: there is no such folder')
+        raise CrossSpecError(f'{role} must be a checkpoint folder, a hub id or builtin, got {name}: '
+                             'there is no such folder')
 
 
 def _check_writable(folder: Path) -> None:

@@ -58,8 +58,8 @@ def declare_nodes(options: DemoOptions, topics: SourceTopics, work: Path) -> lis
     arguments = {'namespace': _NAMESPACE, 'bag': options.source, 'image_transport': topics.image_transport or 'raw',
                  'model': options.verifier, 'drafter_model': options.drafter, 'device': options.device}
     specs = declare(arguments, {
-        'player': {'clock': 'wall', 'seconds': seconds, 'autostart': False, 'drain_s': DRAIN_S, 'wait_for_subscribers': 2,
-                   'align_ms': _ALIGN_MS},
+        'player': {'clock': 'wall', 'seconds': seconds, 'autostart': False, 'drain_s': DRAIN_S,
+                   'wait_for_subscribers': 2, 'align_ms': _ALIGN_MS},
         'drafter': {'prompt': options.prompt},
         'verifier': {'prompt': options.prompt, 'audit.keep': True, 'audit.rate': 0.0},
         'overlay': {'record_path': str(out / 'overlay.mp4'), 'show_events': topics.events,
@@ -100,8 +100,8 @@ class _Demo:
                 self._view.say('ending')
                 self._watch(processes, tap, _DIAGNOSTICS_S)
             processes.end_all()
-            numbers = {'audit': audit, 'ready_s': round(ready_s, 2), 'rss_mb': processes.rss_mb(), 'cpu_s': processes.cpu_s(),
-                       'exit_codes': processes.exit_codes()}
+            numbers = {'audit': audit, 'ready_s': round(ready_s, 2), 'rss_mb': processes.rss_mb(),
+                       'cpu_s': processes.cpu_s(), 'exit_codes': processes.exit_codes()}
         return self._report(stream, numbers)
 
     # ---- phases
@@ -121,8 +121,8 @@ class _Demo:
             self._watch(processes, tap, 0.1)
             waiting = [name for name in waiting if not self._ready(name, tap)]
             if waiting and time.monotonic() > until:
-                raise CrossSpecError(f'{", ".join(waiting)} not ready within {READY_TIMEOUT_S:g} s; the end of the log of '
-                                     f'{waiting[0]}:\n{processes.log_tail(waiting[0])}')
+                raise CrossSpecError(f'{", ".join(waiting)} not ready within {READY_TIMEOUT_S:g} s; '
+                                     f'the end of the log of {waiting[0]}:\n{processes.log_tail(waiting[0])}')
 
     @staticmethod
     def _ready(name: str, tap: Tap) -> bool:
@@ -187,7 +187,8 @@ class _Demo:
             if not state['pending']:
                 return {'checked': int(state['checked']), 'mismatched': int(state['mismatched'])}
             if time.monotonic() > until:
-                raise CrossSpecError(f'the audit took longer than {AUDIT_TIMEOUT_S:g} s with {state["pending"]} windows left')
+                raise CrossSpecError(f'the audit took longer than {AUDIT_TIMEOUT_S:g} s '
+                                     f'with {state["pending"]} windows left')
             self._view.say(f'decoding again without drafts: {state["checked"]} done, {state["pending"]} to go')
             self._watch(processes, tap, 0.5)
 
@@ -218,7 +219,8 @@ class _Demo:
             'version': __version__, 'created': datetime.now().astimezone().strftime('%Y-%m-%d %H:%M %Z'),
             'source': self._options.source_name, 'stream_s': round((stream.last_ns - stream.first_ns) / 1e9, 2),
             **summarise(record), 'first_draft_ms': first_draft_ms, 'dropped': dropped_by_node(self.record.diagnostics),
-            'events': events_by_topic(self.record.diagnostics), **numbers, 'hardware': hardware(), 'definitions': DEFINITIONS}
+            'events': events_by_topic(self.record.diagnostics), **numbers, 'hardware': hardware(),
+            'definitions': DEFINITIONS}
 
 
 def _fresh_work_folder(out: Path) -> Path:
@@ -267,7 +269,8 @@ def closing_words(report: dict[str, Any], out: Path) -> str:
         return 'none' if values['p50'] is None else f'p50 {values["p50"]:.0f} ms, p99 {values["p99"]:.0f} ms'
 
     audit, acceptance = report['audit'], report['acceptance']
-    lines = [f'{report["windows"]} windows, {report["drafts"]} drafted, {report["captions"]} verified; mode {report["mode"]}',
+    lines = [f'{report["windows"]} windows, {report["drafts"]} drafted, {report["captions"]} verified; '
+             f'mode {report["mode"]}',
              f'draft age {ages("draft_age_ms")}; caption age {ages("caption_age_ms")}']
     if acceptance['tau'] is not None:
         lines.append(f'{acceptance["tau"]:.2f} tokens a target pass; '

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 
 DRAFT, CAPTION, GRID, INK = '#e08a1e', '#1f6fb4', '#d9dee3', '#3b4650'
 SOURCE_COLOURS = ('#1f6fb4', '#e08a1e', '#3f9d6b', '#9467bd', '#c7504b', '#6b7a86', '#b8a03a')
-_RC = {'svg.fonttype': 'none', 'svg.hashsalt': 'crossspec', 'font.family': 'sans-serif', 'font.size': 9.5, 'text.color': INK,
-       'axes.edgecolor': GRID, 'axes.labelcolor': INK, 'xtick.color': INK, 'ytick.color': INK, 'axes.titlesize': 10.5,
+_RC = {'svg.fonttype': 'none', 'svg.hashsalt': 'crossspec', 'font.family': 'sans-serif', 'font.size': 9.5,
+       'text.color': INK, 'axes.edgecolor': GRID, 'axes.labelcolor': INK, 'xtick.color': INK, 'ytick.color': INK,
+       'axes.titlesize': 10.5,
        'axes.titleweight': 'bold', 'axes.titlelocation': 'left', 'axes.spines.top': False, 'axes.spines.right': False}
 
 
@@ -46,7 +47,8 @@ def stream_start_ns(entries: Sequence[Mapping[str, Any]]) -> int:
 def ages_over_time(entries: Sequence[Mapping[str, Any]]) -> str:
     """Age of the last draft and of the final caption of each window, over the stream's time."""
     with matplotlib.rc_context(_RC):
-        figure, axes = _axes(7.4, 2.9, 'Age of draft and caption, window by window', 'end of the window in the stream, s', 'ms')
+        figure, axes = _axes(7.4, 2.9, 'Age of draft and caption, window by window',
+                             'end of the window in the stream, s', 'ms')
         start = stream_start_ns(entries)
         for key, colour, label, marker in (('draft_age_ms', DRAFT, 'last draft', 'o'),
                                            ('caption_age_ms', CAPTION, 'final caption, verified', 's')):
@@ -65,7 +67,8 @@ def age_distribution(entries: Sequence[Mapping[str, Any]]) -> str:
     """Share of windows whose draft or caption was out by a given age."""
     with matplotlib.rc_context(_RC):
         figure, axes = _axes(4.4, 2.9, 'Share of windows answered by then', 'age, ms')
-        for key, colour, label, dash in (('first_draft_age_ms', DRAFT, 'first draft', ':'), ('draft_age_ms', DRAFT, 'last draft', '-'),
+        for key, colour, label, dash in (('first_draft_age_ms', DRAFT, 'first draft', ':'),
+                                         ('draft_age_ms', DRAFT, 'last draft', '-'),
                                          ('caption_age_ms', CAPTION, 'verified', '-')):
             values = sorted(entry[key] for entry in entries if entry[key] is not None)
             if values:

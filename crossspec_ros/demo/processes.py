@@ -18,7 +18,8 @@ from crossspec_ros.errors import CrossSpecError
 
 _log = logging.getLogger(__name__)
 _PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None) if sys.platform == 'linux' else None    # loaded here: nothing may be loaded between fork and exec
+# Loaded here: nothing may be loaded between fork and exec.
+_LIBC = ctypes.CDLL(None) if sys.platform == 'linux' else None
 _TAIL_LINES = 15
 
 
@@ -48,7 +49,8 @@ class Processes:
     def __enter__(self) -> Processes:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
         self.end_all()
 
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -119,7 +121,8 @@ class Processes:
     def _end(self, names: Sequence[str], timeout_s: float) -> None:
         for name in names:
             self._children[name].told_to_end = True
-        for sign, wait_s in ((signal.SIGINT, timeout_s), (signal.SIGTERM, timeout_s / 3), (signal.SIGKILL, timeout_s / 6)):
+        for sign, wait_s in ((signal.SIGINT, timeout_s), (signal.SIGTERM, timeout_s / 3),
+                             (signal.SIGKILL, timeout_s / 6)):
             alive = [self._children[name].process for name in names if self._children[name].process.poll() is None]
             for process in alive:
                 process.send_signal(sign)

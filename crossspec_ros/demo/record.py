@@ -42,7 +42,7 @@ class WindowRecord:
 
     @property
     def draft(self) -> Draft | None:
-        """The last revision made from events alone; one that continues verified words is part of the verifier's work."""
+        """The last revision made from events alone; one that continues verified words is the verifier's work too."""
         return next((draft for draft in reversed(self.drafts) if draft.base_length == 0), None)
 
     @property

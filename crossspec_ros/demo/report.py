@@ -62,9 +62,9 @@ def _number(value: float | int | None, digits: int = 0) -> str:
 
 
 def render_html(report: Mapping[str, Any], snapshots: Path) -> str:
-    """The page. ``snapshots`` holds ``<window_id>_frame.jpg`` and ``<window_id>_events.jpg``; missing ones are left out."""
-    environment = jinja2.Environment(loader=jinja2.PackageLoader('crossspec_ros.demo'), autoescape=True, trim_blocks=True,
-                                     lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    """The page. ``snapshots`` holds ``<window_id>_frame.jpg`` and ``<window_id>_events.jpg``, where there are any."""
+    environment = jinja2.Environment(loader=jinja2.PackageLoader('crossspec_ros.demo'), autoescape=True,
+                                     trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters.update(age=_age, number=_number)
     entries = report['captions_by_window']
     per_source = report['acceptance']['per_source']
@@ -73,7 +73,8 @@ def render_html(report: Mapping[str, Any], snapshots: Path) -> str:
         drawn['acceptance'] = plots.acceptance_by_source(per_source)
     if any(entry['stage_ms'] for entry in entries):
         drawn['stages'] = plots.stages(entries)
-    return environment.get_template('report.html.jinja').render(report=report, cards=_cards(report, snapshots), plots=drawn)
+    return environment.get_template('report.html.jinja').render(report=report, cards=_cards(report, snapshots),
+                                                                plots=drawn)
 
 
 def write_html(path: Path, report: Mapping[str, Any], snapshots: Path) -> None:

@@ -21,7 +21,7 @@ DEFINITIONS = {
     'caption_age_ms': 'publication of the final caption minus the end of its window',
     'first_draft_ms': 'from the start of the stream to the first draft',
     'tau': 'tokens of the final captions (end tokens included) per forward of the target',
-    'acceptance': 'draft tokens checked and accepted by the target, with the names vLLM uses; per_source by who drafted them',
+    'acceptance': 'draft tokens checked and accepted by the target, with the names vLLM uses; per_source: who drafted',
     'audit': 'windows decoded again without drafts after the live part, and how many gave other tokens',
     'rss_mb': 'largest resident set of a process, MB (1e6 bytes)',
 }
@@ -60,7 +60,8 @@ def acceptance(windows: Sequence[WindowRecord]) -> dict[str, Any]:
         'mean_acceptance_length': round(tokens / passes, 3) if passes else None,
         'tau': round(tokens / passes, 3) if passes else None,
         'per_source': {name: {'num_draft_tokens': drafted[name], 'num_accepted_tokens': accepted[name],
-                              'draft_acceptance_rate': _rate(accepted[name], drafted[name])} for name in sorted(drafted)},
+                              'draft_acceptance_rate': _rate(accepted[name], drafted[name])}
+                       for name in sorted(drafted)},
     }
 
 

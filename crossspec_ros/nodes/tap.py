@@ -1,4 +1,4 @@
-"""A listener inside a program of its own, such as ``crossspec demo``: what is said on the topics, as the core's values."""
+"""A listener inside a program of its own, such as ``crossspec demo``: what the topics say, as the core's values."""
 from __future__ import annotations
 
 import math

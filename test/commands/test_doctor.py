@@ -56,7 +56,8 @@ def test_dead_segments_leaves_out_what_a_process_holds(tmp_path):
     assert [path.name for path in doctor_checks.dead_segments(shm, proc)] == ['fastdds_dead', 'sem.fastdds_dead']
 
 
-@pytest.mark.parametrize(('status', 'code'), [pytest.param(MISSING, 1, id='missing'), pytest.param(WARN, 0, id='warning')])
+@pytest.mark.parametrize(('status', 'code'), [pytest.param(MISSING, 1, id='missing'),
+                                              pytest.param(WARN, 0, id='warning')])
 def test_doctor_exit_code_follows_what_is_needed(monkeypatch, capsys, status, code):
     monkeypatch.setattr(doctor, 'all_checks', lambda: [Check('thing', status, 'broken', 'mend it')])
     assert cli.main(['doctor']) == code

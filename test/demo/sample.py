@@ -4,13 +4,15 @@ from crossspec_ros.speculation.types import Caption, Draft, Mode, Stage, Verdict
 
 SECOND = 1_000_000_000
 START = 1_700_000_000
-WORDS = ('a red car drives ahead on a straight road by day', 'a blue van crosses from the left while the ego car brakes',
+WORDS = ('a red car drives ahead on a straight road by day',
+         'a blue van crosses from the left while the ego car brakes',
          'a cyclist in white rides on the right by dusk', 'nothing is near on a wet road at night')
 
 
 def draft(window_id: int, text: str, revision: int = 0) -> Draft:
     ids = tuple(range(10, 10 + len(text.split())))
-    return Draft(window_id, window_id * SECOND, revision, 'prompt', 'tok', text, ids, events_used=52_000, compute_ms=11.0)
+    return Draft(window_id, window_id * SECOND, revision, 'prompt', 'tok', text, ids, events_used=52_000,
+                 compute_ms=11.0)
 
 
 def caption(window_id: int, text: str, stage: Stage = Stage.FINAL, stable: int | None = None) -> Caption:
@@ -23,7 +25,8 @@ def caption(window_id: int, text: str, stage: Stage = Stage.FINAL, stable: int |
 
 def latency(window_id: int, draft_age: float | None, caption_age: float | None, misses: int = 0) -> Latency:
     return Latency(window_id, None if draft_age is None else draft_age - 110, draft_age,
-                   None if caption_age is None else caption_age - 20, caption_age, 11.0, {'verify': 30.0}, 'cross_modal',
+                   None if caption_age is None else caption_age - 20, caption_age, 11.0, {'verify': 30.0},
+                   'cross_modal',
                    False, caption_age is not None and caption_age > 150, misses, 0)
 
 
@@ -40,7 +43,9 @@ def record(windows: int = 12) -> Recorder:
             recorder.add_caption(caption(window_id, text), 101.0 + 6 * i)
             ids = caption(window_id, text).token_ids
             recorder.add_verdict(Verdict(window_id, window_id * SECOND, ids, prefix_hash(ids), 2, True,
-                                         accepted={'memory': 5, 'event_drafter': 3}, drafted={'memory': 20, 'event_drafter': 10}))
-        recorder.add_latency(latency(window_id, 22.0 + i, None if i == 5 else 101.0 + 6 * i, int(i > 6)), window_id * SECOND)
+                                         accepted={'memory': 5, 'event_drafter': 3},
+                                         drafted={'memory': 20, 'event_drafter': 10}))
+        recorder.add_latency(latency(window_id, 22.0 + i, None if i == 5 else 101.0 + 6 * i, int(i > 6)),
+                             window_id * SECOND)
     recorder.add_diagnostic('drafter: events', Diagnostic(0, 'ok', {'packets': '120', 'events': '6000'}))
     return recorder

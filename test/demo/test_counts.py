@@ -6,9 +6,11 @@ from crossspec_ros.demo import counts
 from crossspec_ros.demo.record import Diagnostic, Recorder
 
 DIAGNOSTICS = {
-    '/crossspec/drafter': Diagnostic(0, 'ok', {'received /cam/events': '105', 'packets': '105', 'events': '82469', 'dropped_time_back': '3',
+    '/crossspec/drafter': Diagnostic(0, 'ok', {'received /cam/events': '105', 'packets': '105', 'events': '82469',
+                                               'dropped_time_back': '3',
                                      'dropped_malformed': '0', 'drafts': '7'}),
-    '/crossspec/verifier': Diagnostic(1, 'no image', {'draft_refused': '2', 'prompt_key': 'refused', 'windows_skipped': '1'}),
+    '/crossspec/verifier': Diagnostic(1, 'no image', {'draft_refused': '2', 'prompt_key': 'refused',
+                                                      'windows_skipped': '1'}),
     '/crossspec/player': Diagnostic(0, 'ok', {'late': '0', 'messages': '12'})}
 
 
@@ -23,7 +25,8 @@ def test_events_by_topic_are_the_drafters():
 
 
 @pytest.mark.parametrize(('first_s', 'last_s', 'expected'), [
-    pytest.param(10.0, 12.0, [11, 12], id='whole_windows'), pytest.param(10.0, 12.01, [11, 12, 13], id='last_one_begun'),
+    pytest.param(10.0, 12.0, [11, 12], id='whole_windows'),
+    pytest.param(10.0, 12.01, [11, 12, 13], id='last_one_begun'),
     pytest.param(9.5, 11.9, [10, 11, 12], id='cut_at_both_ends'), pytest.param(11.4, 11.4001, [12], id='inside_one')])
 def test_stream_window_ids_leave_out_what_came_after(first_s, last_s, expected):
     record = Recorder()

@@ -1,4 +1,4 @@
-"""The demo as a person runs it: real processes over real DDS, what they leave behind, and that nothing stays running."""
+"""The demo as a person runs it: real processes over real DDS, what they leave behind, and that none stays running."""
 from __future__ import annotations
 
 import json
@@ -38,8 +38,8 @@ def _environment() -> dict[str, str]:
 
 
 def _demo(out: Path, *words: str) -> tuple[dict, subprocess.CompletedProcess]:
-    done = subprocess.run(_command('--json', '--out', str(out), *words), capture_output=True, text=True, timeout=TIMEOUT_S,
-                          env=_environment())
+    done = subprocess.run(_command('--json', '--out', str(out), *words), capture_output=True, text=True,
+                          timeout=TIMEOUT_S, env=_environment())
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), done
 
@@ -54,7 +54,7 @@ def world_demo(tmp_path_factory, pair):
 def test_demo_of_the_world_drafts_and_verifies_each_window(world_demo):
     _, report, done = world_demo
     assert report['windows'] == 8 and report['drafts'] == 8
-    assert 1 <= report['captions'] <= 8                               # a machine under load may skip windows, and says so
+    assert 1 <= report['captions'] <= 8                  # a machine under load may skip windows, and says so
     assert report['audit'] == {'checked': report['captions'], 'mismatched': 0}
     assert report['mode'] in ('cross_modal', 'verifier_only')
     assert set(report['rss_mb']) == {'player', 'drafter', 'verifier', 'overlay', 'monitor'}
@@ -94,7 +94,8 @@ def _children(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
 
 
-@pytest.mark.parametrize('sign', [pytest.param(signal.SIGINT, id='ctrl_c'), pytest.param(signal.SIGTERM, id='terminated')])
+@pytest.mark.parametrize('sign', [pytest.param(signal.SIGINT, id='ctrl_c'),
+                                  pytest.param(signal.SIGTERM, id='terminated')])
 def test_demo_interrupted_leaves_no_process_behind(tmp_path, pair, sign):
     demo = subprocess.Popen(_command('--out', str(tmp_path / 'out'), *pair), env=_environment(), stdout=subprocess.PIPE,
                             stderr=subprocess.STDOUT, text=True, start_new_session=True)
@@ -117,8 +118,8 @@ def test_demo_with_a_broken_checkpoint_names_the_process_and_the_reason(tmp_path
     broken = tmp_path / 'broken'
     broken.mkdir()
     (broken / 'config.json').write_text('{"model_type": "nonsense"}')
-    done = subprocess.run(_command('--out', str(tmp_path / 'out'), *pair[2:], '--verifier', str(broken)), env=_environment(),
-                          capture_output=True, text=True, timeout=TIMEOUT_S)
+    done = subprocess.run(_command('--out', str(tmp_path / 'out'), *pair[2:], '--verifier', str(broken)),
+                          env=_environment(), capture_output=True, text=True, timeout=TIMEOUT_S)
     assert done.returncode == 2
     assert 'the verifier process ended with exit code 2' in done.stderr and str(broken) in done.stderr
     assert 'Traceback' not in done.stderr

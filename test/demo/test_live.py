@@ -11,7 +11,8 @@ from crossspec_ros.speculation.types import Stage
 
 
 @pytest.mark.parametrize(('age', 'text'), [
-    pytest.param(None, '-', id='unknown'), pytest.param(12.4, '+12 ms', id='late'), pytest.param(-95.0, '-95 ms', id='ahead'),
+    pytest.param(None, '-', id='unknown'), pytest.param(12.4, '+12 ms', id='late'),
+    pytest.param(-95.0, '-95 ms', id='ahead'),
     pytest.param(1234.0, '+1.23 s', id='seconds')])
 def test_format_age(age, text):
     assert format_age(age) == text

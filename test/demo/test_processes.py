@@ -11,7 +11,7 @@ from crossspec_ros.demo.processes import Processes
 from crossspec_ros.errors import CrossSpecError
 
 SLEEP = 'import time\nprint("here", flush=True)\ntime.sleep(60)'
-STUBBORN = 'import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint("here", flush=True)\ntime.sleep(60)'
+STUBBORN = 'import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n' + SLEEP
 
 
 def _start(group, name, code):

@@ -11,7 +11,8 @@ from crossspec_ros.errors import CrossSpecError
 
 
 def full_report(record):
-    return {**summary.summarise(record), 'version': '0', 'source': 'world:0', 'created': 'now', 'hardware': summary.hardware(),
+    return {**summary.summarise(record), 'version': '0', 'source': 'world:0', 'created': 'now',
+            'hardware': summary.hardware(),
             'audit': {'checked': 11, 'mismatched': 1}, 'rss_mb': {'drafter': 400.0}, 'cpu_s': {'drafter': 3.0},
             'events': {'/events': {'packets': 12, 'events': 3456}}, 'dropped': {'verifier': {'stale draft': 2}},
             'definitions': summary.DEFINITIONS}

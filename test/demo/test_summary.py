@@ -31,7 +31,8 @@ def test_summarise_counts_windows_not_messages():
 def test_summarise_acceptance_adds_up_over_windows():
     got = summary.summarise(sample.record())['acceptance']
     assert got['num_draft_tokens'] == 11 * 40
-    assert got['per_source']['memory'] == {'num_draft_tokens': 220, 'num_accepted_tokens': 55, 'draft_acceptance_rate': 0.25}
+    assert got['per_source']['memory'] == {'num_draft_tokens': 220, 'num_accepted_tokens': 55,
+                                           'draft_acceptance_rate': 0.25}
     lengths = [len(sample.WORDS[i % 4].split()) + 1 for i in range(12) if i != 5]
     assert got['tau'] == pytest.approx(sum(lengths) / 22, abs=1e-3)
 
