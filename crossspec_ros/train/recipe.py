@@ -49,12 +49,12 @@ class RecipeConfig:
     ``init`` is the folder of an earlier run whose weights the stages begin with.
     """
 
-    minutes: float | None = 85.0
+    minutes: float | None = 60.0
     steps: int | None = None
     seed: int = 0
     drives: int = 300
     clips_per_drive: int = 24
-    answered: int = 4000
+    answered: int = 1500
     workers: int = 2
     processes: int = 1
     init: Path | None = None
