@@ -19,6 +19,7 @@ from crossspec_ros.train.vision_stage import SlotHeads
 
 _SLOT_WEIGHT = 0.5
 _DESCRIBE_SHARE = 0.65
+_ANSWERED_PART = 4
 
 
 def new_drafter(tokenizer: Tokenizer, seed: int, bins: int = 5, grid: int = 96) -> EventDrafter:
@@ -55,7 +56,7 @@ class DrafterStage:
     """Draws clips, one question each.
 
     ``answers`` (the verifier's ids by clip and question) replaces the true texts. A verifier answers only some of the clips in
-    reasonable time; half of each batch is drawn from those, and half from the others with their true texts, so that the CNN
+    reasonable time; a quarter of each batch is drawn from those, the rest from the others with their true texts, so that the CNN
     does not learn the few by heart.
     """
 
@@ -76,9 +77,9 @@ class DrafterStage:
         return self._cache[text]
 
     def _draw(self, rng: np.random.Generator, batch: int) -> np.ndarray:
-        """Rows of a batch, half of them answered by the verifier where there are both kinds."""
+        """Rows of a batch, a quarter of them answered by the verifier where there are both kinds."""
         both = len(self._answered) and len(self._others)
-        answered = batch // 2 if both else batch if len(self._answered) else 0
+        answered = batch // _ANSWERED_PART if both else batch if len(self._answered) else 0
         return np.concatenate([rng.choice(rows, count, replace=count > len(rows)) for rows, count in (
             (self._answered, answered), (self._others, batch - answered)) if count])
 
