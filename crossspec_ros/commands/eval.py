@@ -17,12 +17,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser('eval', help='what the built-in pair sees, on scenes it has never seen')
     what = parser.add_subparsers(dest='what', metavar='WHAT', required=True)
     pair = what.add_parser('pair', help='slots, texts, tau, acceptance, sizes and speed on unseen seeds')
-    pair.add_argument('--dir', type=Path, metavar='DIR', help='a folder with verifier/ and drafter/; default: the built-in pair')
+    pair.add_argument('--dir', type=Path, metavar='DIR',
+                      help='a folder with verifier/ and drafter/; default: the built-in pair')
     pair.add_argument('--windows', type=int, default=_WINDOWS, help=f'windows of one second (default {_WINDOWS})')
     pair.add_argument('--seed', type=int, help='first seed; unseen ones begin at 1,000,000 (the default)')
     pair.add_argument('--pace', choices=('brisk', 'calm'), default='brisk', help='how often the scene changes')
     pair.add_argument('--nodes', type=int, default=48, help='draft tokens a target pass may check (default 48)')
-    pair.add_argument('--branches', type=int, default=0, help='places at which the event drafter also offers its second choice')
+    pair.add_argument('--branches', type=int, default=0,
+                      help='places at which the event drafter also offers its second choice')
     pair.add_argument('--threads', type=int, default=1)
     pair.add_argument('--pictures', type=Path, metavar='DIR', help='draw samples and acceptance into this folder')
     pair.add_argument('--json', action='store_true', help='everything as JSON on stdout')
@@ -47,8 +49,8 @@ def format_report(report: Mapping[str, object]) -> str:
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print; returns the exit code."""
     if args.threads < 1 or args.nodes < 1 or args.branches < 0:
-        raise CrossSpecError(f'--threads and --nodes must be >= 1 and --branches >= 0, got {args.threads}, {args.nodes} '
-                             f'and {args.branches}')
+        raise CrossSpecError('--threads and --nodes must be >= 1 and --branches >= 0, '
+                             f'got {args.threads}, {args.nodes} and {args.branches}')
     os.environ.setdefault('OMP_NUM_THREADS', str(args.threads))
     import torch
 

@@ -18,8 +18,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     for name, text in (('pair', 'verifier and drafter, from rendering the clips to both checkpoints'),
                        ('drafter', 'only the drafter, on the verifier of an earlier run in --out')):
         one = what.add_parser(name, help=text, description=text)
-        one.add_argument('--out', type=Path, default=Path('crossspec-pair'), metavar='DIR', help='where everything goes')
-        one.add_argument('--minutes', type=float, default=_MINUTES, help='of training, rendering not counted (default 60)')
+        one.add_argument('--out', type=Path, default=Path('crossspec-pair'), metavar='DIR',
+                         help='where everything goes')
+        one.add_argument('--minutes', type=float, default=_MINUTES,
+                         help='of training, rendering not counted (default 60)')
         one.add_argument('--steps', type=int, help='instead of minutes: exactly this many steps in all stages together')
         one.add_argument('--seed', type=int, default=0)
         one.add_argument('--drives', type=int, default=300, help='drives of 24 clips to render (default 300)')
@@ -27,7 +29,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         one.add_argument('--workers', type=int, default=os.cpu_count() or 1, help='processes that render')
         one.add_argument('--processes', type=int, default=min(8, os.cpu_count() or 1),
                          help='processes that train together, one thread each (default: one a core)')
-        one.add_argument('--threads', type=int, default=os.cpu_count() or 1, help='threads that train, if one process does')
+        one.add_argument('--threads', type=int, default=os.cpu_count() or 1,
+                         help='threads that train, if one process does')
         one.add_argument('--stage', action='append', metavar='STAGE', help='run only this stage (may be repeated)')
         one.add_argument('--init', type=Path, metavar='DIR', help='begin with the weights of this earlier run')
         one.add_argument('--resume', action='store_true', help='go on where an interrupted run stopped')

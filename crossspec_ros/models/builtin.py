@@ -24,10 +24,11 @@ def builtin_path(part: str) -> Path:
 
 
 def model_path(name: str | Path, part: str) -> Path:
-    """The folder meant by ``builtin`` (or empty) or by a path to a checkpoint; raises CrossSpecError if there is none."""
+    """The folder meant by ``builtin`` (or empty) or by a checkpoint's path; raises CrossSpecError if there is none."""
     if str(name) in ('', BUILTIN):
         return builtin_path(part)
     folder = Path(name).expanduser()
     if not folder.is_dir():
-        raise CrossSpecError(f'{part} must be {BUILTIN!r} or a checkpoint folder, got {str(name)!r}, which is not there')
+        raise CrossSpecError(f'{part} must be {BUILTIN!r} or a checkpoint folder, got {str(name)!r}, '
+                             f'which is not there')
     return folder

@@ -1,8 +1,8 @@
 """The event drafter: a voxel grid of a window's events in, the words the verifier is likely to say out.
 
-A small CNN turns the grid into a few visual tokens; a two-layer decoder of Llama's kind (RMSNorm, rotary positions, SwiGLU)
-continues them with the question and the caption. Written by hand in plain torch, since at this size the cost of a token is
-the number of Python calls, not of multiplications; ``transformers`` is not needed to draft.
+A small CNN turns the grid into a few visual tokens; a two-layer decoder of Llama's kind (RMSNorm, rotary positions,
+SwiGLU) continues them with the question and the caption. Written by hand in plain torch, since at this size the cost
+of a token is the number of Python calls, not of multiplications; ``transformers`` is not needed to draft.
 
 Letters: B batch, C bins, H, W height and width of the grid, S visual tokens, T tokens, D width, V vocabulary.
 """
@@ -96,7 +96,8 @@ class EventEncoder(nn.Module):
         before = config.bins
         for index, after in enumerate(config.channels):
             kernel = 5 if index == 0 else 3
-            layers += [nn.Conv2d(before, after, kernel, stride=2, padding=kernel // 2), nn.GroupNorm(8, after), nn.GELU()]
+            layers += [nn.Conv2d(before, after, kernel, stride=2, padding=kernel // 2), nn.GroupNorm(8, after),
+                       nn.GELU()]
             if index >= 2:
                 layers.append(_Residual(after))
             before = after
@@ -270,7 +271,8 @@ def _read_config(folder: Path) -> DrafterConfig:
     try:
         values = json.loads(path.read_text(encoding='utf-8'))
     except (OSError, ValueError) as error:
-        raise CrossSpecError(f'cannot read the drafter\'s {path}: {error}; copy or train the checkpoint again') from error
+        raise CrossSpecError(f'cannot read the drafter\'s {path}: {error}; copy or train the checkpoint '
+                             f'again') from error
     known = {item.name for item in fields(DrafterConfig)}
     if not isinstance(values, dict) or values.get('model_type') != DrafterConfig.model_type:
         raise CrossSpecError(f'{path} must say model_type {DrafterConfig.model_type!r}: this is no event drafter')

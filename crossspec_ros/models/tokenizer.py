@@ -14,7 +14,8 @@ PROMPT_BEGIN, PROMPT_END = 'USER: <video>\n', ' ASSISTANT:'
 
 
 class HasVocabulary(Protocol):
-    """Any tokenizer that can list its vocabulary, added tokens included (``tokenizers`` and ``transformers`` both do)."""
+    """Any tokenizer that can list its vocabulary, added tokens included (``tokenizers`` and ``transformers`` both
+    do)."""
 
     def get_vocab(self) -> dict[str, int]: ...
 

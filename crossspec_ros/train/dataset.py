@@ -1,8 +1,8 @@
 """Clips of the driving world on disk: made by worker processes, read through memory maps.
 
-A shard is one drive (one world seed): three files, each written whole or not at all, the text last, so that an interrupted
-generation goes on where it stopped and training may begin while shards are still being made.
-Letters: N clips, F frames, H, W pixels, C bins.
+A shard is one drive (one world seed): three files, each written whole or not at all, the text last, so that an
+interrupted generation goes on where it stopped and training may begin while shards are still being made. Letters: N
+clips, F frames, H, W pixels, C bins.
 """
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         if self.drives < 1 or self.clips_per_drive < 1:
-            raise CrossSpecError(f'drives and clips_per_drive must be >= 1, got {self.drives} and {self.clips_per_drive}')
+            raise CrossSpecError('drives and clips_per_drive must be >= 1, '
+                                 f'got {self.drives} and {self.clips_per_drive}')
         if self.first_seed < EVALUATION_SEED < self.first_seed + self.drives:
             raise CrossSpecError(f'seeds {self.first_seed} to {self.first_seed + self.drives - 1} cross '
                                  f'{EVALUATION_SEED}, where the seeds of evaluation begin')
@@ -158,8 +159,8 @@ class ClipData:
             self._frames.append(np.load(path.with_suffix('.frames.npy'), mmap_mode='r'))
             self._voxels.append(np.load(path.with_suffix('.voxels.npy'), mmap_mode='r'))
         except (OSError, ValueError) as error:
-            raise CrossSpecError(f'the shard {path.stem} in {path.parent} is broken ({error}): delete its files and make '
-                                 f'it again') from error
+            raise CrossSpecError(f'the shard {path.stem} in {path.parent} is broken ({error}): delete its files and '
+                                 f'make it again') from error
         return rows
 
     def __len__(self) -> int:

@@ -1,7 +1,7 @@
 """Stage 3: the drafter learns to say what the verifier says, from events and the words committed so far.
 
-Teacher forcing gives it every committed prefix for free. It first learns the true captions while no verifier is there yet,
-then the verifier's own greedy outputs. A slot head over the mean visual token speeds the CNN up.
+Teacher forcing gives it every committed prefix for free. It first learns the true captions while no verifier is there
+yet, then the verifier's own greedy outputs. A slot head over the mean visual token speeds the CNN up.
 """
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class DrafterTrainee(nn.Module):
         self.drafter = drafter
         self.heads = SlotHeads(drafter.config.dim, slots)
 
-    def forward(self, voxel: Tensor, tokens: Tensor, targets: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def forward(self, voxel: Tensor, tokens: Tensor, targets: Tensor, labels: Tensor,
+                ) -> tuple[Tensor, dict[str, float]]:
         """Loss and figures; ``voxel`` (B, C, H, W), ``tokens`` and ``targets`` (B, T), -100 where nothing is learnt."""
         drafter = self.drafter
         visual = drafter.encoder(voxel)
@@ -55,12 +56,13 @@ class DrafterTrainee(nn.Module):
 class DrafterStage:
     """Draws clips, one question each.
 
-    ``answers`` (the verifier's ids by clip and question) replaces the true texts. A verifier answers only some of the clips in
-    reasonable time; a quarter of each batch is drawn from those, the rest from the others with their true texts, so that the CNN
-    does not learn the few by heart.
+    ``answers`` (the verifier's ids by clip and question) replaces the true texts. A verifier answers only some of the
+    clips in reasonable time; a quarter of each batch is drawn from those, the rest from the others with their true
+    texts, so that the CNN does not learn the few by heart.
     """
 
-    def __init__(self, drafter: EventDrafter, data: ClipData, answers: dict[int, dict[str, list[int]]] | None = None) -> None:
+    def __init__(self, drafter: EventDrafter, data: ClipData,
+                 answers: dict[int, dict[str, list[int]]] | None = None) -> None:
         self.module = DrafterTrainee(drafter, data.slots)
         self._data, self._answers = data, answers
         self._answered = np.array(sorted(answers or ()), np.int64)
@@ -88,7 +90,8 @@ class DrafterStage:
         describe, *others = self._data.questions
         pairs = []
         for row in rows:
-            question = describe if not others or rng.random() < _DESCRIBE_SHARE else others[int(rng.integers(len(others)))]
+            first = not others or rng.random() < _DESCRIBE_SHARE
+            question = describe if first else others[int(rng.integers(len(others)))]
             pairs.append((self._questions[question], self._ids(int(row), question)))
         length = max(len(question) + len(answer) for question, answer in pairs) - 1
         tokens, targets = np.zeros((batch, length), np.int64), np.full((batch, length), -100, np.int64)

@@ -120,12 +120,13 @@ def slot_table(windows: Sequence[Window]) -> dict[str, dict[str, float]]:
     """Share of right slots: verifier, drafter, the commonest value, the truth of the window before."""
     table: dict[str, dict[str, float]] = {}
     followers = [window for window in windows if window.previous_truth is not None]
+    truths = [window.truth for window in windows]
     said = [(parse_slots(window.target), parse_slots(window.draft)) for window in windows]
     for name in SLOTS:
         commonest = Counter(window.truth[name] for window in windows).most_common(1)[0][1]
         table[name] = {
-            'verifier': _share(target[name] == window.truth[name] for window, (target, _) in zip(windows, said, strict=True)),
-            'drafter': _share(draft[name] == window.truth[name] for window, (_, draft) in zip(windows, said, strict=True)),
+            'verifier': _share(target[name] == true[name] for true, (target, _) in zip(truths, said, strict=True)),
+            'drafter': _share(draft[name] == true[name] for true, (_, draft) in zip(truths, said, strict=True)),
             'commonest': round(commonest / len(windows), 4),
             'previous': _share(window.previous_truth[name] == window.truth[name] for window in followers)}
     return table
@@ -137,11 +138,13 @@ def _share(hits: Sequence[bool]) -> float:
 
 
 def blind_colour(windows: Sequence[Window]) -> dict[str, float | int]:
-    """Does the drafter guess colours better than chance? Only windows that have a coloured road user and a draft of one.
+    """Does the drafter guess colours better than chance? Only windows that have a coloured road user and a draft of
+    one.
 
     ``chance`` is what always naming the commonest colour among them would score.
     """
-    said = [(window.truth['colour'], parse_slots(window.draft)['colour']) for window in windows if window.truth['colour'] != 'none']
+    said = [(window.truth['colour'], parse_slots(window.draft)['colour']) for window in windows
+            if window.truth['colour'] != 'none']
     said = [(true, guess) for true, guess in said if guess not in ('', 'none')]
     if not said:
         return {'windows': 0, 'drafter': 0.0, 'chance': 0.0}
@@ -155,7 +158,8 @@ def change_table(windows: Sequence[Window]) -> dict[str, float]:
     followers = [window for window in windows if window.previous_truth is not None]
     changed = [window for window in followers if window.changed]
     still = [window for window in followers if not window.changed]
-    return {'scene_changes': len(changed), 'caption_changed_with_scene': _share(w.target_ids != w.previous_ids for w in changed),
+    return {'scene_changes': len(changed),
+            'caption_changed_with_scene': _share(w.target_ids != w.previous_ids for w in changed),
             'caption_stayed_with_scene': _share(w.target_ids == w.previous_ids for w in still)}
 
 
@@ -221,7 +225,8 @@ def drafter_speed(pair: Pair, windows: Sequence[Window]) -> dict[str, float | No
             if number == 0:
                 first.append((time.perf_counter_ns() - begin) / 1e6)
         whole.append((time.perf_counter_ns() - begin) / 1e6)
-    return {'drafter_first_token_ms': round(float(np.median(first)), 2), 'drafter_draft_ms': round(float(np.median(whole)), 2)}
+    return {'drafter_first_token_ms': round(float(np.median(first)), 2),
+            'drafter_draft_ms': round(float(np.median(whole)), 2)}
 
 
 @torch.inference_mode()
@@ -262,7 +267,8 @@ def evaluate(pair: Pair, windows: Sequence[Window], *, max_nodes: int = 48, bran
         'slot_accuracy': {who: round(float(np.mean([row[who] for row in table.values()])), 4)
                           for who in ('verifier', 'drafter', 'commonest', 'previous')},
         'drafter_event_slots': {name: table[name]['drafter'] for name in EVENT_SLOTS},
-        'blind_colour': blind_colour(windows), 'text': text_scores([window.target for window in windows], [caption(window.truth) for window in windows]),
+        'blind_colour': blind_colour(windows),
+        'text': text_scores([window.target for window in windows], [caption(window.truth) for window in windows]),
         'changes': change_table(windows), 'tau': tau['tau'], 'tau_at_scene_changes': tau['tau_at_scene_changes'],
         'acceptance': {'by_slot': acceptance_by_slot(windows), 'by_position': tau['acceptance_by_position']},
         'parameters': parameters(pair), 'speed': drafter_speed(pair, windows) | verifier_speed(pair, windows)}

@@ -1,7 +1,7 @@
 """The verifier's own greedy answers to many clips at once: what the drafter is to learn, and what evaluation looks at.
 
-Clips of a batch share the length of their prompt, so no padding is needed; the video is prefilled once and every question
-continues from a copy of that cache. Letters: B clips, F frames, S tokens of a frame, D width.
+Clips of a batch share the length of their prompt, so no padding is needed; the video is prefilled once and every
+question continues from a copy of that cache. Letters: B clips, F frames, S tokens of a frame, D width.
 """
 from __future__ import annotations
 
@@ -80,4 +80,5 @@ def read_answers(path: Path) -> dict[int, dict[str, list[int]]]:
     try:
         return {int(row): found for row, found in json.loads(path.read_text(encoding='utf-8')).items()}
     except (OSError, ValueError, AttributeError) as error:
-        raise CrossSpecError(f'cannot read the verifier\'s answers {path} ({error}): delete the file and run again') from error
+        raise CrossSpecError(f'cannot read the verifier\'s answers {path} ({error}): delete the file and run '
+                             f'again') from error

@@ -1,9 +1,10 @@
 """Stage 2: the language model learns to say what the (now frozen) tower sees.
 
-Each clip is one sequence: the video's tokens, then several questions with their answers, which share the video but do not see
-one another (a block mask, positions as if each stood alone). Early on only some patches of a frame are shown, at their true
-positions, which makes a step several times cheaper; the CLS tokens are always there. A slot head on the last video token helps
-to gather what is spread over time. Letters: B clips, S video tokens, T tokens of the sequence, D width.
+Each clip is one sequence: the video's tokens, then several questions with their answers, which share the video but do
+not see one another (a block mask, positions as if each stood alone). Early on only some patches of a frame are shown,
+at their true positions, which makes a step several times cheaper; the CLS tokens are always there. A slot head on the
+last video token helps to gather what is spread over time. Letters: B clips, S video tokens, T tokens of the sequence,
+D width.
 """
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ class Layout:
 
 
 def lay_out(head: list[int], video_id: int, video_positions: np.ndarray, exchanges: list[list[Exchange]]) -> Layout:
-    """Sequences of ``exchanges`` (B lists) behind video tokens at ``video_positions`` (S,) counted from the first one."""
+    """Sequences of ``exchanges`` (B lists) behind video tokens at ``video_positions`` (S,) counted from the first
+    one."""
     full, begin = FRAMES * TOKENS_PER_FRAME, len(head) + len(video_positions)
     lengths = [begin + sum(len(one.question) + len(one.answer) - 1 for one in row) for row in exchanges]
     shape = (len(exchanges), max(lengths))

@@ -1,8 +1,8 @@
 """One training loop for every stage: seeded, resumable, with a log that can be drawn.
 
-The random numbers of step ``k`` come from (seed, stage, k) alone, and the learning rate from how far the stage is, so a run
-that was interrupted and resumed ends with the same weights as one that was not (with ``steps``; with ``minutes`` the
-end is the clock's).
+The random numbers of step ``k`` come from (seed, stage, k) alone, and the learning rate from how far the stage is, so
+a run that was interrupted and resumed ends with the same weights as one that was not (with ``steps``; with
+``minutes`` the end is the clock's).
 """
 from __future__ import annotations
 
@@ -101,7 +101,8 @@ def save_checkpoint(path: Path, module: nn.Module, optimizer: torch.optim.Optimi
 
 
 def read_checkpoint(path: Path, config: StageConfig | None) -> dict[str, object]:
-    """The state that ``save_checkpoint`` wrote; raises CrossSpecError if it is missing, cut or (given ``config``) of another run."""
+    """The state that ``save_checkpoint`` wrote; raises CrossSpecError if it is missing, cut or (given ``config``) of
+    another run."""
     try:
         state = torch.load(path, weights_only=True)
         found = state['stage'], state['seed']
@@ -142,8 +143,8 @@ class LossLog:
 
 def progress_bar(shown: bool = True) -> Progress:
     """The bar that all stages share."""
-    return Progress(TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TextColumn('{task.fields[note]}'),
-                    TimeElapsedColumn(), TimeRemainingColumn(), refresh_per_second=2,
+    return Progress(TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
+                    TextColumn('{task.fields[note]}'), TimeElapsedColumn(), TimeRemainingColumn(), refresh_per_second=2,
                     disable=not shown, console=Console(stderr=True))
 
 
@@ -151,8 +152,9 @@ def run_stage(stage: Stage, config: StageConfig, folder: Path, *, resume: bool =
               should_stop: Callable[[], bool] | None = None, team: Team | None = None) -> int:
     """Train ``stage`` to its end (or until ``should_stop``) and return the steps done.
 
-    In a ``team`` each process calls this with equal weights, and only the leader writes. Leaves ``{name}.pt`` (the checkpoint) and ``{name}.csv`` (the log) in ``folder``. Raises CrossSpecError on a broken
-    checkpoint, a full disk, or a loss that is no number.
+    In a ``team`` each process calls this with equal weights, and only the leader writes. Leaves ``{name}.pt`` (the
+    checkpoint) and ``{name}.csv`` (the log) in ``folder``. Raises CrossSpecError on a broken checkpoint, a full disk,
+    or a loss that is no number.
     """
     team = team or Team()
     optimizer = torch.optim.AdamW(_groups(stage.module, config.weight_decay), lr=config.lr, betas=_BETAS)
@@ -175,8 +177,8 @@ def run_stage(stage: Stage, config: StageConfig, folder: Path, *, resume: bool =
             loss, figures = stage.loss(config.rng(step, team.rank), team.share(config.batch), done)
             value = float(loss.detach())
             if not math.isfinite(value):
-                raise CrossSpecError(f'the loss of stage {config.name} is {value} at step {step}: lower the learning rate '
-                                     f'and go on from the last checkpoint with --resume')
+                raise CrossSpecError(f'the loss of stage {config.name} is {value} at step {step}: lower the learning '
+                                     f'rate and go on from the last checkpoint with --resume')
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             elapsed = before_s + time.perf_counter() - begin

@@ -58,8 +58,8 @@ def draw_samples(windows: Sequence[Window], target: Path, count: int = 8) -> Non
         _, wrong = marked_words(caption(window.truth), window.target)
         top = _write_words(text, left, 1.0, 'draft, from events alone (red: corrected)', _WRONG)
         top = _write_words(text, right, top, 'verified caption (green: corrections)', _MENDED)
-        _write_words(text, marked_words(window.target, caption(window.truth))[1], top,
-                     'ground truth (red: the verifier is wrong)' if any(mark for _, mark in wrong) else 'ground truth', _WRONG)
+        title = 'ground truth (red: the verifier is wrong)' if any(mark for _, mark in wrong) else 'ground truth'
+        _write_words(text, marked_words(window.target, caption(window.truth))[1], top, title, _WRONG)
     figure.tight_layout(pad=0.4)
     write_atomic(target, lambda path: figure.savefig(path, dpi=110, format='png'))
     pyplot.close(figure)
@@ -72,7 +72,8 @@ def draw_acceptance(report: Mapping[str, object], target: Path) -> None:
     place = np.arange(len(names))
     for shift, (who, colour) in enumerate((('verifier', '#2e86c1'), ('drafter', '#e59866'), ('commonest', '#bfc9ca'),
                                            ('previous', '#909497'))):
-        left.bar(place + 0.2 * shift - 0.3, [100 * report['slots'][name][who] for name in names], 0.2, label=who, color=colour)
+        shares = [100 * report['slots'][name][who] for name in names]
+        left.bar(place + 0.2 * shift - 0.3, shares, 0.2, label=who, color=colour)
     left.set(title='slots right, %', ylim=(0, 119))
     left.set_xticks(place, names, rotation=40, ha='right', fontsize=8)
     left.legend(fontsize=7, ncols=4, loc='upper center')

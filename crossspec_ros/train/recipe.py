@@ -34,7 +34,7 @@ from crossspec_ros.train.vision_stage import VisionStage, pixels, start_tower
 
 _LOG = logging.getLogger(__name__)
 STAGES = ('tokenizer', 'data', 'vision', 'features', 'language', 'verifier', 'drafter_truth', 'answers', 'drafter')
-SHARES = {'vision': 0.36, 'language': 0.36, 'drafter_truth': 0.10, 'drafter': 0.08}       # the rest is data and features
+SHARES = {'vision': 0.36, 'language': 0.36, 'drafter_truth': 0.10, 'drafter': 0.08}      # the rest: features, answers
 _TOKENIZER_TEXTS = 20_000
 _INIT_RATE = 0.6          # of the learning rate, where weights of an earlier run go on
 _SETTINGS: dict[str, dict[str, float | int]] = {
@@ -44,7 +44,8 @@ _SETTINGS: dict[str, dict[str, float | int]] = {
 
 @dataclass(frozen=True)
 class RecipeConfig:
-    """``minutes`` or ``steps`` for all stages together; ``drives`` of 24 clips; ``answered`` clips for the drafter's last stage.
+    """``minutes`` or ``steps`` for all stages together; ``drives`` of 24 clips; ``answered`` clips for the drafter's
+    last stage.
 
     ``init`` is the folder of an earlier run whose weights the stages begin with.
     """
@@ -121,7 +122,7 @@ class Recipe:
         if self.resume and path.is_file():
             return
         earlier = self.config.init / TOKENIZER_FILE if self.config.init else None
-        if earlier is not None:                                     # weights of another vocabulary would mean other words
+        if earlier is not None:                      # with another vocabulary the weights would mean other words
             write_atomic(path, lambda target: shutil.copyfile(earlier, target))
             return
         texts = sample_captions(_TOKENIZER_TEXTS, self.config.seed)
@@ -163,8 +164,8 @@ class Recipe:
 
     def _model(self) -> VideoLlavaForConditionalGeneration:
         config = self.config
-        return build_verifier(self.tokenizer, config.seed, vision_dim=config.vision_dim, vision_layers=config.vision_layers,
-                              dim=config.dim, layers=config.layers)
+        return build_verifier(self.tokenizer, config.seed, vision_dim=config.vision_dim,
+                              vision_layers=config.vision_layers, dim=config.dim, layers=config.layers)
 
     def _load(self, name: str, module: torch.nn.Module) -> None:
         module.load_state_dict(read_checkpoint(self.out / f'{name}.pt', self.config.stage(name))['model'])
@@ -203,7 +204,8 @@ class Recipe:
         try:
             return np.load(self.out / 'features.npy', mmap_mode='r')
         except (OSError, ValueError) as error:
-            raise CrossSpecError(f'cannot read {self.out}/features.npy ({error}): run the stage features again') from error
+            raise CrossSpecError(f'cannot read {self.out}/features.npy ({error}): run the stage features '
+                                 f'again') from error
 
     def _language_stage(self) -> LanguageStage:
         data = self.clips()
@@ -228,7 +230,8 @@ class Recipe:
         return DrafterStage(new_drafter(self.tokenizer, self.config.seed), self.clips())
 
     def _drafter_stage(self) -> DrafterStage:
-        return DrafterStage(new_drafter(self.tokenizer, self.config.seed), self.clips(), read_answers(self.out / 'answers.json'))
+        drafter, answers = new_drafter(self.tokenizer, self.config.seed), read_answers(self.out / 'answers.json')
+        return DrafterStage(drafter, self.clips(), answers)
 
     def _make_answers(self) -> None:
         if self._finished('answers'):

@@ -1,7 +1,7 @@
 """How many tokens a target pass emits with drafts of a kind, counted on the target's own greedy tokens.
 
-Verification is lossless, so what the target says is known; a pass accepts the longest path of the draft tree along it and emits one
-token more. No forward of the target is needed to count. Letters: none; everything is ids.
+Verification is lossless, so what the target says is known; a pass accepts the longest path of the draft tree along it
+and emits one token more. No forward of the target is needed to count. Letters: none; everything is ids.
 """
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ def walk(tree: TokenTree, truth: Sequence[int]) -> list[int]:
 
 def count_window(proposer: Proposer, window_id: int, prompt_key: str, truth: Sequence[int], count: TauCount, *,
                  max_nodes: int = 48, redraft: Redraft | None = None) -> int:
-    """Decode one window; ``redraft(committed)`` gives the event drafter's draft before every pass. Returns the passes."""
+    """Decode one window; ``redraft(committed)`` gives the event drafter's draft before every pass. Returns the
+    passes."""
     proposer.begin(window_id, prompt_key)
     committed: list[int] = []
     passes = 0

@@ -1,7 +1,7 @@
 """Several processes that train one model: each takes its part of every batch, gradients are averaged.
 
-On a few busy CPU cores, processes of one thread train about twice as fast as one process of as many threads, since they meet once a
-step and not at the end of every small operation.
+On a few busy CPU cores, processes of one thread train about twice as fast as one process of as many threads, since
+they meet once a step and not at the end of every small operation.
 """
 from __future__ import annotations
 
@@ -87,5 +87,5 @@ def run_team(size: int, work: Callable[..., None], arguments: tuple[object, ...]
                 member.terminate()
     failed = [member.exitcode for member in members if member.exitcode]
     if failed:
-        raise CrossSpecError(f'{len(failed)} of {size} training processes failed: what went wrong stands above; mend it '
-                             f'and go on with --resume')
+        raise CrossSpecError(f'{len(failed)} of {size} training processes failed: what went wrong stands above; mend '
+                             f'it and go on with --resume')

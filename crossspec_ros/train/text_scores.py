@@ -7,8 +7,8 @@ from collections.abc import Sequence
 def text_scores(candidates: Sequence[str], references: Sequence[str]) -> dict[str, float]:
     """``bleu4`` (0 to 100, sacrebleu), ``rouge_l`` (F1, 0 to 1, rouge-score), ``cider`` (0 to 10, pycocoevalcap).
 
-    CIDEr's document frequencies are those of ``references``, and its tokens are words in lower case (the Java tokeniser of the
-    original would cut the same simple sentences at the same places).
+    CIDEr's document frequencies are those of ``references``, and its tokens are words in lower case (the Java
+    tokeniser of the original would cut the same simple sentences at the same places).
     """
     import sacrebleu
     from pycocoevalcap.cider.cider import Cider

@@ -49,7 +49,8 @@ def build_verifier(tokenizer: Tokenizer, seed: int, **shapes: int) -> VideoLlava
 def save_verifier(model: VideoLlavaForConditionalGeneration, tokenizer: Tokenizer, folder: Path) -> None:
     """Write a checkpoint that ``from_pretrained`` loads offline: float16 weights, tokenizer, processor files.
 
-    Both towers get the video tower's weights, which is the one that is trained. Raises CrossSpecError when the disk is full.
+    Both towers get the video tower's weights, which is the one that is trained. Raises CrossSpecError when the disk
+    is full.
     """
     def write(target: Path) -> None:
         model.model.image_tower.load_state_dict(model.model.video_tower.state_dict())

@@ -1,8 +1,9 @@
 """Stage 1: the vision tower learns to see, before any word.
 
-A small head reads the CLS tokens of four frames and must name every slot of the caption; the tower therefore packs into its
-CLS tokens what the language model will need. Linear heads on a single frame, and on its patches (what stands there, and its
-colour, from the true boxes), speed it up several times. Letters: B clips, K frames of a clip, S tokens of a frame, D width.
+A small head reads the CLS tokens of four frames and must name every slot of the caption; the tower therefore packs
+into its CLS tokens what the language model will need. Linear heads on a single frame, and on its patches (what stands
+there, and its colour, from the true boxes), speed it up several times. Letters: B clips, K frames of a clip, S tokens
+of a frame, D width.
 """
 from __future__ import annotations
 
@@ -71,16 +72,17 @@ class VisionTrainee(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.when = nn.Embedding(FRAMES, dim)
         self.mixer = nn.TransformerEncoder(
-            nn.TransformerEncoderLayer(dim, max(1, dim // 48), 2 * dim, dropout=0.0, activation='gelu', batch_first=True,
-                                       norm_first=True), _HEAD_LAYERS, enable_nested_tensor=False)
+            nn.TransformerEncoderLayer(dim, max(1, dim // 48), 2 * dim, dropout=0.0, activation='gelu',
+                                       batch_first=True, norm_first=True), _HEAD_LAYERS, enable_nested_tensor=False)
         self.heads, self.frame_heads = SlotHeads(dim, slots), SlotHeads(dim, slots)
         self.things, self.paints = nn.Linear(dim, len(_THINGS)), nn.Linear(dim, len(_PAINTS))
 
-    def forward(self, frames: Tensor, times: Tensor, labels: Tensor, patches: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def forward(self, frames: Tensor, times: Tensor, labels: Tensor, patches: Tensor,
+                ) -> tuple[Tensor, dict[str, float]]:
         """Loss and figures; where K = 1 the head over time is left out.
 
-        ``frames`` (B, K, 3, H, W) at frame numbers ``times`` (K,), ``labels`` (B, slots), ``patches`` (B, 2, S - 1) of the
-        last frame.
+        ``frames`` (B, K, 3, H, W) at frame numbers ``times`` (K,), ``labels`` (B, slots), ``patches`` (B, 2, S - 1)
+        of the last frame.
         """
         seen = self.tower(frames.flatten(0, 1), output_hidden_states=True).hidden_states[-1]
         seen = self.norm(seen).unflatten(0, frames.shape[:2])                                 # (B, K, S, D)
@@ -123,8 +125,9 @@ def start_tower(tower: PreTrainedModel) -> None:
 
 
 class VisionStage:
-    """Feeds clips to ``VisionTrainee``: until ``single_until`` of the stage only last frames, which teach things and places
-    cheaply; then an early pair of frames and the last pair, so that motion shows. Both take about as long a step."""
+    """Feeds clips to ``VisionTrainee``: until ``single_until`` of the stage only last frames, which teach things and
+    places cheaply; then an early pair of frames and the last pair, so that motion shows. Both take about as long a
+    step."""
 
     def __init__(self, tower: PreTrainedModel, data: ClipData, single_until: float = 0.55) -> None:
         self.module = VisionTrainee(tower, data.slots)

@@ -41,7 +41,8 @@ def _slow_greedy(drafter: EventDrafter, voxel: np.ndarray, prefix: list[int], co
     return ids[len(prefix):]
 
 
-@pytest.mark.parametrize('prefix', [pytest.param([], id='from_the_begin'), pytest.param([300, 301, 302], id='behind_a_prefix')])
+@pytest.mark.parametrize('prefix', [pytest.param([], id='from_the_begin'),
+                                    pytest.param([300, 301, 302], id='behind_a_prefix')])
 def test_draft_equals_decoding_without_a_cache(drafter: EventDrafter, voxel: np.ndarray, prefix: list[int]) -> None:
     draft = drafter.draft(voxel, prompt=DESCRIBE, prefix_ids=prefix, max_tokens=12)
     assert list(draft.token_ids) == _slow_greedy(drafter, voxel, prefix, 12)
@@ -93,7 +94,8 @@ def test_draft_of_no_events_is_a_draft(drafter: EventDrafter) -> None:
     pytest.param({'prefix_ids': [10 ** 6]}, 'prefix_ids', id='foreign_prefix'),
     pytest.param({'max_tokens': 0}, 'max_tokens', id='no_tokens'),
 ])
-def test_draft_bad_input_is_named(drafter: EventDrafter, voxel: np.ndarray, change: dict[str, object], text: str) -> None:
+def test_draft_bad_input_is_named(drafter: EventDrafter, voxel: np.ndarray, change: dict[str, object],
+                                  text: str) -> None:
     arguments = {'voxel': voxel, 'prompt': DESCRIBE} | change
     with pytest.raises(CrossSpecError, match=text):
         drafter.draft(arguments.pop('voxel'), **arguments)
@@ -127,12 +129,15 @@ def _other_shapes(folder: Path) -> None:
     pytest.param(_cut, 'missing or cut', id='cut_weights'),
     pytest.param(_foreign_tokenizer, 'does not belong', id='foreign_tokenizer'),
     pytest.param(lambda folder: (folder / 'tokenizer.json').unlink(), 'tokenizer.json', id='no_tokenizer'),
-    pytest.param(lambda folder: (folder / 'tokenizer.json').write_text('{'), 'no tokenizer file', id='broken_tokenizer'),
+    pytest.param(lambda folder: (folder / 'tokenizer.json').write_text('{'), 'no tokenizer file',
+                 id='broken_tokenizer'),
     pytest.param(lambda folder: (folder / 'config.json').write_text('{'), 'config.json', id='broken_config'),
-    pytest.param(lambda folder: (folder / 'config.json').write_text('{"model_type": "llama"}'), 'no event drafter', id='other_model'),
+    pytest.param(lambda folder: (folder / 'config.json').write_text('{"model_type": "llama"}'), 'no event drafter',
+                 id='other_model'),
     pytest.param(_other_shapes, 'do not fit', id='other_shapes'),
 ])
-def test_load_drafter_broken_checkpoint_says_what_to_do(drafter: EventDrafter, tmp_path: Path, damage: object, text: str) -> None:
+def test_load_drafter_broken_checkpoint_says_what_to_do(drafter: EventDrafter, tmp_path: Path, damage: object,
+                                                        text: str) -> None:
     save_drafter(drafter, tmp_path / 'drafter')
     damage(tmp_path / 'drafter')
     with pytest.raises(CrossSpecError, match=text):

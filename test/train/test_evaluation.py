@@ -17,7 +17,8 @@ RED = {'object': 'car', 'colour': 'red', 'place': 'ahead', 'motion': 'braking', 
 BLUE = RED | {'colour': 'blue'}
 
 
-def _window(truth: dict[str, str], target: dict[str, str], draft: dict[str, str], before: dict[str, str] | None) -> Window:
+def _window(truth: dict[str, str], target: dict[str, str], draft: dict[str, str],
+            before: dict[str, str] | None) -> Window:
     ids = tuple(caption(target).encode())
     return Window(EVALUATION_SEED, 1, truth, ids, caption(target), caption(draft), np.zeros((5, 96, 96), np.float32),
                   np.zeros((240, 320, 3), np.uint8), before, tuple(caption(before).encode()) if before else ())
@@ -37,12 +38,14 @@ def test_slot_table_counts_each_of_the_four(windows: list[Window]) -> None:
 
 def test_blind_colour_leaves_out_empty_roads(windows: list[Window]) -> None:
     clear = RED | {'object': 'none', 'colour': 'none', 'place': 'none', 'motion': 'none'}
-    assert blind_colour([*windows, _window(clear, clear, clear, None)]) == {'windows': 4, 'drafter': 0.25, 'chance': 0.5}
+    found = blind_colour([*windows, _window(clear, clear, clear, None)])
+    assert found == {'windows': 4, 'drafter': 0.25, 'chance': 0.5}
     assert blind_colour([])['windows'] == 0
 
 
 def test_change_table_knows_change_from_rest(windows: list[Window]) -> None:
-    assert change_table(windows) == {'scene_changes': 2, 'caption_changed_with_scene': 0.5, 'caption_stayed_with_scene': 1.0}
+    assert change_table(windows) == {'scene_changes': 2, 'caption_changed_with_scene': 0.5,
+                                     'caption_stayed_with_scene': 1.0}
 
 
 def test_acceptance_by_slot_is_against_the_verifier(windows: list[Window]) -> None:

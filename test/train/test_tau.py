@@ -47,7 +47,8 @@ def test_marked_words_marks_only_what_was_corrected() -> None:
 
 
 def test_text_scores_of_equal_texts_are_the_best() -> None:
-    texts = ['A red car is braking hard straight ahead.', 'A bus is crossing from the left.', 'The road ahead is clear.']
+    texts = ['A red car is braking hard straight ahead.', 'A bus is crossing from the left.',
+             'The road ahead is clear.']
     best, worse = text_scores(texts, texts), text_scores(texts[::-1], texts)
     assert best['bleu4'] == pytest.approx(100.0) and best['rouge_l'] == pytest.approx(1.0)
     assert all(worse[name] < best[name] for name in best)
