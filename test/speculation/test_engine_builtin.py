@@ -1,0 +1,49 @@
+"""The built-in pair on drives it has never seen: the engine's captions are those of generate, drafts or not."""
+from __future__ import annotations
+
+import pytest
+
+from crossspec_ros.bench.decode import make_windows
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.models.builtin import builtin_path
+from crossspec_ros.models.drafter import load_drafter
+from crossspec_ros.models.verifier import load_verifier
+from crossspec_ros.recordings.world import DESCRIBE, EVALUATION_SEED, QUESTIONS
+from crossspec_ros.speculation.engine import CaptionEngine
+
+
+@pytest.fixture(scope='module')
+def pair():
+    try:
+        builtin_path('verifier')
+    except CrossSpecError as error:
+        pytest.skip(str(error))
+    return load_verifier('builtin'), load_drafter('builtin')
+
+
+def check(pair, count: int, question: str, seed: int) -> float:
+    """Tokens a pass over ``count`` windows, each compared with generate."""
+    verifier, drafter = pair
+    engine = CaptionEngine.for_verifier(verifier)
+    for window in make_windows(count, seed, 1, question, drafter):
+        expected = verifier.generate(window.frames, question, 96)
+        engine.open(window.window_id, 0, question)
+        assert engine.offer(window.early) is None
+        for slot, frame in enumerate(window.frames):
+            engine.add_frame(window.window_id, slot, window.window_id * 8 + slot, frame)
+            engine.rehearse(window.window_id)
+        *_, final = engine.answer(window.window_id)
+        engine.close(window.window_id)
+        assert final.token_ids == tuple(token for token in expected if token not in verifier.eos_ids)
+        assert engine.audit(window.frames, question) == final.token_ids
+    return engine.statistics()['mean_acceptance_length']
+
+
+def test_engine_builtin_pair_equals_generate(pair):
+    assert check(pair, 3, DESCRIBE, EVALUATION_SEED + 500) > 1.5
+
+
+@pytest.mark.long
+@pytest.mark.parametrize('question', QUESTIONS)
+def test_engine_builtin_pair_equals_generate_for_every_question(pair, question):
+    assert check(pair, 25, question, EVALUATION_SEED + 600) > 1.5
