@@ -7,6 +7,7 @@ from typing import Protocol
 
 import torch
 
+from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.speculation.acceptance import Accepted
 from crossspec_ros.speculation.session import WindowSession
 from crossspec_ros.speculation.tree import TokenTree
@@ -73,6 +74,10 @@ def run_pass(session: WindowSession, verifier: Verifier, tree: TokenTree, chunk:
         embeds = torch.cat([chunk, verifier.embed(tree.token_ids)]) if len(tree) else chunk
         try:
             logits = verifier.verify(session.cache, embeds, tree.parents, len(tree) + 1)
+        except torch.OutOfMemoryError as error:
+            session.cache.truncate(base)
+            raise CrossSpecError(f'the device ran out of memory at {embeds.shape[0]} new tokens: use a smaller dtype, '
+                                 'fewer max_windows or smaller first_nodes') from error
         except Exception:
             session.cache.truncate(base)
             raise

@@ -263,6 +263,19 @@ def test_answer_not_finite_logits_fail_the_window_only(verifier, scenes):
     assert engine.statistics()['windows_failed'] == 1
 
 
+def test_answer_out_of_memory_fails_the_window_only(verifier, scenes, monkeypatch):
+    engine = make_engine(verifier)
+    feed(engine, 1, scenes[0][0])
+
+    def out_of_memory(*_):
+        raise torch.OutOfMemoryError('no memory')
+
+    with monkeypatch.context() as patch, pytest.raises(CrossSpecError, match='ran out of memory'):
+        patch.setattr(verifier, 'verify', out_of_memory)
+        list(engine.answer(1))
+    assert caption_of(engine, 2, scenes[0][0]).token_ids == scenes[0][1]
+
+
 def test_add_frame_bad_frame_leaves_the_window_as_it_was(verifier, scenes):
     clip, expected = scenes[0]
     engine = make_engine(verifier)
