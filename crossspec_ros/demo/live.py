@@ -26,7 +26,7 @@ def format_age(age_ms: float | None) -> str:
     """``+12 ms``, ``-95 ms`` (before the window ended), ``+1.20 s``, or a dash."""
     if age_ms is None:
         return '-'
-    return f'{age_ms / 1000:+.2f} s' if abs(age_ms) >= 1000 else f'{age_ms:+.0f} ms'
+    return f'{age_ms / 1000:+.2f} s' if abs(age_ms) >= 1000 else f'{round(age_ms):+d} ms'
 
 
 def window_text(window: WindowRecord) -> Text:

@@ -109,4 +109,5 @@ def stages(entries: Sequence[Mapping[str, Any]]) -> str:
         if names:
             axes.legend(frameon=False, loc='center left', bbox_to_anchor=(1, 0.5))
         axes.grid(axis='x', visible=False)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         return _svg(figure)

@@ -27,7 +27,10 @@ class Latency:
 
 @dataclass
 class WindowRecord:
-    """Everything received about one window; ages as seen by the receiver, ms after the window's end."""
+    """Everything received about one window; ages as seen by the receiver, ms after the window's end.
+
+    The draft's age is that of the last one made from events alone.
+    """
 
     window_id: int
     window_end_ns: int
@@ -78,7 +81,8 @@ class Recorder:
         window = self._window(draft.window_id, draft.window_end_ns)
         window.drafts.append(draft)
         window.drafts.sort(key=lambda item: item.revision)
-        window.draft_age_ms = age_ms
+        if draft.base_length == 0:
+            window.draft_age_ms = age_ms
         return window
 
     def add_caption(self, caption: Caption, age_ms: float) -> WindowRecord:

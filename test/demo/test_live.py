@@ -13,7 +13,7 @@ from crossspec_ros.speculation.types import Stage
 @pytest.mark.parametrize(('age', 'text'), [
     pytest.param(None, '-', id='unknown'), pytest.param(12.4, '+12 ms', id='late'),
     pytest.param(-95.0, '-95 ms', id='ahead'),
-    pytest.param(1234.0, '+1.23 s', id='seconds')])
+    pytest.param(1234.0, '+1.23 s', id='seconds'), pytest.param(-0.2, '+0 ms', id='no_minus_nought')])
 def test_format_age(age, text):
     assert format_age(age) == text
 

@@ -65,6 +65,7 @@ def test_recorder_drafts_are_ordered_by_revision():
 
 def test_window_draft_is_the_last_from_events_alone():
     record = Recorder()
-    record.add_draft(sample.draft(1, 'a truck', 0), 0.0, 0)
-    record.add_draft(dataclasses.replace(sample.draft(1, 'a car that', 1), base_length=2), 0.0, 0)
+    record.add_draft(sample.draft(1, 'a truck', 0), 12.0, 0)
+    record.add_draft(dataclasses.replace(sample.draft(1, 'a car that', 1), base_length=2), 99.0, 0)
     assert record.windows[1].draft.text == 'a truck' and len(record.windows[1].drafts) == 2
+    assert record.windows[1].draft_age_ms == 12.0
