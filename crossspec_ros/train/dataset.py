@@ -39,6 +39,7 @@ class DataConfig:
     image_size: int = 112
     bins: int = 5
     grid: int = 96
+    pace: str = 'brisk'
 
     def __post_init__(self) -> None:
         if self.drives < 1 or self.clips_per_drive < 1:
@@ -71,7 +72,7 @@ def make_shard(folder: Path, config: DataConfig, seed: int) -> Path:
     text_path = folder / f'{seed:08d}.jsonl'
     if text_path.is_file():
         return text_path
-    world = World(seed, config.width, config.height, event_hz=config.event_hz)
+    world = World(seed, config.width, config.height, event_hz=config.event_hz, pace=config.pace)
     frames, voxels, lines = [], [], []
     for second in range(1, config.clips_per_drive + 1):
         clip, truth = world.clip(float(second)), world.truth(float(second))
