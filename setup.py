@@ -1,7 +1,7 @@
-"""Build with pip: the Python modules, and the messages of msg/ and srv/ made by the CMakeLists.txt that colcon uses too.
+"""Build with pip: the Python modules, and the messages of msg/ and srv/ made by the CMakeLists.txt that colcon uses.
 
-CMake installs into a staging prefix. From there the generated modules and libraries go into the package folders, where a
-plain Python finds them, and the files that ament, launch and ``ros2`` look up become data files under ``share``.
+CMake installs into a staging prefix. From there the generated modules and libraries go into the package folders, where
+a plain Python finds them, and the files that ament, launch and ``ros2`` look up become data files under ``share``.
 """
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def find_ros_prefixes() -> list[str]:
     if (Path(sys.prefix) / GENERATOR).is_dir() and sys.prefix not in prefixes:
         prefixes.append(sys.prefix)
     if not prefixes:
-        sys.exit('crossspec_ros: no ROS 2 found to build messages with. Source one (source /opt/ros/<distro>/setup.bash), '
-                 'or install the wheels into this environment: pip install -r requirements.txt')
+        sys.exit('crossspec_ros: no ROS 2 found to build messages with. Source one '
+                 '(source /opt/ros/<distro>/setup.bash), or install the wheels into this environment: pip install -r requirements.txt')
     return prefixes
 
 
@@ -69,21 +69,23 @@ class BuildInterfaces(build_ext):
     def _install_into(self, stage: Path) -> None:
         prefixes = find_ros_prefixes()
         build_dir = Path(self.build_temp).resolve() / 'cmake'
-        configure = ['cmake', '-S', str(ROOT), '-B', str(build_dir), '-DBUILD_TESTING=OFF', '-DCMAKE_BUILD_TYPE=Release',
-                     f'-DCMAKE_INSTALL_PREFIX={stage}', '-DCMAKE_INSTALL_RPATH=$ORIGIN',
+        configure = ['cmake', '-S', str(ROOT), '-B', str(build_dir), '-DBUILD_TESTING=OFF',
+                     '-DCMAKE_BUILD_TYPE=Release', f'-DCMAKE_INSTALL_PREFIX={stage}', '-DCMAKE_INSTALL_RPATH=$ORIGIN',
                      f'-DCMAKE_PREFIX_PATH={";".join(prefixes)}', f'-DPython3_EXECUTABLE={sys.executable}']
         if shutil.which('ninja'):
             configure += ['-G', 'Ninja']
         env = environment_for_cmake(prefixes)
-        for command in (configure, ['cmake', '--build', str(build_dir), '--parallel'], ['cmake', '--install', str(build_dir)]):
+        build = ['cmake', '--build', str(build_dir), '--parallel']
+        for command in (configure, build, ['cmake', '--install', str(build_dir)]):
             subprocess.run(command, check=True, env=env)
 
     def _take_modules(self, name: str, installed: Path, stage: Path) -> None:
-        """Generated modules and, side by side for their RPATH, all libraries but the C++ ones, which rclpy never loads."""
+        """Generated modules and, side by side for their RPATH, the libraries; rclpy never loads the C++ ones."""
         target = (ROOT if self.inplace else Path(self.build_lib)) / name
-        wanted = {path: path.relative_to(installed) for kind in ('msg', 'srv') for path in installed.glob(f'{kind}/*.py')}
-        wanted |= {path: Path(path.name) for path in installed.glob('*.so')}
-        wanted |= {path: Path(path.name) for path in stage.glob(f'lib/lib{name}__*.so') if not path.stem.endswith('_cpp')}
+        modules = [path for kind in ('msg', 'srv') for path in installed.glob(f'{kind}/*.py')]
+        libraries = [*installed.glob('*.so'), *stage.glob(f'lib/lib{name}__*.so')]
+        wanted = {path: path.relative_to(installed) for path in modules}
+        wanted |= {path: Path(path.name) for path in libraries if not path.stem.endswith('_cpp')}
         if name != PACKAGE:
             wanted[installed / '__init__.py'] = Path('__init__.py')
         for source, place in wanted.items():
@@ -130,8 +132,8 @@ setup(
     data_files=[],                                              # filled by BuildInterfaces
     install_requires=[
         'av>=14', 'h5py>=3.11', 'hdf5plugin>=5', 'jinja2>=3.1', 'matplotlib>=3.8', 'numba>=0.61', 'numpy>=1.26',
-        'opencv-python-headless>=4.9', 'psutil>=5.9', 'pyyaml>=6', 'rich>=13', 'rosbags>=0.10', 'safetensors>=0.4',
-        'tokenizers>=0.21', 'torch>=2.4', 'transformers>=5.0',
+        'opencv-python-headless>=4.9', 'pillow>=10', 'psutil>=5.9', 'pyyaml>=6', 'rich>=13', 'rosbags>=0.10',
+        'safetensors>=0.4', 'tokenizers>=0.21', 'torch>=2.4', 'transformers>=5.0',
     ],
     extras_require={
         'eval': ['sacrebleu>=2.4', 'rouge-score>=0.1.2', 'pycocoevalcap>=1.2'],
