@@ -234,11 +234,13 @@ class CaptionEngine:
         chunk, cap = self._chunk(session)
         depth = self.config.max_new_tokens - len(session.committed) - 1      # deeper nodes could never be emitted
         tree = TokenTree()
-        if self.config.speculate and cap is not None and depth:
+        if self.config.speculate:             # asked even where no node may come back: sources follow the text by it
             with session.times.stage('propose'):
-                tree = self.proposer.propose(tuple(session.committed), cap.nodes, max_depth=depth,
+                nodes = cap.nodes if cap is not None and depth else 0
+                tree = self.proposer.propose(tuple(session.committed), nodes, max_depth=max(depth, 1),
                                              fused_tokens=chunk.shape[0] - 1)
-            cap.used(len(tree))
+            if nodes:
+                cap.used(len(tree))
         outcome = run_pass(session, self.verifier, tree, chunk, self._rule, self._ending)
         session.finished = outcome.complete
         self.counters.passed(len(outcome.emitted), outcome.verify_ms)
@@ -247,6 +249,8 @@ class CaptionEngine:
 
     def _learn(self, session: WindowSession, outcome: Pass) -> None:
         """What a pass said goes to the sources, what it cost to the curve that sizes trees."""
+        if not self.config.speculate:
+            return
         with session.times.stage('observe'):
             self.proposer.observe(outcome.tree, outcome.nodes, outcome.emitted, self._rankings(outcome.logits))
             self.proposer.cost.observe(outcome.new_tokens, outcome.verify_ms)

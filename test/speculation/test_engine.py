@@ -101,6 +101,20 @@ def test_answer_frames_in_any_order_equals_generate(verifier, scenes, order):
     assert caption_of(make_engine(verifier), 1, clip, order=order).token_ids == expected
 
 
+@pytest.mark.parametrize('settings', [dict(fused=False), dict(max_new_tokens=1), dict(max_nodes=0, first_nodes=0)],
+                         ids=['not fused', 'one token', 'no nodes'])
+def test_answer_tells_sources_of_each_pass_what_they_were_asked(verifier, scenes, settings):
+    engine = make_engine(verifier, **settings)
+    calls = []
+    propose, observe = engine.proposer.propose, engine.proposer.observe
+    engine.proposer.propose = lambda committed, *args, **options: (
+        calls.append(('propose', len(committed))), propose(committed, *args, **options))[1]
+    engine.proposer.observe = lambda *args: (calls.append(('observe',)), observe(*args))[1]
+    for window, (clip, expected) in enumerate(scenes):
+        assert caption_of(engine, window, clip).token_ids == expected[:engine.config.max_new_tokens]
+    assert [call[0] for call in calls] == ['propose', 'observe'] * (len(calls) // 2)
+
+
 def test_answer_static_cache_equals_generate(verifier, scenes, monkeypatch):
     monkeypatch.setattr(verifier, 'cache_kind', 'static')
     monkeypatch.setattr(verifier, '_pool', [])
