@@ -35,6 +35,7 @@ SETTLE_S = 6.0                      # after the player has ended: captions still
 AUDIT_TIMEOUT_S = 600.0
 _ALIGN_MS = 1000.0                  # windows of the demo end on whole seconds; the stream begins with one
 _CLOSE_AFTER_MS = 2500.0            # a window without a final caption by then has none
+_FRAME_GRACE_MS = 500.0              # a busy machine delivers late; frames in time are not waited for any longer
 _LAST_LOOK_S = 0.6                  # the last caption stays in the film for a moment
 _DIAGNOSTICS_S = 1.3                # nodes tell their counts every second: wait for the last ones
 _TICK_S = 0.1
@@ -61,7 +62,8 @@ def declare_nodes(options: DemoOptions, topics: SourceTopics, work: Path) -> lis
         'player': {'clock': 'wall', 'seconds': seconds, 'autostart': False, 'drain_s': DRAIN_S,
                    'wait_for_subscribers': 2, 'align_ms': _ALIGN_MS},
         'drafter': {'prompt': options.prompt},
-        'verifier': {'prompt': options.prompt, 'audit.keep': True, 'audit.rate': 0.0},
+        'verifier': {'prompt': options.prompt, 'audit.keep': True, 'audit.rate': 0.0,
+                     'frames.grace_ms': _FRAME_GRACE_MS},
         'overlay': {'record_path': str(out / 'overlay.mp4'), 'show_events': topics.events,
                     'snapshot_dir': str((work / 'pictures').resolve())},
         'monitor': {'csv_path': str(out / 'latency.csv'), 'close_after_ms': _CLOSE_AFTER_MS},
