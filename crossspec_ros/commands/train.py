@@ -24,7 +24,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                          help='of training, rendering not counted (default 60)')
         one.add_argument('--steps', type=int, help='instead of minutes: exactly this many steps in all stages together')
         one.add_argument('--seed', type=int, default=0)
-        one.add_argument('--drives', type=int, default=300, help='drives of 24 clips to render (default 300)')
+        one.add_argument('--drives', type=int, default=300,
+                         help='drives of 24 clips to render, and a fifth as many calm ones (default 300)')
         one.add_argument('--answered', type=int, default=1500, help='clips on which the drafter copies the verifier')
         one.add_argument('--workers', type=int, default=os.cpu_count() or 1, help='processes that render')
         one.add_argument('--processes', type=int, default=min(8, os.cpu_count() or 1),

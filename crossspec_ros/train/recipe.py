@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,12 +73,19 @@ class RecipeConfig:
             settings['lr'] *= _INIT_RATE
         return StageConfig(name, steps=steps, minutes=minutes, seed=self.seed, **settings)
 
-    def data(self) -> DataConfig:
-        """Seeds of training begin at ``seed`` times 10,000, far below those of evaluation."""
+    def data(self) -> tuple[DataConfig, ...]:
+        """``drives`` brisk drives, which vary most, and a fifth as many calm ones, which hold a scene for seconds.
+
+        Seeds of training begin at ``seed`` times 10,000, far below those of evaluation.
+        """
         first = 1000 + self.seed * 10_000
-        if first + self.drives > EVALUATION_SEED:
+        calm_drives = self.drives // 5
+        if first + self.drives + calm_drives > EVALUATION_SEED:
             raise CrossSpecError(f'seed must be below {EVALUATION_SEED // 10_000 - 1}, got {self.seed}')
-        return DataConfig(self.drives, first_seed=first, clips_per_drive=self.clips_per_drive)
+        brisk = DataConfig(self.drives, first_seed=first, clips_per_drive=self.clips_per_drive)
+        if not calm_drives:
+            return (brisk,)
+        return brisk, replace(brisk, drives=calm_drives, first_seed=first + self.drives, pace='calm')
 
 
 class Recipe:
@@ -129,11 +136,12 @@ class Recipe:
         write_atomic(path, lambda target: train_tokenizer([*texts, *QUESTIONS]).save(str(target)))
 
     def _make_data(self) -> None:
-        config = self.config.data()
+        parts = self.config.data()
         with progress_bar() as bar:
-            task = bar.add_task('data', total=len(config.seeds), note='drives')
-            for _ in make_dataset(self.out / 'data', config, self.config.workers):
-                bar.advance(task)
+            task = bar.add_task('data', total=sum(part.drives for part in parts), note='drives')
+            for part in parts:
+                for _ in make_dataset(self.out / 'data', part, self.config.workers):
+                    bar.advance(task)
 
     def _begin(self, name: str, module: torch.nn.Module) -> None:
         """Weights of an earlier run, where one is named."""

@@ -12,7 +12,7 @@ from transformers import VideoLlavaForConditionalGeneration
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.drafter import load_drafter
-from crossspec_ros.recordings.world import DESCRIBE
+from crossspec_ros.recordings.world import DESCRIBE, EVALUATION_SEED
 from crossspec_ros.train.greedy import greedy_answers, read_answers
 from crossspec_ros.train.recipe import STAGES, Recipe, RecipeConfig, save_drafter
 
@@ -121,3 +121,11 @@ def test_recipe_full_disk_leaves_no_half_file(finished: Path, tmp_path: Path, mo
     with pytest.raises(CrossSpecError, match='disk .* is full'):
         save_drafter(load_drafter(finished / 'drafter'), target)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_recipe_trains_on_no_seed_of_the_evaluation() -> None:
+    brisk, calm = RecipeConfig(seed=3).data()
+    assert not set(brisk.seeds) & set(calm.seeds) and max(calm.seeds) < EVALUATION_SEED
+    assert (brisk.pace, calm.pace) == ('brisk', 'calm')
+    with pytest.raises(CrossSpecError, match='seed must be below'):
+        RecipeConfig(seed=100).data()
