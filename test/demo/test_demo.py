@@ -54,8 +54,6 @@ def world_demo(tmp_path_factory, pair):
 def test_demo_of_the_world_drafts_and_verifies_each_window(world_demo):
     _, report, done = world_demo
     assert report['windows'] == 8 and report['drafts'] == 8
-    if not report['captions'] and report['dropped'].get('verifier', {}).get('frames_late', 0) > 40:
-        pytest.skip('this machine is too busy to deliver frames in time: most were dropped as late')
     assert 1 <= report['captions'] <= 8                  # a machine under load may skip windows, and says so
     assert report['audit'] == {'checked': report['captions'], 'mismatched': 0}
     assert report['mode'] in ('cross_modal', 'verifier_only')
@@ -89,7 +87,9 @@ def test_demo_with_a_real_recording_drafts_from_its_events(tmp_path, pair, name)
     assert report['mode'] == 'draft_only' and report['captions'] == 0
     assert report['windows'] >= 1 and report['drafts'] == report['windows']
     assert list(report['events'].values()) == [{'packets': expected['packets'], 'events': expected['n']}]
-    assert sum(window['events_used'] for window in report['captions_by_window']) == expected['n']
+    # The stream begins on a window's end: what the estimate of the sensor's clock puts on or before it is in no window.
+    used = sum(window['events_used'] for window in report['captions_by_window'])
+    assert 0.98 * expected['n'] <= used <= expected['n']
 
 
 def _children(pid: int) -> list[psutil.Process]:
