@@ -28,6 +28,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--out', type=Path, default=default.out, metavar='DIR',
                         help='where to leave the report (%(default)s)')
     parser.add_argument('--seed', type=int, default=default.seed, help='seed of the synthetic world (%(default)s)')
+    parser.add_argument('--pace', choices=('calm', 'brisk'), default=default.pace,
+                        help='calm: as drives are; brisk: another street every second or two, as in the training of the '
+                             'built-in pair (%(default)s)')
     parser.add_argument('--prompt', default=default.prompt, help="the question (default: the built-in pair's own)")
     parser.add_argument('--verifier', default=default.verifier, metavar='MODEL',
                         help='checkpoint folder, hub id or builtin')
@@ -41,7 +44,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo; 0 when every window that could be answered was, and no audited one differed."""
-    options = DemoOptions(out=args.out, seconds=args.seconds, bag=args.bag, seed=args.seed, prompt=args.prompt,
+    options = DemoOptions(out=args.out, seconds=args.seconds, bag=args.bag, seed=args.seed, pace=args.pace,
+                          prompt=args.prompt,
                           verifier=args.verifier, drafter=args.drafter, device=args.device, domain_id=args.domain_id)
     topics = check(options)
     from crossspec_ros.demo.orchestrate import run_demo            # after the checks: rclpy takes a second to import

@@ -26,6 +26,7 @@ class DemoOptions:
     seconds: float | None = None
     bag: Path | None = None
     seed: int = 1
+    pace: str = 'calm'
     prompt: str = ''
     verifier: str = 'builtin'
     drafter: str = 'builtin'
@@ -35,13 +36,13 @@ class DemoOptions:
     @property
     def source(self) -> str:
         """As the player names it."""
-        return f'world:{self.seed}' if self.bag is None else str(self.bag.resolve())
+        return f'world:{self.seed}:{self.pace}' if self.bag is None else str(self.bag.resolve())
 
     @property
     def source_name(self) -> str:
         """As a report names it: no paths of the machine that it was made on."""
         if self.bag is None:
-            return f'the synthetic world, seed {self.seed}'
+            return f'the synthetic world, seed {self.seed}, {self.pace}'
         return f'the recording {self.bag.resolve().name}'
 
 
