@@ -12,13 +12,13 @@ PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
 
 
 def documented() -> list[str]:
-    """Commands in fenced blocks and in `code`, comments and continuations taken off."""
+    """Commands in fenced blocks, comments and continuations taken off; those in `code` that have options."""
     found = []
     for page in PAGES:
         text = page.read_text(encoding='utf-8')
         blocks = re.findall(r'^```(?:\w+)?\n(.*?)^```', text, re.S | re.M)
         lines = [line for block in blocks for line in block.replace('\\\n', ' ').splitlines()]
-        lines += re.findall(r'`([^`\n]+)`', re.sub(r'^```.*?^```', '', text, flags=re.S | re.M))
+        lines += re.findall(r'`(crossspec [^`\n]* --[^`\n]+)`', re.sub(r'^```.*?^```', '', text, flags=re.S | re.M))
         found += [line.split(' #')[0].strip() for line in lines if line.startswith('crossspec ')]
     return sorted(set(found))
 

@@ -100,7 +100,9 @@ def _children(pid: int) -> list[psutil.Process]:
                                   pytest.param(signal.SIGTERM, id='terminated')])
 def test_demo_interrupted_leaves_no_process_behind(tmp_path, pair, sign):
     demo = subprocess.Popen(_command('--out', str(tmp_path / 'out'), *pair), env=_environment(), stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, text=True, start_new_session=True)
+                            stderr=subprocess.STDOUT, text=True, start_new_session=True,
+                            # a shell's background job starts with SIGINT ignored, and so would its children
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     try:
         until = time.monotonic() + 60
         while len(children := _children(demo.pid)) < 5:
