@@ -80,7 +80,7 @@ class VerifierNode(LifecycleNode):
         try:
             self._core, self._engine = build_verifying(self._config, self._prompt)
         except Exception as error:  # noqa: BLE001 - rclpy would swallow it and say nothing
-            process.report_failure(self, f'cannot load the verifier', error)
+            process.report_failure(self, 'cannot load the verifier', error)
             return TransitionCallbackReturn.FAILURE
         self.get_logger().info(f'loaded the verifier {self._config.model} on {self._config.device}')
         return super().on_configure(state)
