@@ -69,7 +69,7 @@ class DrafterNode(LifecycleNode):
         try:
             self._core = build_drafting(config, self._prompt)
         except Exception as error:  # noqa: BLE001 - rclpy would swallow it and say nothing
-            process.report_failure(self, f'cannot load the drafter', error)
+            process.report_failure(self, 'cannot load the drafter', error)
             return TransitionCallbackReturn.FAILURE
         self.get_logger().info(f'loaded the drafter {config.model} on {config.device}')
         return super().on_configure(state)
