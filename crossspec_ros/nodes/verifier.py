@@ -132,7 +132,7 @@ class VerifierNode(LifecycleNode):
             self._health.drop('image_refused', error)
             return
         self._frame_id = message.header.frame_id
-        self._core.add_frame(frame)
+        self._core.add_frame(frame, self.get_clock().now().nanoseconds)
         self._worker.wake()
 
     def _on_draft(self, message: DraftMsg) -> None:

@@ -7,6 +7,10 @@ import numpy as np
 
 from crossspec_ros.events.window import WindowGrid
 
+_LEARNT_FRAMES = 8              # arrivals that must be known before they count
+_DELAY_DECAY = 0.97             # a frame; a late one is forgotten in a few seconds
+_JITTER_NS = 20_000_000         # arrivals vary by more than the worst of the last few tells
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -28,7 +32,8 @@ class FrameSlots:
     """Settles slots in order: the newest frame of a slot stands in it.
 
     A slot is settled once no better frame can come: a frame with a stamp at or behind its end is here, or the clock is
-    ``grace_ns`` past its end. A frame for a settled slot is late.
+    past its end by as long as frames lately took to arrive, ``grace_ns`` at most and until a few have come. A frame for
+    a settled slot is late.
     """
 
     def __init__(self, grid: WindowGrid, grace_ns: int) -> None:
@@ -42,9 +47,22 @@ class FrameSlots:
         self._candidates: dict[int, Frame] = {}
         self._next: int | None = None                           # the oldest slot that is not settled
         self.newest_ns: int | None = None
+        self._arrivals = 0
+        self._delay_ns = 0.0                                    # the longest from stamp to arrival, decayed
 
-    def add(self, frame: Frame) -> None:
-        """Take a frame; frames may come a little out of order."""
+    @property
+    def wait_ns(self) -> int:
+        """How long past a slot's end its frame is waited for."""
+        if self._arrivals < _LEARNT_FRAMES:
+            return self._grace_ns
+        return min(self._grace_ns, round(1.5 * self._delay_ns) + _JITTER_NS)
+
+    def add(self, frame: Frame, arrival_ns: int | None = None) -> None:
+        """Take a frame; frames may come a little out of order. ``arrival_ns``: when it came, None if nothing follows
+        from that (a recording without a clock)."""
+        if arrival_ns is not None:
+            self._arrivals += 1
+            self._delay_ns = max(arrival_ns - frame.stamp_ns, _DELAY_DECAY * self._delay_ns)
         index = self._grid.slot_index(frame.stamp_ns)
         if self._next is None:
             self._next = index
@@ -64,7 +82,7 @@ class FrameSlots:
         interval = self._grid.interval_ns
         stop = self.newest_ns // interval                       # newest slot whose end a frame has reached
         if now_ns is not None and now_ns - self.newest_ns <= give_up_ns:
-            stop = max(stop, (now_ns - self._grace_ns) // interval)
+            stop = max(stop, (now_ns - self.wait_ns) // interval)
         # After a long gap only what the newest windows can use is worth telling.
         first = max(self._next, stop - 2 * self._grid.window_frames)
         settled = [Slot(index, self._candidates.get(index)) for index in range(first, stop + 1)]

@@ -65,3 +65,41 @@ def test_slots_long_gap_tells_only_what_windows_can_use():
     slots.add(frame(100_000_000))
     told = settled(slots)
     assert len(told) == 9 and told[-1] == (1_000_000, 100_000_000)
+
+
+def streamed(delays_ms, grace_ms: float = 500) -> FrameSlots:
+    """A camera of 20 Hz whose frames take so long to arrive; the last stamp is 1050 ms."""
+    slots = FrameSlots(GRID, grace_ms * MS)
+    begin = 1100 - 50 * len(delays_ms)
+    for number, delay in enumerate(delays_ms):
+        stamp = begin + 50 * number
+        slots.add(frame(stamp), round((stamp + delay) * MS))
+    settled(slots)
+    return slots
+
+
+@pytest.mark.parametrize('delays, settles', [
+    pytest.param([10.0] * 12, 1135, id='steady: half as long again and the jitter'),
+    pytest.param([10.0] * 11 + [100.0], 1270, id='the last one late'),
+    pytest.param([100.0] + [10.0] * 100, 1135, id='a late one is forgotten'),
+    pytest.param([-40.0] * 12, 1120, id='a camera whose clock is ahead'),
+    pytest.param([10_000.0] * 12, 1600, id='never longer than the grace'),
+    pytest.param([10.0] * 5, 1600, id='too few to learn from'),
+])
+def test_slots_wait_as_long_as_frames_lately_took(delays, settles):
+    assert settled(streamed(delays), settles - 1) == []
+    assert settled(streamed(delays), settles) == [(11, 1050)]
+
+
+def test_slots_without_arrival_times_wait_the_whole_grace():
+    slots = FrameSlots(GRID, 500 * MS)
+    for stamp in range(500, 1100, 50):
+        slots.add(frame(stamp))
+    settled(slots)
+    assert settled(slots, 1599) == [] and settled(slots, 1600) == [(11, 1050)]
+
+
+def test_slots_begin_to_learn_anew_after_a_reset():
+    slots = streamed([10.0] * 12)
+    slots.reset()
+    assert slots.wait_ns == 500 * MS
