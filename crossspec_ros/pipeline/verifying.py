@@ -62,7 +62,7 @@ class VerifyingPipeline:
         self._check_prompt = check_prompt
         self._timeout_ns = round(timeout_ms * _MS)
         self._slots = FrameSlots(grid, round(frame_grace_ms * _MS))
-        self._queue: deque[Frame] = deque()
+        self._queue: deque[tuple[Frame, int | None]] = deque()      # with the time of arrival
         self._queue_limit = queue
         self._lock = threading.Lock()
         self._windows: dict[int, _Window] = {}
@@ -72,13 +72,13 @@ class VerifyingPipeline:
 
     # ---- from any thread
 
-    def add_frame(self, frame: Frame) -> None:
-        """Queue a frame; the oldest goes where the queue is full."""
+    def add_frame(self, frame: Frame, now_ns: int | None = None) -> None:
+        """Queue a frame that arrives now (None: there is no clock); the oldest goes where the queue is full."""
         with self._lock:
             if len(self._queue) >= self._queue_limit:
                 self._queue.popleft()
                 self.counts['frames_overflow'] += 1
-            self._queue.append(frame)
+            self._queue.append((frame, now_ns))
             self.counts['frames'] += 1
 
     def offer(self, draft: Draft) -> str | None:
@@ -117,12 +117,12 @@ class VerifyingPipeline:
             self._reset_wanted = False
         if wanted:
             self.reset()
-        for frame in frames:
+        for frame, arrival_ns in frames:
             newest = self._slots.newest_ns
             if newest is not None and frame.stamp_ns < newest - self._grid.span_ns:
                 self.counts['time_went_back'] += 1
                 self.reset()
-            self._slots.add(frame)
+            self._slots.add(frame, arrival_ns)
         settled = self._slots.settle(now_ns)
         for slot in settled:
             self._place(slot)
@@ -228,14 +228,18 @@ class VerifyingPipeline:
             self._windows.pop(window_id, None)
 
     def rehearse(self, should_stop: Callable[[], bool]) -> bool:
-        """Rehearse the oldest window that is not whole yet and has new frames; False where there is none."""
-        for window_id in sorted(self._windows):
+        """Rehearse the oldest window that is not whole yet and has new frames; False where there is none.
+
+        Where there is none, the tree of the next answer is made ready with the drafts that have come by now.
+        """
+        waiting = [window_id for window_id in sorted(self._windows) if not self._windows[window_id].whole]
+        for window_id in waiting:
             window = self._windows[window_id]
-            if not window.whole and window.fed > window.rehearsed:
+            if window.fed > window.rehearsed:
                 window.rehearsed = window.fed
                 self._engine.rehearse(window_id, lambda: should_stop() or self.has_frames())
                 return True
-        return False
+        return bool(waiting) and self._engine.prepare(waiting[0])
 
     def set_prompt(self, prompt: str) -> None:
         """Ask another question, from the next window to open on. Raises CrossSpecError where it cannot be asked."""

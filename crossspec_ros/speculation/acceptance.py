@@ -15,6 +15,9 @@ from crossspec_ros.speculation.randomness import gumbels
 from crossspec_ros.speculation.tree import PREFIX, TokenTree
 
 
+_NAN = 'logits must not be NaN; the target overflowed: try another dtype'
+
+
 @dataclass(frozen=True)
 class Accepted:
     """Outcome of a target pass.
@@ -31,10 +34,14 @@ class Accepted:
 
 def check_logits(tree: TokenTree, logits: torch.Tensor) -> None:
     """Raise :class:`CrossSpecError` unless ``logits`` are ``(n + 1, V)`` and hold no NaN."""
+    _check_shape(tree, logits)
+    if torch.isnan(logits).any():
+        raise CrossSpecError(_NAN)
+
+
+def _check_shape(tree: TokenTree, logits: torch.Tensor) -> None:
     if logits.ndim != 2 or logits.shape[0] != len(tree) + 1:
         raise CrossSpecError(f'logits must be ({len(tree) + 1}, V) for {len(tree)} nodes, got {tuple(logits.shape)}')
-    if torch.isnan(logits).any():
-        raise CrossSpecError('logits must not be NaN; the target overflowed: try another dtype')
 
 
 def descend(tree: TokenTree, choose: Callable[[int], int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -62,9 +69,11 @@ def accept_greedy(tree: TokenTree, logits: torch.Tensor) -> Accepted:
     Returns the accepted path and its tokens plus one. Raises CrossSpecError for a wrong shape or NaN.
     Ties go to the lowest id, as in ``torch.argmax`` on the CPU and in ``generate``.
     """
-    check_logits(tree, logits)
-    best = logits.argmax(dim=-1).tolist()  # (n + 1,): one transfer a pass, not one a node
-    return Accepted(*descend(tree, best.__getitem__))
+    _check_shape(tree, logits)
+    best = logits.max(dim=-1)  # values and indices (n + 1,); NaN counts as the highest, so it shows in the values
+    if torch.isnan(best.values).any():
+        raise CrossSpecError(_NAN)
+    return Accepted(*descend(tree, best.indices.tolist().__getitem__))  # one transfer a pass, not one a node
 
 
 def target_log_probs(

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 
+import numpy as np
+
 from crossspec_ros.errors import CrossSpecError
 
 _STEP = 2 ** 0.25
@@ -68,6 +70,15 @@ class CostCurve:
                 return cost_ms + (next_ms - cost_ms) * (tokens - size) / (next_size - size)
         last, last_ms = points[-1]
         return last_ms + self.mean_slope() * (tokens - last)
+
+    def along(self, begin: int, count: int) -> np.ndarray:
+        """float64 (count,): c of ``begin``, ``begin + 1``, ...; the same values as one by one, at once."""
+        sizes = np.arange(begin, begin + count, dtype=np.float64)
+        points = np.asarray(self.points())                       # (points, 2)
+        if not len(points):
+            raise CrossSpecError('the cost curve must have at least one measured point; call observe first')
+        beyond = np.maximum(sizes - points[-1, 0], 0.0)
+        return np.interp(sizes, points[:, 0], points[:, 1]) + self.mean_slope() * beyond
 
     def mean_slope(self) -> float:
         """Milliseconds of one more token, from the first measured size to the last."""
@@ -150,14 +161,8 @@ def best_size(
     be highest. The highest value counts and not the first peak, because a measured curve has steps. ``survivals`` about
     falling, as ``grow`` gives them.
     """
-    def worth(expected: float, size: int) -> float:
-        cost_ms = cost(fused_tokens + 1 + size) + size * node_ms
-        return expected / cost_ms if pace is None else expected - pace * cost_ms
-
-    best, best_worth, expected = 0, worth(1.0, 0), 1.0
-    for size, survival in enumerate(survivals, start=1):
-        expected += survival
-        value = worth(expected, size)
-        if value > best_worth:
-            best, best_worth = size, value
-    return best
+    count = len(survivals) + 1
+    expected = np.cumsum([1.0, *survivals])                      # (count,), A of 0, 1, ... nodes
+    cost_ms = cost.along(fused_tokens + 1, count) + node_ms * np.arange(count)
+    worth = expected / cost_ms if pace is None else expected - pace * cost_ms
+    return int(worth.argmax())

@@ -23,7 +23,7 @@ from crossspec_ros.speculation.rehearsal import rehearse, until
 from crossspec_ros.speculation.rules import make_rule
 from crossspec_ros.speculation.savings import saved_ms
 from crossspec_ros.speculation.session import WindowSession
-from crossspec_ros.speculation.settings import EngineConfig, EngineCounters, TreeCap
+from crossspec_ros.speculation.settings import EngineConfig, EngineCounters
 from crossspec_ros.speculation.tree import TokenTree
 from crossspec_ros.speculation.types import Caption, Draft, Mode, Stage, Verdict, prefix_hash
 from crossspec_ros.speculation.verifier import Verifier, check_frame
@@ -60,7 +60,6 @@ class CaptionEngine:
         self._features: OrderedDict[FrameKey, torch.Tensor] = OrderedDict()
         self._drafted_windows: OrderedDict[int, None] = OrderedDict()
         self._begun: int | None = None
-        self._caps = TreeCap(self.config.first_nodes), TreeCap(self.config.max_nodes)
         self.counters = EngineCounters()
 
     @classmethod
@@ -177,12 +176,27 @@ class CaptionEngine:
         may_begin = until(should_stop, until_ns, lambda: self.counters.pass_ms)
         begin_ns = perf_counter_ns()
         tokens, complete = rehearse(session, self.verifier, self.proposer, self._rule, self._ending,
-                                    self._caps[1].nodes, may_begin)
+                                    self.config.max_nodes, may_begin)
         self.counters.rehearsed(complete, (perf_counter_ns() - begin_ns) / 1e6)
         if tokens:
             session.rehearsed = tokens
             self.proposer.offer_rehearsal(window_id, tokens)
+        self.prepare(window_id)
         return tokens
+
+    def prepare(self, window_id: int) -> bool:
+        """Grow the tree of the window's first pass while its newest frame is awaited, so that the pass need not.
+
+        For idle time, as `rehearse` is, which ends with it: call it again when a draft may have come since. Returns
+        whether there was anything to do; never while frames before the newest are missing.
+        """
+        session = self._session(window_id)
+        config, left = self.config, len(session.slots) - session.prefilled
+        if left != 1 or session.slots[-1] is not None or session.committed or not (config.speculate and config.fused):
+            return False
+        self._begin(session)
+        fused = session.segments.frame_tokens + session.question(self.verifier).shape[0] - 1
+        return self.proposer.prepare(config.first_nodes, max_depth=config.max_new_tokens - 1, fused_tokens=fused)
 
     def _begin(self, session: WindowSession) -> None:
         """Point the proposer at a window, with what was rehearsed for it."""
@@ -231,16 +245,13 @@ class CaptionEngine:
         self.counters.windows_cut += 1
 
     def _pass(self, session: WindowSession) -> Pass:
-        chunk, cap = self._chunk(session)
+        chunk, nodes = self._chunk(session)
         depth = self.config.max_new_tokens - len(session.committed) - 1      # deeper nodes could never be emitted
         tree = TokenTree()
         if self.config.speculate:             # asked even where no node may come back: sources follow the text by it
             with session.times.stage('propose'):
-                nodes = cap.nodes if cap is not None and depth else 0
-                tree = self.proposer.propose(tuple(session.committed), nodes, max_depth=max(depth, 1),
+                tree = self.proposer.propose(tuple(session.committed), nodes if depth else 0, max_depth=max(depth, 1),
                                              fused_tokens=chunk.shape[0] - 1)
-            if nodes:
-                cap.used(len(tree))
         outcome = run_pass(session, self.verifier, tree, chunk, self._rule, self._ending)
         session.finished = outcome.complete
         self.counters.passed(len(outcome.emitted), outcome.verify_ms)
@@ -264,18 +275,18 @@ class CaptionEngine:
         rows = max(1, _RANKED // logits.shape[1])
         return logits[:rows].topk(min(_RANKS, logits.shape[1]), dim=-1).indices.tolist()
 
-    def _chunk(self, session: WindowSession) -> tuple[torch.Tensor, TreeCap | None]:
-        """What goes in before the tree, (T, D), and the cap on the tree; None where there is to be no tree."""
+    def _chunk(self, session: WindowSession) -> tuple[torch.Tensor, int]:
+        """What goes in before the tree, (T, D), and how many nodes the tree may have."""
         if session.committed:
-            return self.verifier.embed([session.pending]), self._caps[1]
+            return self.verifier.embed([session.pending]), self.config.max_nodes
         frames = len(session.slots)
         if not self.config.fused:
             self._prefill(session, frames)
-            return session.question(self.verifier), None
+            return session.question(self.verifier), 0
         rest = session.known(self.verifier, frames)
         session.prefilled = frames
         parts = [session.question(self.verifier)] if rest is None else [rest, session.question(self.verifier)]
-        return torch.cat(parts), self._caps[0]
+        return torch.cat(parts), self.config.first_nodes
 
     def _verdict(self, session: WindowSession) -> Verdict:
         committed = self._answer_tokens(session)

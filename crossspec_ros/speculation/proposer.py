@@ -8,7 +8,7 @@ from typing import Any
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.speculation.budget import CostCurve, Pace, SurvivalRecord, best_size
-from crossspec_ros.speculation.growth import MIN_SURVIVAL, grow
+from crossspec_ros.speculation.growth import MIN_SURVIVAL, Growth, grow
 from crossspec_ros.speculation.sources.base import DraftSource
 from crossspec_ros.speculation.sources.chain import PreviousCaption, PromptLookup, Rehearsal
 from crossspec_ros.speculation.sources.foreign import ForeignDraft, Hypothesis, Tokenize
@@ -19,6 +19,7 @@ from crossspec_ros.speculation.switch import SourceSwitch
 from crossspec_ros.speculation.tree import PREFIX, TokenTree
 from crossspec_ros.speculation.types import Draft, prefix_hash
 
+_FIRST_STEP = 16                 # nodes grown before their worth is looked at for the first time
 SOURCE_NAMES = ('memory', 'previous', 'event_drafter', 'rehearsal', 'recycling', 'prompt')
 
 
@@ -84,13 +85,16 @@ class Proposer:
         self._waiting: dict[int, tuple[int, str, Hypothesis]] = {}
         self._first_pass = True
         self._states: list[tuple[int, Any]] = []
+        self._prepared: _Prepared | None = None
+        self._uncounted: list[tuple[TokenTree, tuple[int, ...], tuple[int, ...], bool]] = []
 
     def begin(self, window_id: int, prompt_key: str, prompt_ids: Sequence[int] = ()) -> None:
         """Start a window's caption. ``prompt_ids``: the question's text tokens, for prompt lookup."""
         with self._lock:
             self._window_id, self._prompt_key, self._committed = window_id, prompt_key, ()
             self._waiting = {key: value for key, value in self._waiting.items() if key >= window_id}
-        self._first_pass = True
+        self._count()
+        self._first_pass, self._prepared = True, None
         for source in self.sources:
             source.begin(window_id, prompt_key)
         self._prompt.set_tokens(prompt_ids)
@@ -130,6 +134,21 @@ class Proposer:
         """Tokens that the target itself decoded for the frames so far. Called by the engine's own thread."""
         if window_id == self._window_id:
             self._rehearsal.set_tokens(token_ids)
+            self._prepared = None
+
+    def prepare(self, max_nodes: int, *, max_depth: int | None = None, fused_tokens: int = 0) -> bool:
+        """Grow the caption's first tree ahead of time; `propose` with the same bounds then has it ready.
+
+        Costs nothing where that is done already; a draft or rehearsal that comes later makes `propose` grow anew.
+        Returns whether there was anything to do.
+        """
+        bounds = max_nodes, max_depth, fused_tokens
+        hypothesis = self._newest(())
+        if self._prepared is not None and self._prepared.serves(bounds, hypothesis):
+            return False
+        tree = self._grown((), hypothesis, *bounds)
+        self._prepared = _Prepared(bounds, hypothesis, tree, self._states)
+        return True
 
     def propose(
         self, committed: Sequence[int], max_nodes: int, *, max_depth: int | None = None, fused_tokens: int = 0,
@@ -140,24 +159,44 @@ class Proposer:
         anyway. Fewer nodes where the cost curve says that more do not pay.
         """
         committed = tuple(committed)
+        prepared, self._prepared = self._prepared, None
+        hypothesis = self._newest(committed)
+        bounds = max_nodes, max_depth, fused_tokens
+        if prepared is not None and not committed and prepared.serves(bounds, hypothesis):
+            self._states = prepared.states
+            return prepared.tree
+        return self._grown(committed, hypothesis, *bounds)
+
+    def _newest(self, committed: tuple[int, ...]) -> Hypothesis | None:
+        """The newest draft of this window, where it extends what is committed."""
         with self._lock:
             self._committed = committed
             held = self._waiting.get(self._window_id)
         usable = held is not None and held[1] == self._prompt_key
-        self._foreign.use(held[2] if usable and _extends(held[2], committed) else None)
+        return held[2] if usable and _extends(held[2], committed) else None
+
+    def _grown(self, committed: tuple[int, ...], hypothesis: Hypothesis | None, max_nodes: int, max_depth: int | None,
+               fused_tokens: int) -> TokenTree:
+        self._foreign.use(hypothesis)
         self._states = self._start_all(committed)
         live = [(index, state) for index, state in self._states if self._switches[self.sources[index].name].on]
-        pace = self._pace.tokens_per_ms
+        known, pace = self.cost.known, self._pace.tokens_per_ms
         # Half the mean slope: what promises less than that costs cannot pay, so it is not even grown.
-        floor = pace * (0.5 * self.cost.mean_slope() + self.config.node_ms) if self.cost.known and pace else 0.0
-        tree = grow(
-            self.sources, live, max_nodes, banned_ids=self.config.banned_ids, max_depth=max_depth,
-            min_survival=max(floor, MIN_SURVIVAL))
-        if not self.cost.known:
-            return tree
-        survivals = self._record.expected(tree.sources, tree.probs)
-        return tree.head(best_size(
-            survivals, self.cost, pace, fused_tokens=fused_tokens, node_ms=self.config.node_ms))
+        floor = pace * (0.5 * self.cost.mean_slope() + self.config.node_ms) if known and pace else 0.0
+        growth = Growth(self.sources, live, banned_ids=self.config.banned_ids, max_depth=max_depth,
+                        min_survival=max(floor, MIN_SURVIVAL))
+        if not known:
+            growth.extend(max_nodes)
+            return growth.tree(max_nodes)
+        # Growing is most of what speculation itself costs, so it goes on only while the nodes grown last still pay.
+        wanted = min(_FIRST_STEP, max_nodes)
+        while True:
+            growth.extend(wanted)
+            survivals = self._record.expected(growth.masks, growth.probs)
+            size = best_size(survivals, self.cost, pace, fused_tokens=fused_tokens, node_ms=self.config.node_ms)
+            if len(growth) < wanted or wanted == max_nodes or size < 0.75 * wanted:
+                return growth.tree(size)
+            wanted = min(2 * wanted, max_nodes)
 
     def _start_all(self, committed: Sequence[int]) -> list[tuple[int, Any]]:
         states = ((index, source.start(committed)) for index, source in enumerate(self.sources))
@@ -172,11 +211,8 @@ class Proposer:
         ``emitted``: the accepted tokens and one more. ``topk``: the target's best next tokens, best first, one row per
         row of its logits (row 0: after the committed prefix, row i + 1: after node i).
         """
-        self._statistics.count_pass(tree, accepted_nodes, emitted, first=self._first_pass)
-        if self.cost.known:
-            self._account(len(tree), len(emitted))
+        self._uncounted.append((tree, tuple(accepted_nodes), tuple(emitted), self._first_pass))
         self._first_pass = False
-        self._record.observe(tree.sources, tree.probs, frozenset(accepted_nodes))
         for index, state in self._states:
             source = self.sources[index]
             offers, hits = _replay(source, state, emitted)
@@ -187,10 +223,19 @@ class Proposer:
         with self._lock:
             self._committed += tuple(emitted)
 
-    def _account(self, drafted: int, emitted: int) -> None:
+    def _count(self) -> None:
+        """Count the passes of a caption: at its end, when nobody waits for the next pass."""
+        for tree, accepted, emitted, first in self._uncounted:
+            self._statistics.count_pass(tree, accepted, emitted, first=first)
+            if self.cost.known:
+                self._account(len(tree), len(emitted), first)
+            self._record.observe(tree.sources, tree.probs, frozenset(accepted))
+        self._uncounted.clear()
+
+    def _account(self, drafted: int, emitted: int, first: bool) -> None:
         """Estimate what a pass cost and saved, from c(n): against steps of one token, each c(1)."""
         step_ms = self.cost(1)
-        if self._first_pass:  # the prefill's forward goes anyway and says one token anyway
+        if first:  # the prefill's forward goes anyway and says one token anyway
             saved_ms = (emitted - 1) * step_ms - drafted * self.cost.mean_slope()
         else:
             pass_ms = self.cost(drafted + 1) + drafted * self.config.node_ms
@@ -200,6 +245,7 @@ class Proposer:
 
     def finish(self, token_ids: Sequence[int]) -> None:
         """The window's caption is complete and verified: sources learn it."""
+        self._count()
         for source in self.sources:
             source.finish(token_ids)
         self._prepare()
@@ -224,10 +270,25 @@ class Proposer:
 
     def statistics(self) -> dict[str, Any]:
         """Counts and rates by vLLM's names; see :class:`SpeculationStatistics`."""
+        self._count()
         report = self._statistics.report()
         for name, counts in report['sources'].items():
             counts['on'] = self._switches[name].on
         return report
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A first tree grown ahead of time, and what it was grown from."""
+
+    bounds: tuple[int, int | None, int]
+    hypothesis: Hypothesis | None
+    tree: TokenTree
+    states: list[tuple[int, Any]]
+
+    def serves(self, bounds: tuple[int, int | None, int], hypothesis: Hypothesis | None) -> bool:
+        """Whether a tree within these bounds, from this draft, would be the same."""
+        return self.bounds == bounds and self.hypothesis is hypothesis
 
 
 def _extends(draft: Hypothesis, committed: tuple[int, ...]) -> bool:

@@ -60,6 +60,7 @@ class WindowSession:
     nodes_accepted: int = 0
     times: StageTimes = field(default_factory=StageTimes)
     newest_ns: int = 0                       # perf_counter_ns when the newest slot's frame came in
+    asked: torch.Tensor | None = None        # embeddings of the question, once they were asked for
 
     @classmethod
     def begin(cls, verifier: Verifier, window_id: int, window_end_ns: int, prompt: str, frames: int,
@@ -116,4 +117,6 @@ class WindowSession:
 
     def question(self, verifier: Verifier) -> torch.Tensor:
         """Embeddings of what follows the last frame: closing and tail."""
-        return torch.cat([self.segments.closing, verifier.embed(self.segments.tail_ids)])
+        if self.asked is None:
+            self.asked = torch.cat([self.segments.closing, verifier.embed(self.segments.tail_ids)])
+        return self.asked

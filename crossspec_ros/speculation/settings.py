@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 from crossspec_ros.errors import CrossSpecError
 
-_LEAST_CAP = 16
-
 
 @dataclass(frozen=True)
 class EngineConfig:
@@ -80,19 +78,3 @@ class EngineCounters:
         self.rehearsals += 1
         self.rehearsals_complete += complete
         self.rehearsal_ms += elapsed_ms
-
-
-class TreeCap:
-    """How many nodes are worth growing: half more than the last trees used, so that growing stays cheap, up to a limit.
-
-    The proposer grows a tree and cuts it to the size that pays; most of what is grown beyond that size is wasted time.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self.nodes = limit
-
-    def used(self, nodes: int) -> None:
-        """A tree of so many nodes was checked under the present cap."""
-        wanted = nodes + nodes // 2 + 4 if nodes < self.nodes else 2 * nodes
-        self.nodes = min(self._limit, max(_LEAST_CAP, wanted, self.nodes - self.nodes // 8))

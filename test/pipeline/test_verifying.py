@@ -16,7 +16,7 @@ class Engine:
 
     def __init__(self):
         self.open_windows, self.slots, self.drafts, self.closed, self.rehearsed = {}, {}, [], [], []
-        self.resets = 0
+        self.resets, self.prepared = 0, []
 
     def open(self, window_id, window_end_ns, prompt):
         self.open_windows[window_id], self.slots[window_id] = prompt, []
@@ -32,6 +32,12 @@ class Engine:
 
     def rehearse(self, window_id, should_stop):
         self.rehearsed.append((window_id, len(self.slots[window_id])))
+
+    def prepare(self, window_id):
+        if len(self.slots[window_id]) < 7 or window_id in self.prepared:
+            return False
+        self.prepared.append(window_id)
+        return True
 
     def answer(self, window_id, deadline_ns=None, should_stop=None):
         for stage in (Stage.PARTIAL, Stage.FINAL):
@@ -207,3 +213,27 @@ def test_verifying_empty_prompt_is_refused():
 def test_retracted_caption_has_no_text():
     caption = Caption(1, S, Stage.PARTIAL, 'text', 4, (1,), Mode.CROSS_MODAL, True)
     assert (retracted(caption).stage, retracted(caption).text) == (Stage.RETRACTED, '')
+
+
+def test_verifying_last_window_waits_no_longer_than_frames_take():
+    core = pipeline(frame_grace_ms=500)
+    for stamp in range(50, 2000, 50):                           # 20 Hz, 8 ms on the way; nothing after 1950 ms
+        core.add_frame(Frame(stamp * MS, np.zeros((2, 2, 3), np.uint8)), (stamp + 8) * MS)
+        core.advance((stamp + 8) * MS)
+        while core.feed():
+            pass
+    assert answered(core) == [1]
+    core.advance(2031 * MS)
+    assert core.ready() is None
+    core.advance(2032 * MS)
+    while core.feed():
+        pass
+    assert answered(core) == [2]
+
+
+def test_verifying_idle_time_prepares_the_oldest_open_window():
+    core = pipeline()
+    send(core, range(125, 1000, 125))
+    assert core.rehearse(lambda: False)
+    assert core.rehearse(lambda: False) and core._engine.prepared == [1]
+    assert not core.rehearse(lambda: False)

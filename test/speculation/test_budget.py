@@ -149,3 +149,10 @@ def test_statistics_count_by_source_and_position():
     a, b = report['sources']['a'], report['sources']['b']
     assert (a['num_draft_tokens'], a['num_accepted_tokens'], a['exclusive_accepted_tokens']) == (2, 2, 1)
     assert (b['num_draft_tokens'], b['num_accepted_tokens'], b['exclusive_accepted_tokens']) == (2, 1, 0)
+
+
+def test_cost_curve_along_is_the_curve_one_by_one():
+    curve = CostCurve({2: 10.0, 8: 17.0, 64: 73.0})
+    assert curve.along(1, 90).tolist() == pytest.approx([curve(size) for size in range(1, 91)])
+    with pytest.raises(CrossSpecError, match='measured point'):
+        CostCurve().along(1, 2)

@@ -327,6 +327,30 @@ def test_rehearse_of_an_unchanged_scene_leaves_one_pass(verifier):
     assert final.token_ids == strip(verifier, verifier.generate([frame] * FRAMES, QUESTION, TOKENS))
 
 
+def test_prepare_takes_growing_out_of_the_answer(verifier, scenes):
+    engine = without_clock(make_engine(verifier, rehearse_missing=0))
+    said = [caption_of(engine, window, clip) for window, (clip, _) in enumerate(scenes)]
+    clip, tokens = scenes[0]
+    engine.open(9, 9, QUESTION)
+    engine.add_frame(9, 0, 1, clip[0])
+    assert not engine.prepare(9), 'frames before the newest are missing'
+    engine.add_frame(9, 1, 2, clip[1])
+    engine.rehearse(9)                                          # nothing to rehearse here, but time to prepare
+    assert engine.prepare(9) and not engine.prepare(9)
+    tree = engine.proposer._prepared.tree
+    engine.add_frame(9, 2, 3, clip[2])
+    assert not engine.prepare(9)
+    checked, verify = [], verifier.verify
+    try:
+        verifier.verify = lambda cache, embeds, parents, keep: (checked.append(tuple(parents)),
+                                                                verify(cache, embeds, parents, keep))[1]
+        *_, final = engine.answer(9)
+    finally:
+        del verifier.verify
+    assert checked[0] == tree.parents and len(tree) > 0 and final.token_ids == tokens
+    assert said[0].token_ids == tokens
+
+
 def test_rehearse_cut_short_leaves_the_cache_as_it_was(verifier, scenes):
     clip, expected = scenes[3]
     engine = make_engine(verifier, sources=['rehearsal'])

@@ -1,7 +1,7 @@
 """Growth: best first, merged by (parent, token), bounded."""
 from __future__ import annotations
 
-from crossspec_ros.speculation.growth import grow
+from crossspec_ros.speculation.growth import Growth, grow
 
 
 class Table:
@@ -44,3 +44,13 @@ def test_grow_obeys_its_bounds():
     assert grow([A], [(0, 0)], 9, banned_ids={1}).token_ids == (2, 4)
     loop = Table('loop', {0: [(1, 1.0, 0)]})
     assert len(grow([loop], [(0, 0)], 50)) == 50
+
+
+def test_growth_in_steps_is_growth_at_once():
+    for stops in ([1, 2, 3, 4, 5], [2, 5], [3, 9]):
+        growth = Growth([A, B], [(0, 0), (1, 0)])
+        for stop in stops:
+            growth.extend(stop)
+            assert len(growth) <= stop
+        whole = grow([A, B], [(0, 0), (1, 0)], stops[-1])
+        assert growth.tree(len(growth)) == whole and growth.tree(2) == whole.head(2)

@@ -121,3 +121,47 @@ def test_proposer_foreign_tokenizer_is_tokenised_again():
 def test_proposer_rejects_unknown_source():
     with pytest.raises(CrossSpecError, match='sources must be among'):
         ProposerConfig(sources=('oracle',))
+
+
+def prepared_proposer() -> Proposer:
+    proposer = Proposer(ProposerConfig(sources=('memory', 'event_drafter', 'rehearsal')))
+    proposer.begin(0, 'q')
+    say(proposer, CAPTION)
+    proposer.begin(1, 'q')
+    return proposer
+
+
+def test_prepare_gives_the_tree_that_propose_would():
+    grown = prepared_proposer().propose((), 64, max_depth=9, fused_tokens=5)
+    proposer = prepared_proposer()
+    assert proposer.prepare(64, max_depth=9, fused_tokens=5)
+    assert not proposer.prepare(64, max_depth=9, fused_tokens=5), 'it is there already'
+    proposer._grown = None                                      # nothing is to be grown any more
+    assert proposer.propose((), 64, max_depth=9, fused_tokens=5) == grown
+    proposer.observe(grown, (), CAPTION[:1])
+    assert proposer.statistics()['sources']['memory']['num_draft_tokens'] == len(grown)
+
+
+@pytest.mark.parametrize('change', [
+    pytest.param(lambda proposer: proposer.offer(draft((91, 92), window_id=1)), id='a draft came'),
+    pytest.param(lambda proposer: proposer.offer_rehearsal(1, (91, 92)), id='a rehearsal came'),
+])
+def test_prepared_tree_is_not_used_once_something_came(change):
+    proposer = prepared_proposer()
+    proposer.prepare(64)
+    change(proposer)
+    assert 91 in proposer.propose((), 64).token_ids
+
+
+def test_prepared_tree_is_for_its_bounds_and_its_window():
+    proposer = prepared_proposer()
+    proposer.prepare(64)
+    assert len(proposer.propose((), 2)) == 2
+    proposer.prepare(64)
+    proposer.begin(2, 'another question')
+    assert len(proposer.propose((), 64)) == 0
+    proposer.begin(3, 'q')
+    proposer.prepare(64)
+    proposer.reset()
+    proposer.begin(4, 'q')
+    assert len(proposer.propose((), 64)) == 0

@@ -53,6 +53,7 @@ class HitTable:
         """Back to the priors."""
         self._hits = [prior * self._strength for prior in self._priors]
         self._offers = [self._strength] * len(self._priors)
+        self._shares = list(self._priors)                        # read far more often than changed
 
     def bucket(self, index: int) -> int:
         """The last bucket takes all that is longer."""
@@ -60,11 +61,12 @@ class HitTable:
 
     def share(self, index: int) -> float:
         """Probability of a hit in a bucket."""
-        bucket = self.bucket(index)
-        return self._hits[bucket] / self._offers[bucket]
+        shares = self._shares
+        return shares[index] if index < len(shares) else shares[-1]
 
     def add(self, index: int, hit: bool) -> None:
         """Count one offer; older ones fade."""
         bucket = self.bucket(index)
         self._hits[bucket] = self._hits[bucket] * self._keep + hit
         self._offers[bucket] = self._offers[bucket] * self._keep + 1.0
+        self._shares[bucket] = self._hits[bucket] / self._offers[bucket]
