@@ -10,12 +10,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import psutil
 import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from crossspec_ros.bench.decode_drive import drive
 from crossspec_ros.bench.decode_schemes import Outcome, PlainGeneration, Speculation, Window
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.representations import voxel_grid
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         verifier = load_verifier(args.model, args.device, args.dtype)
         drafter = None if args.drafter == 'none' else _drafter(args.drafter, verifier)
-        report = drive(args, verifier, drafter) if args.drive else compare(args, verifier, drafter)
+        report = _drive(args, verifier, drafter) if args.drive else compare(args, verifier, drafter)
     report['hardware'] = hardware(args.device)
     if args.json:
         print(json.dumps(report, indent=2))
@@ -196,20 +196,10 @@ def summary(rows: Sequence[Outcome], reference: Sequence[Outcome]) -> dict:
             'own_share': float(np.median(own)) if own else None}
 
 
-def drive(args: argparse.Namespace, verifier: TransformersVerifier, drafter: EventDrafter | None) -> dict:
-    """Ours alone over a long drive; resident memory as it goes. Frames are drawn from a stock of 100 windows."""
+def _drive(args: argparse.Namespace, verifier: TransformersVerifier, drafter: EventDrafter | None) -> dict:
+    """Ours alone over a long drive; see `bench.decode_drive`."""
     scheme = make_schemes(verifier, args.max_tokens, drafter is not None)['ours']
-    stock = make_windows(min(args.drive, _DRIVE_WINDOWS), args.seed, 0, args.prompt, drafter)
-    order = np.random.default_rng(args.seed).integers(len(stock), size=args.drive)
-    process, points = psutil.Process(), {}
-    for index in track(range(args.drive), description='drive', console=Console(stderr=True), transient=True):
-        window = stock[order[index]]
-        drafts = {name: draft and replace(draft, window_id=index)
-                  for name, draft in (('early', window.early), ('late', window.late))}
-        scheme.run(replace(window, window_id=index, **drafts))
-        if index + 1 in (10, 100, args.drive) or (index + 1) % max(args.drive // 8, 1) == 0:
-            points[index + 1] = round(process.memory_info().rss / 2**20, 1)
-    return {'windows': args.drive, 'rss_mb': points, 'statistics': scheme.engine.statistics()}
+    return drive(args, scheme, make_windows(min(args.drive, _DRIVE_WINDOWS), args.seed, 0, args.prompt, drafter))
 
 
 # -- output ----------------------------------------------------------------------------------------------------------

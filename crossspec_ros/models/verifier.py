@@ -53,7 +53,8 @@ class TransformersVerifier:
         self.context_length = int(adapter.text_config.max_position_embeddings)
         self._pool: list[SequenceCache] = []
         self._layers = int(adapter.text_config.num_hidden_layers)
-        decoder = adapter.language_model
+        self._decoder = decoder = adapter.language_model        # found once: it hangs deep inside the model
+        self._embedding = decoder.get_input_embeddings()
         self._lean = LeanDecoder(decoder) if lean and supports(decoder) else None
         self.segments = lru_cache(maxsize=64)(self._segments)
 
@@ -132,7 +133,7 @@ class TransformersVerifier:
     def embed(self, token_ids: Sequence[int]) -> torch.Tensor:
         """Embeddings (T, D) of tokens."""
         ids = torch.as_tensor(token_ids, dtype=torch.long, device=self.device)
-        return self.adapter.language_model.get_input_embeddings()(ids)
+        return self._embedding(ids)
 
     def new_cache(self, capacity: int) -> SequenceCache:
         """An empty cache for ``capacity`` tokens; one handed back by `release` is used again where it is big enough."""
@@ -177,7 +178,7 @@ class TransformersVerifier:
         if self._lean is not None:
             states = self._lean.forward(cache, embeds, mask, positions, keep)
         else:
-            states = self.adapter.language_model(
+            states = self._decoder(
                 inputs_embeds=embeds[None], attention_mask=mask.to(self.device)[None, None],
                 position_ids=positions.to(self.device)[None], past_key_values=cache.inner, use_cache=True,
             ).last_hidden_state[0, -keep:]
@@ -210,21 +211,21 @@ def tree_mask(cached: int, count: int, parents: Sequence[int], mask_length: int,
     """
     nodes, chunk = len(parents), count - len(parents)
     keys = mask_length if static else cached + count
+    first = cached + chunk
     mask = np.zeros((count, keys), dtype=bool)
     mask[:, :cached] = True
-    mask[:chunk, cached:cached + chunk] = np.tri(chunk, dtype=bool)
+    mask[:chunk, cached:first] = np.tri(chunk, dtype=bool)
     positions = np.arange(cached, cached + count)
     if nodes:
-        first = cached + chunk
         mask[chunk:, cached:first] = True
+        within, depths = np.eye(nodes, dtype=bool), [0] * nodes
         for node, parent in enumerate(parents):
-            row = mask[chunk + node]
             if parent >= 0:
-                row[first:] = mask[chunk + parent, first:]
-                positions[chunk + node] = positions[chunk + parent] + 1
-            else:
-                positions[chunk + node] = first
-            row[first + node] = True
+                within[node] |= within[parent]
+                depths[node] = depths[parent] + 1
+        mask[chunk:, first:first + nodes] = within
+        positions[chunk:] = depths
+        positions[chunk:] += first
     return torch.from_numpy(mask), torch.from_numpy(positions)
 
 

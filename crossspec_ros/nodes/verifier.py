@@ -249,7 +249,9 @@ class VerifierNode(LifecycleNode):
     def _statistics(self) -> dict[str, object]:
         values = {'enabled': self._enabled, 'active': self._worker is not None, 'prompt_key': prompt_key(self._prompt)}
         values |= {f'audit_{name}': value for name, value in self._audit.statistics().items()}
-        return values | (self._core.statistics() if self._core is not None else {})
+        if self._core is not None:
+            values |= self._core.statistics() | {'near_ties': self._engine.counters.near_ties}
+        return values
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -36,6 +36,11 @@ class CostCurve:
         """Whether there are two sizes to draw a line through."""
         return len(self._bins) >= 2
 
+    @property
+    def bins(self) -> int:
+        """Number of sizes that times are kept of."""
+        return len(self._bins)
+
     def observe(self, tokens: int, cost_ms: float) -> None:
         """A forward over ``tokens`` new tokens took ``cost_ms``. Raises CrossSpecError for what cannot be a time."""
         if tokens < 1 or not cost_ms > 0 or math.isinf(cost_ms):
@@ -97,6 +102,9 @@ class SurvivalRecord:
         self._strength = strength
         self._memory = memory
         self._bins: dict[tuple[int, int], list[float]] = {}  # (source bits, bin) -> [nodes, accepted]
+
+    def __len__(self) -> int:
+        return len(self._bins)
 
     def clear(self) -> None:
         """Back to believing the promises."""

@@ -260,6 +260,8 @@ class CaptionEngine:
 
     def _learn(self, session: WindowSession, outcome: Pass) -> None:
         """What a pass said goes to the sources, what it cost to the curve that sizes trees."""
+        if self.config.acceptance == 'greedy':
+            self._note_gaps(session.window_id, outcome)
         if not self.config.speculate:
             return
         with session.times.stage('observe'):
@@ -267,6 +269,14 @@ class CaptionEngine:
             self.proposer.cost.observe(outcome.new_tokens, outcome.verify_ms)
             if outcome.complete:
                 self.proposer.finish(self._answer_tokens(session))
+
+    def _note_gaps(self, window_id: int, outcome: Pass) -> None:
+        """How clearly the target decided: logits (e, V) of the emitted tokens' rows, best less second best."""
+        rows = [0, *(node + 1 for node in outcome.nodes)][:len(outcome.emitted)]
+        best = outcome.logits[rows].topk(2, dim=-1).values
+        least = self.counters.decided((best[:, 0] - best[:, 1]).tolist(), self.config.near_tie)
+        if least < self.config.near_tie:
+            _log.debug('window %d: a token stands only %.3g above the runner-up', window_id, least)
 
     def _rankings(self, logits: torch.Tensor) -> list[list[int]] | None:
         """The target's best next tokens for each row of the logits, as many rows as are cheap to rank."""
@@ -344,6 +354,11 @@ class CaptionEngine:
         self.proposer.reset()
         self._begun = None
         self.counters = EngineCounters(plain_ms=self.counters.plain_ms)
+
+    def sizes(self) -> dict[str, int]:
+        """How much is held of each thing that is kept beyond a window: bounded, however long the drive."""
+        return {'windows': len(self._windows), 'features': len(self._features),
+                'drafted_windows': len(self._drafted_windows)} | self.proposer.sizes()
 
     def statistics(self) -> dict[str, object]:
         """Counts and times since the start or the last reset, acceptance by vLLM's names, per source."""

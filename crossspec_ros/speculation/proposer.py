@@ -268,6 +268,12 @@ class Proposer:
         self._pace.clear()
         self._statistics.clear()
 
+    def sizes(self) -> dict[str, int]:
+        """How much is held: states and captions of the memory, waiting drafts, bins of what was measured."""
+        held = {name: size for source in self.sources for name, size in source.sizes().items()}
+        return held | {'waiting_drafts': len(self._waiting), 'cost_bins': self.cost.bins,
+                       'survival_bins': len(self._record), 'uncounted_passes': len(self._uncounted)}
+
     def statistics(self) -> dict[str, Any]:
         """Counts and rates by vLLM's names; see :class:`SpeculationStatistics`."""
         self._count()

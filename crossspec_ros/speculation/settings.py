@@ -1,6 +1,7 @@
 """How the decode engine decodes, and what it counts."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from crossspec_ros.errors import CrossSpecError
@@ -15,7 +16,9 @@ class EngineConfig:
     ``anticipatory``: prefill frames as they arrive; ``fused``: verify the first tree in the forward of the last prefill
     chunk; ``frame_cache``: share a frame's features between windows; ``speculate``: use drafts at all;
     ``rehearse_missing``: rehearse once at most so many frames are still to come. ``max_windows`` may be open at a time:
-    opening one more closes the oldest. ``threads``: torch threads of the process (None: as it is).
+    opening one more closes the oldest. ``threads``: torch threads of the process (None: as it is). ``near_tie``: a token
+    whose logit is less than this above the runner-up's is counted as one that another order of sums might have decided
+    otherwise; in float32 such tokens are rare, in bfloat16 they are where captions differ from those of `generate`.
     """
 
     window_frames: int = 8
@@ -35,6 +38,7 @@ class EngineConfig:
     rehearse_missing: int = 2
     max_windows: int = 10
     threads: int | None = None
+    near_tie: float = 0.06
 
     def __post_init__(self) -> None:
         for name, low, high in (('window_frames', 1, 64), ('max_new_tokens', 1, 4096), ('max_nodes', 0, 1024),
@@ -44,6 +48,8 @@ class EngineConfig:
                 raise CrossSpecError(f'{name} must be {low} to {high}, got {value}')
         if self.threads is not None and self.threads < 1:
             raise CrossSpecError(f'threads must be >= 1 or None, got {self.threads}')
+        if not self.near_tie >= 0:
+            raise CrossSpecError(f'near_tie must be >= 0, got {self.near_tie}')
 
 
 @dataclass
@@ -65,6 +71,15 @@ class EngineCounters:
     forward_ms: float = 0.0          # in forwards of the target, rehearsals left out
     pass_ms: float = 0.0             # of the last passes, decayed: what a pass is expected to take
     plain_ms: float | None = None    # a pass with one token, from the measured cost curve
+    near_ties: int = 0               # emitted tokens less than ``near_tie`` above the runner-up
+    smallest_gap: float | None = None
+
+    def decided(self, gaps: Sequence[float], near_tie: float) -> float:
+        """Tokens were emitted whose logits stood so far above the runners-up; returns the smallest gap."""
+        least = min(gaps)
+        self.near_ties += sum(gap < near_tie for gap in gaps)
+        self.smallest_gap = least if self.smallest_gap is None else min(self.smallest_gap, least)
+        return least
 
     def passed(self, tokens: int, verify_ms: float) -> None:
         """A pass that emitted ``tokens`` took ``verify_ms``."""

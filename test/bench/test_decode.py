@@ -35,7 +35,9 @@ def test_decode_reports_every_scheme(folder, capsys):
 
 def test_decode_drive_reports_memory(folder, capsys):
     report = report_of(capsys, '--model', str(folder), '--drafter', 'none', '--drive', '12', '--max-tokens', '8')
-    assert report['windows'] == 12 and report['rss_mb']['12'] > 0
+    assert report['windows'] == report['stock'] == 12 and report['rss_mb']['12'] > 0
+    assert report['rise_mb']['from_window'] == 6 and set(report['sizes']) == set(report['rss_mb'])
+    assert report['sizes']['12']['memory_captions'] == 12 and report['sizes']['12']['windows'] == 0
 
 
 @pytest.mark.long

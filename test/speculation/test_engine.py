@@ -11,14 +11,10 @@ import torch
 import tiny_models
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.verifier import load_verifier
-from crossspec_ros.speculation.engine import CaptionEngine
 from crossspec_ros.speculation.proposer import SOURCE_NAMES
-from crossspec_ros.speculation.settings import EngineConfig
-from crossspec_ros.speculation.types import Caption, Draft, Mode, Stage, Verdict, prefix_hash, prompt_key
-
-KINDS = ['video_llava', 'llava_onevision']
-QUESTION = 'What is happening?'
-FRAMES, TOKENS = 3, 20
+from crossspec_ros.speculation.types import Mode, Stage, Verdict, prefix_hash, prompt_key
+from engine_harness import (FRAMES, KINDS, QUESTION, TOKENS, caption_of, draft_of, feed, make_engine, strip,
+                            without_clock)
 
 
 @pytest.fixture(scope='module', params=KINDS)
@@ -32,43 +28,6 @@ def scenes(verifier):
     generator = np.random.default_rng(5)
     frames = [[generator.integers(0, 256, (30, 40, 3), dtype=np.uint8) for _ in range(FRAMES)] for _ in range(4)]
     return [(clip, strip(verifier, verifier.generate(clip, QUESTION, TOKENS))) for clip in frames]
-
-
-def strip(verifier, tokens):
-    return tokens[:-1] if tokens and tokens[-1] in verifier.eos_ids else tokens
-
-
-def make_engine(verifier, sources=SOURCE_NAMES, **settings) -> CaptionEngine:
-    config = EngineConfig(**(dict(window_frames=FRAMES, max_new_tokens=TOKENS) | settings))
-    return CaptionEngine.for_verifier(verifier, config, sources)
-
-
-def without_clock(engine: CaptionEngine) -> CaptionEngine:
-    """Trees as large as allowed, so that the number of passes does not hang on measured times."""
-    engine.proposer.cost.observe = lambda tokens, cost_ms: None
-    return engine
-
-
-def feed(engine, window, clip, question=QUESTION, order=None, rehearse=False):
-    engine.open(window, window * 10**9, question)
-    for slot in order or range(len(clip)):
-        engine.add_frame(window, slot, window * 10**9 + slot, clip[slot])
-        if rehearse:
-            engine.rehearse(window)
-
-
-def caption_of(engine, window, clip, **how) -> Caption:
-    feed(engine, window, clip, **how)
-    *_, final = engine.answer(window)
-    engine.close(window)
-    assert final.stage is Stage.FINAL
-    return final
-
-
-def draft_of(verifier, window, tokens, **changes) -> Draft:
-    fields = dict(window_id=window, window_end_ns=window * 10**9, revision=0, prompt_key=prompt_key(QUESTION),
-                  tokenizer_key=verifier.tokenizer_key, text='', token_ids=tuple(tokens))
-    return Draft(**(fields | changes))
 
 
 @pytest.mark.parametrize('sources', [pytest.param((name,), id=name) for name in SOURCE_NAMES]
@@ -327,30 +286,6 @@ def test_rehearse_of_an_unchanged_scene_leaves_one_pass(verifier):
     assert final.token_ids == strip(verifier, verifier.generate([frame] * FRAMES, QUESTION, TOKENS))
 
 
-def test_prepare_takes_growing_out_of_the_answer(verifier, scenes):
-    engine = without_clock(make_engine(verifier, rehearse_missing=0))
-    said = [caption_of(engine, window, clip) for window, (clip, _) in enumerate(scenes)]
-    clip, tokens = scenes[0]
-    engine.open(9, 9, QUESTION)
-    engine.add_frame(9, 0, 1, clip[0])
-    assert not engine.prepare(9), 'frames before the newest are missing'
-    engine.add_frame(9, 1, 2, clip[1])
-    engine.rehearse(9)                                          # nothing to rehearse here, but time to prepare
-    assert engine.prepare(9) and not engine.prepare(9)
-    tree = engine.proposer._prepared.tree
-    engine.add_frame(9, 2, 3, clip[2])
-    assert not engine.prepare(9)
-    checked, verify = [], verifier.verify
-    try:
-        verifier.verify = lambda cache, embeds, parents, keep: (checked.append(tuple(parents)),
-                                                                verify(cache, embeds, parents, keep))[1]
-        *_, final = engine.answer(9)
-    finally:
-        del verifier.verify
-    assert checked[0] == tree.parents and len(tree) > 0 and final.token_ids == tokens
-    assert said[0].token_ids == tokens
-
-
 def test_rehearse_cut_short_leaves_the_cache_as_it_was(verifier, scenes):
     clip, expected = scenes[3]
     engine = make_engine(verifier, sources=['rehearsal'])
@@ -398,25 +333,6 @@ def test_offer_from_another_thread_while_answering_changes_nothing(verifier, sce
         done.set()
         thread.join()
     assert engine.statistics()['proposer']['offers']['taken'] > 0
-
-
-def test_statistics_say_what_each_source_saved(verifier, scenes):
-    engine = make_engine(verifier)
-    assert set(engine.statistics()['saved_ms'].values()) == {None}
-    engine.warm_up(QUESTION, 30, 40)
-    for window in range(3):
-        caption_of(engine, window, scenes[0][0])
-    statistics = engine.statistics()
-    assert statistics['saved_ms']['memory'] > 0 and statistics['proposer']['hidden_tokens_accepted'] > 0
-    assert statistics['windows_answered'] == 3 and statistics['tokens'] >= statistics['target_passes']
-
-
-def test_statistics_stay_bounded_over_many_windows(verifier, scenes):
-    engine = make_engine(verifier, max_new_tokens=3)
-    for window in range(60):
-        caption_of(engine, window, scenes[window % 4][0])
-    assert len(engine._features) <= 2 * FRAMES and not engine._windows
-    assert len(verifier._pool) <= 4
 
 
 def test_reset_forgets_windows_and_captions(verifier, scenes):

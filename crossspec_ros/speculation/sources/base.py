@@ -36,6 +36,9 @@ class DraftSource(Protocol):
     def reset(self) -> None:
         """Forget everything (time jumped back)."""
 
+    def sizes(self) -> dict[str, int]:
+        """How much is held, by a name that says of what; all of it bounded."""
+
 
 class HitTable:
     """b(match length): decayed share of offers that the target accepted, by bucket, starting from a prior.

@@ -74,6 +74,10 @@ class ChainSource:
         self._sequence = ()
         self._hits.clear()
 
+    def sizes(self) -> dict[str, int]:
+        """Tokens of the sequence."""
+        return {f'{self.name}_tokens': len(self._sequence)}
+
 
 class PreviousCaption(ChainSource):
     """The last verified caption of the same prompt, re-aligned after each mismatch. Bounded to a few prompts."""
@@ -100,6 +104,10 @@ class PreviousCaption(ChainSource):
         """Forget the captions."""
         super().reset()
         self._captions.clear()
+
+    def sizes(self) -> dict[str, int]:
+        """One caption a prompt."""
+        return {'previous_captions': len(self._captions)}
 
 
 class Rehearsal(ChainSource):

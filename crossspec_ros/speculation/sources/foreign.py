@@ -146,3 +146,7 @@ class ForeignDraft:
         self._hypothesis = None
         self._exact.clear()
         self._realigned.clear()
+
+    def sizes(self) -> dict[str, int]:
+        """Nodes of the draft in use."""
+        return {'draft_nodes': len(self._hypothesis.token_ids) if self._hypothesis else 0}

@@ -50,3 +50,9 @@ class Recall:
         """Forget all prompts."""
         self._memories.clear()
         self._memory = CaptionMemory(**self._settings)
+
+    def sizes(self) -> dict[str, int]:
+        """Captions and states, those of all prompts together."""
+        return {'memory_prompts': len(self._memories),
+                'memory_captions': sum(map(len, self._memories.values())),
+                'memory_states': sum(memory.states for memory in self._memories.values())}

@@ -60,3 +60,7 @@ class TokenRecycling:
         """Forget the bigrams."""
         self._following.clear()
         self._hits.clear()
+
+    def sizes(self) -> dict[str, int]:
+        """Rows of the table."""
+        return {'recycling_rows': len(self._following)}

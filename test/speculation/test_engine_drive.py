@@ -1,0 +1,86 @@
+"""What the engine keeps from window to window: made ready before it is needed, counted, and bounded."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tiny_models
+from crossspec_ros.models.verifier import load_verifier
+from crossspec_ros.speculation.engine import CaptionEngine
+from crossspec_ros.speculation.settings import EngineConfig
+from engine_harness import FRAMES, KINDS, QUESTION, TOKENS, caption_of, draft_of, make_engine, strip, without_clock
+
+
+@pytest.fixture(scope='module', params=KINDS)
+def verifier(request, tmp_path_factory):
+    return load_verifier(tiny_models.write_checkpoint(tmp_path_factory.mktemp(request.param), request.param))
+
+
+@pytest.fixture(scope='module')
+def scenes(verifier):
+    """A few scenes and what generate says of them."""
+    generator = np.random.default_rng(5)
+    frames = [[generator.integers(0, 256, (30, 40, 3), dtype=np.uint8) for _ in range(FRAMES)] for _ in range(4)]
+    return [(clip, strip(verifier, verifier.generate(clip, QUESTION, TOKENS))) for clip in frames]
+
+
+def test_prepare_takes_growing_out_of_the_answer(verifier, scenes):
+    engine = without_clock(make_engine(verifier, rehearse_missing=0))
+    said = [caption_of(engine, window, clip) for window, (clip, _) in enumerate(scenes)]
+    clip, tokens = scenes[0]
+    engine.open(9, 9, QUESTION)
+    engine.add_frame(9, 0, 1, clip[0])
+    assert not engine.prepare(9), 'frames before the newest are missing'
+    engine.add_frame(9, 1, 2, clip[1])
+    engine.rehearse(9)                                          # nothing to rehearse here, but time to prepare
+    assert engine.prepare(9) and not engine.prepare(9)
+    tree = engine.proposer._prepared.tree
+    engine.add_frame(9, 2, 3, clip[2])
+    assert not engine.prepare(9)
+    checked, verify = [], verifier.verify
+    try:
+        verifier.verify = lambda cache, embeds, parents, keep: (checked.append(tuple(parents)),
+                                                                verify(cache, embeds, parents, keep))[1]
+        *_, final = engine.answer(9)
+    finally:
+        del verifier.verify
+    assert checked[0] == tree.parents and len(tree) > 0 and final.token_ids == tokens
+    assert said[0].token_ids == tokens
+
+
+def test_sizes_stay_bounded_however_long_the_drive(verifier):
+    config = EngineConfig(window_frames=FRAMES, max_new_tokens=8)
+    engine = CaptionEngine.for_verifier(verifier, config, memory_captions=4, max_prompts=2)
+    generator, held = np.random.default_rng(4), []
+    for window in range(72):
+        clip = [generator.integers(0, 256, (30, 40, 3), dtype=np.uint8) for _ in range(FRAMES)]
+        question = f'What is {window // 12 % 3}?'
+        for ahead in range(3):                                  # of this window, and of some that are still to come
+            engine.offer(draft_of(verifier, window + ahead, (8, 9, 10), revision=window))
+        caption_of(engine, window, clip, question=question, rehearse=True)
+        held.append(engine.sizes())
+    assert held[-1]['memory_captions'] == 8 and held[-1]['memory_prompts'] == held[-1]['previous_captions'] == 2
+    assert held[-1]['features'] == 2 * FRAMES and held[-1]['windows'] == 0 and held[-1]['uncounted_passes'] == 0
+    assert held[-1]['drafted_windows'] == 64 and held[-1]['waiting_drafts'] <= 3
+    for name in held[0]:
+        early, late = (max(each[name] for each in part) for part in (held[24:48], held[48:]))
+        assert late <= 1.25 * early + 8 or name == 'drafted_windows', name
+
+
+def test_statistics_stay_bounded_over_many_windows(verifier, scenes):
+    engine = make_engine(verifier, max_new_tokens=3)
+    for window in range(60):
+        caption_of(engine, window, scenes[window % 4][0])
+    assert len(engine._features) <= 2 * FRAMES and not engine._windows
+    assert len(verifier._pool) <= 4
+
+
+def test_statistics_say_what_each_source_saved(verifier, scenes):
+    engine = make_engine(verifier)
+    assert set(engine.statistics()['saved_ms'].values()) == {None}
+    engine.warm_up(QUESTION, 30, 40)
+    for window in range(3):
+        caption_of(engine, window, scenes[0][0])
+    statistics = engine.statistics()
+    assert statistics['saved_ms']['memory'] > 0 and statistics['proposer']['hidden_tokens_accepted'] > 0
+    assert statistics['windows_answered'] == 3 and statistics['tokens'] >= statistics['target_passes']
