@@ -26,6 +26,7 @@ MAX_SIDE = 8192
 
 FOREVER_NS = (1 << 63) - 1
 _MAX_TIME_BASE_NS = 1 << 62
+_BYTE = np.dtype(np.uint8)
 _MAX_TRIGGERS = 100_000
 _MAX_PENDING_BYTES = 64 << 20
 _ARENA_EVENTS = 1 << 14
@@ -284,7 +285,7 @@ class Decoder:
             self._other_counts[cause] += 1
             return None
         payload = packet.payload
-        if payload.dtype != np.uint8 or payload.ndim != 1 or not payload.flags.c_contiguous:
+        if payload.dtype is not _BYTE or payload.strides != (1,):
             payload = np.ascontiguousarray(payload).reshape(-1).view(np.uint8)
         excess = len(payload) % self._format.unit
         if excess:

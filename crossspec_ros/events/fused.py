@@ -1,27 +1,27 @@
-"""evt3 words straight to the picture that the drafter eats, with no event arrays in between.
+"""Events straight into the moments of a slice of time; where the words are evt3, with no event arrays in between.
 
-The result is equal, to the last bit, to ``representations.voxel_grid`` or ``histogram`` of the decoded events: the
-same operations on the same numbers in the same order. Faster, because the share of the two time bins is worked out
-once a time word and the row once a y word.
+A slice keeps two whole numbers a cell: S0, the sum of the signs of its events (ON +1, OFF -1), and S1, the sum of sign
+times the time since the slice began, ns. Whatever is linear in time within the slice, such as the shares of two time
+bins, follows from them exactly and in whatever order the events came: ``moments.py``.
+
+Both grow in one number, ``packed = S0 * 2**shift + S1``, so that an event is one addition. ``capacity`` events fit;
+before there can be more, they move to ``sums``, int64 (2 * cells,), where both are kept apart: S0, then S1.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import lru_cache
 
 import numba
 import numpy as np
 from numba import types as nbt
 
-from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.events.decode import Decoder
 from crossspec_ros.events.evt3 import (
     ADDR_X,
     ADDR_Y,
-    AHEAD,
     BASE,
     BIT,
-    DONE,
     EIGHT,
+    EXT_TRIGGER,
     FAR,
     HIGH,
     LAST,
@@ -30,6 +30,7 @@ from crossspec_ros.events.evt3 import (
     LOW12,
     MALFORMED,
     MALFORMED_CODES,
+    MAX_EVENTS_PER_WORD,
     ONE,
     OUTSIDE,
     POLARITY,
@@ -38,305 +39,304 @@ from crossspec_ros.events.evt3 import (
     SKIPPED_CODES,
     SYNC,
     SYNCED,
-    TAIL_SIZE,
     TIME_BACK,
     TIME_HIGH,
     TIME_LOW,
     TWELVE,
-    UNTIL,
-    VECT_12,
     VECT_8,
+    VECT_12,
     VECT_BASE_X,
     Y,
     find_time,
     next_high,
-    pad_tail,
 )
 from crossspec_ros.events.jit import kernel, read_only, writable
-from crossspec_ros.events.representations import cell_table, check_shape, time_scale
-from crossspec_ros.events.types import Packet
+from crossspec_ros.events.representations import cell_table
 
-BACK = 3  # reason of the kernel beside those of evt3: time is before the window by more than the slack
-_BEFORE_NS = -(1 << 62)     # end of a window before any time: the first event opens the right one
+# What is carried from call to call beside the decoder's state (int64): how ``packed`` is divided and how many events it
+# holds, the newest event and how far one may be behind it (sensor time, ns), counts, and whether many words
+# say nothing.
+SHIFT_BITS, CAPACITY, PACKED, NEWEST, MAX_BACK, HITS, LATE, TRIGGERS, IDLE = range(9)
+CARRY_SIZE = 9
+NO_TIME_NS = -(1 << 62)
+CLOSED = (0, NO_TIME_NS)    # bounds of no slice: the first event ends the pass
+
+# The table of a sensor, int32: cells by column, then by row.
+_SIDE = 1 << 11             # pixels a side that evt3 can name
+_BY_ROW = _SIDE + MAX_EVENTS_PER_WORD
+_ROWS, _BEYOND = np.uint32(_BY_ROW), np.uint32(_SIDE)
+
+_LONG_RUN = 100             # words that are enough to tell whether many say nothing
+_MANY_IDLE = 16             # one in so many is a lot
+SCRATCH_SIZE = 4096         # words looked at in one go where many do
+
 # Lowest bit set of a vector word: jumping from event to event spares a branch for each lane.
 _LOWEST = np.array([(bits & -bits).bit_length() - 1 if bits else 0 for bits in range(1 << 12)], np.uint8)
 
-FUSED = ('voxel_grid', 'histogram')
-"""Representations that can be made without event arrays."""
 
+@lru_cache(maxsize=16)
+def word_table(width: int, height: int, shape: tuple[int, int]) -> np.ndarray:
+    """The table that ``add_words`` takes for a sensor of this size and cells (H, W).
 
-@dataclass(frozen=True)
-class WindowFrame:
-    """The representation ``grid``, float32 (C, H, W), of the events in (``start_ns``, ``end_ns``], and how many they
-    are.
+    What lies outside the sensor has the cell H * W, so that the sum of row and column tells.
     """
+    rows, columns = shape
+    table = np.full(_BY_ROW + _SIDE, rows * columns, np.int32)
+    by_column = cell_table(width, columns, 1)[:_SIDE]
+    by_row = cell_table(height, rows, columns)[:_SIDE]
+    table[:len(by_column)] = by_column
+    table[_BY_ROW:_BY_ROW + len(by_row)] = by_row
+    table.flags.writeable = False
+    return table
 
-    start_ns: int
-    end_ns: int
-    grid: np.ndarray
-    on: int
-    off: int
 
-
-class FusedWindows:
-    """Fill the window that runs, on the grid of the multiples of ``window_ns``, from the packets of one evt3 stream.
-
-    ``offset_ns`` is what is added to sensor time to get the time of the grid. Windows without any event give no
-    frame. An event before the window that runs is left out and counted in ``late``; where time jumps back by more
-    than a window, the window is given up and the one there is begun. ``dropped`` is the decoder's count by cause;
-    triggers are not kept. Raises ``CrossSpecError`` on a representation, shape or window that cannot be.
-    """
-
-    def __init__(
-        self,
-        width: int,
-        height: int,
-        *,
-        window_ns: int,
-        shape: tuple[int, int],
-        representation: str = 'voxel_grid',
-        bins: int = 5,
-        offset_ns: int = 0,
-    ) -> None:
-        if representation not in FUSED:
-            raise CrossSpecError(f'representation must be one of {", ".join(FUSED)}, got {representation!r}')
-        if window_ns < 1:
-            raise CrossSpecError(f'window_ns must be >= 1, got {window_ns}')
-        rows, columns = check_shape(shape, bins)
-        self._bins = bins if representation == 'voxel_grid' else 0
-        self.shape = (bins if self._bins else 2, rows, columns)
-        self._plane = rows * columns
-        self._decoder = Decoder('evt3', width, height)
-        self._columns = cell_table(width, columns, 1)
-        self._rows = cell_table(height, rows, columns)
-        self._window_ns = window_ns
-        self._offset_ns = offset_ns
-        self._fill = _fill.compiled
-        self._tail = np.empty(TAIL_SIZE, np.uint16)
-        self.late = 0
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget the stream and the window that runs."""
-        self._decoder.reset()
-        self._end_ns: int | None = None
-        self._begin(_BEFORE_NS)
-
-    @property
-    def dropped(self) -> dict[str, int]:
-        """What was dropped so far, by cause."""
-        return self._decoder.dropped
-
-    def current(self) -> WindowFrame | None:
-        """The window that runs, as far as it is filled (a copy); None before the first event."""
-        if self._end_ns is None:
-            return None
-        return WindowFrame(
-            self._end_ns - self._window_ns, self._end_ns, self._grid.reshape(self.shape).copy(), self._on, self._off
-        )
-
-    def feed(self, packet: Packet) -> list[WindowFrame]:
-        """Use a packet; returns the windows that an event behind their end has closed, oldest first."""
-        decoder = self._decoder
-        words = decoder.words_of(packet)
-        done: list[WindowFrame] = []
-        at = 0
-        while words is not None and at < len(words):
-            at, reason, on, off, late = self._fill(
-                words, at, len(words), *self._span, self._window_ns, self._columns, self._rows, self._scale, self._bins,
-                self._plane, self._grid, decoder.state, decoder.counts, self._tail)
-            self._on += on
-            self._off += off
-            self.late += late
-            if reason == DONE:
-                break
-            if reason == UNTIL and self._end_ns is not None and self._on + self._off:
-                done.append(self._close())
-            self._open()
-        return done
-
-    def _close(self) -> WindowFrame:
-        end_ns = self._end_ns
-        assert end_ns is not None, 'only a window that runs is closed'
-        return WindowFrame(end_ns - self._window_ns, end_ns, self._grid.reshape(self.shape), self._on, self._off)
-
-    def _open(self) -> None:
-        """Begin the window of the decoder's time."""
-        state = self._decoder.state
-        now_ns = int(state[HIGH] | state[LOW]) * 1000 + self._offset_ns
-        self._end_ns = -(-now_ns // self._window_ns) * self._window_ns
-        self._begin(self._end_ns)
-
-    def _begin(self, end_ns: int) -> None:
-        start_ns = end_ns - self._window_ns
-        self._span = (start_ns - self._offset_ns, end_ns - self._offset_ns)
-        self._scale = time_scale(start_ns, end_ns, self._bins) if self._bins else 0.0
-        self._grid = np.zeros(int(np.prod(self.shape)), np.float32)
-        self._on = self._off = 0
+_INT64 = writable(nbt.int64)
+_RESULT = nbt.Tuple((nbt.int64, nbt.int64))
 
 
 @numba.njit
-def _fill_run(words, begin, end, start_ns, end_ns, slack_ns, columns, rows, scale, bins, plane, grid, state, counts):
-    """As ``_fill``, once the time is known; may use and must be able to read up to three words behind ``end``."""
+def _run(words, begin, end, first_ns, last_ns, offset_ns, cells, packed, carry, state, counts):
+    """As ``add_words``, once the time is known and while ``packed`` has room."""
     i, stop = np.uint64(begin), np.uint64(end)
-    width, height = np.uint32(len(columns)), np.uint32(len(rows))
-    high, low, last = state[HIGH], state[LOW], state[LAST]
+    plane = np.uint32(len(packed))
+    least = np.int64(1) << carry[SHIFT_BITS]
+    most = least + last_ns - first_ns
+    bias = least + offset_ns - first_ns         # from sensor time to what an event adds
+    max_back = carry[MAX_BACK]
+    high, low = state[HIGH], state[LOW]
     y, base, polarity = np.uint32(state[Y]), np.uint32(state[BASE]), np.uint32(state[POLARITY])
-    high_word = np.uint32((high >> 12) & 0xFFF)
-    row_inside = y < height
-    row = np.uint64(rows[y]) if row_inside else np.uint64(0)
-    step = np.uint64(plane)
-    malformed = 0
-    outside = 0
-    back = 0
-    late = 0
-    on = 0
+    high_word = TIME_HIGH << SHIFT | np.uint32((high >> 12) & 0xFFF)
+    row = np.uint32(cells[_ROWS + y])
+    high_value = high * 1000 + bias
+    value = high_value + low * 1000
+    newest = max(carry[NEWEST] + bias, least + 1)
+    late_value, late_hits = state[LAST] + bias, 0       # the last event, where that is not the newest one
     hits = 0
-    t = (high | low) * 1000
-    shared_t = t - 1            # the time that the shares below are for
-    lower = np.uint64(0)
-    near = np.float32(1.0)
-    far = np.float32(0.0)
-    two = False                 # an event touches two time bins
-    inside = False              # the time is in the window
-    reason = DONE
+    idles = 0
     while i < stop:
         word = np.uint32(words[i])
         code = word >> SHIFT
+        # Cameras send TIME_HIGH, TIME_LOW, ADDR_Y, ADDR_X in this order, with some left out: follow it without
+        # dispatch.
         if code == TIME_HIGH:
-            if word & LOW12 != high_word:
-                high_word = word & LOW12
-                high = next_high(high, np.int64(high_word))
-                t = (high | low) * 1000
+            if word == high_word:
+                idles += 1
+            else:
+                high_word = word
+                high = next_high(high, np.int64(word & LOW12))
+                high_value = high * 1000 + bias
+                value = high_value + low * 1000
             i += ONE
+            if i >= stop:
+                break
             word = np.uint32(words[i])
             code = word >> SHIFT
         if code == TIME_LOW:
             low = np.int64(word & LOW12)
-            t = (high | low) * 1000
+            value = high_value + low * 1000
             i += ONE
+            if i >= stop:
+                break
             word = np.uint32(words[i])
             code = word >> SHIFT
         if code == ADDR_Y:
             y = word & LOW11
-            row_inside = y < height
-            row = np.uint64(rows[y]) if row_inside else np.uint64(0)
+            row = np.uint32(cells[_ROWS + y])
             i += ONE
+            if i >= stop:
+                break
             word = np.uint32(words[i])
             code = word >> SHIFT
-        if (SKIPPED_CODES >> code) & BIT:
-            i += ONE
-        elif code == ADDR_X or code == VECT_12 or code == VECT_8:
-            if t != shared_t:
-                if t > end_ns or t + slack_ns <= start_ns:
-                    reason = UNTIL if t > end_ns else BACK
-                    break
-                shared_t = t
-                inside = t > start_ns
-                if bins and inside:
-                    # The same operations as in representations.py, in the same order: equal to the last bit.
-                    position = (t - start_ns) * scale
-                    first = min(np.int64(position), bins - 1)
-                    far = np.float32(position - first)
-                    near = np.float32(1.0) - far
-                    two = first + 1 < bins
-                    lower = np.uint64(first * plane)
-            if code == ADDR_X:
-                x, sign = word & LOW11, (word >> SHIFT11) & BIT
-                if inside and row_inside and x < width:
-                    cell = row + np.uint64(columns[x])
-                    if bins == 0:
-                        grid[cell + step * np.uint64(sign)] += np.float32(1.0)
-                    else:
-                        value = np.float32(1.0) if sign else np.float32(-1.0)
-                        cell += lower
-                        grid[cell] += value * near
-                        if two:
-                            grid[cell + step] += value * far
-                    hits += 1
-                    on += np.int64(sign)
-                    back += t < last
-                    last = t
+        if code == ADDR_X:
+            cell = row + np.uint32(cells[word & LOW11])
+            if cell >= plane or value < newest or value > most:
+                if cell >= plane:
+                    counts[OUTSIDE] += 1
                     i += ONE
                     continue
-                bits = BIT
-            else:
-                lanes = TWELVE if code == VECT_12 else EIGHT
-                x, bits, sign = base, word & ((BIT << lanes) - BIT), polarity
-                base = min(base + lanes, FAR)
-            start_cell = row + (step * np.uint64(sign) if bins == 0 else lower)
-            value = np.float32(1.0) if sign else np.float32(-1.0)
+                if value > most or value <= least or newest - value > max_back:
+                    break
+                counts[TIME_BACK] += value < (late_value if late_hits == hits else newest)
+                carry[LATE] += 1
+                late_value, late_hits = value, hits + 1
+            newest = max(newest, value)
+            sign = np.int64((word >> SHIFT11) & BIT) - 1
+            packed[cell] += (value ^ sign) - sign
+            hits += 1
+            i += ONE
+        elif code == VECT_12 or code == VECT_8:
+            lanes = TWELVE if code == VECT_12 else EIGHT
+            bits = word & ((BIT << lanes) - BIT)
+            first = min(base, _BEYOND)
+            sign = np.int64(polarity) - 1
+            signed = (value ^ sign) - sign
+            in_order = newest <= value <= most
+            in_slice = in_order or (least < value <= most and newest - value <= max_back)
             found = 0
+            beside = 0
             while bits:
-                column = x + np.uint32(_LOWEST[bits])
+                cell = row + np.uint32(cells[first + np.uint32(_LOWEST[bits])])
                 bits &= bits - BIT
-                if row_inside and column < width:
+                if cell >= plane:
+                    beside += 1
+                else:
                     found += 1
-                    if inside:
-                        cell = start_cell + np.uint64(columns[column])
-                        if bins == 0:
-                            grid[cell] += np.float32(1.0)
-                        else:
-                            grid[cell] += value * near
-                            if two:
-                                grid[cell + step] += value * far
-                else:
-                    outside += 1
+                    if in_slice:
+                        packed[cell] += signed
             if found:
-                back += t < last
-                last = t
-                if not inside:
-                    late += found
-                else:
-                    hits += found
-                    on += found * np.int64(sign)
+                if not in_slice:
+                    break
+                if not in_order:
+                    counts[TIME_BACK] += value < (late_value if late_hits == hits else newest)
+                    carry[LATE] += found
+                    late_value, late_hits = value, hits + found
+                newest = max(newest, value)
+                hits += found
+            counts[OUTSIDE] += beside
+            base = min(base + lanes, FAR)
             i += ONE
         elif code == VECT_BASE_X:
             base = word & LOW11
             polarity = (word >> SHIFT11) & BIT
             i += ONE
         elif code != TIME_HIGH and code != TIME_LOW and code != ADDR_Y:
-            malformed += (MALFORMED_CODES >> code) & BIT
+            idles += np.int64((SKIPPED_CODES >> code) & BIT)
+            counts[MALFORMED] += (MALFORMED_CODES >> code) & BIT
+            carry[TRIGGERS] += code == EXT_TRIGGER
             i += ONE
-    state[HIGH], state[LOW], state[LAST] = high, low, last
+    state[HIGH], state[LOW], state[LAST] = high, low, (late_value if late_hits == hits else newest) - bias
     state[Y], state[BASE], state[POLARITY] = y, base, polarity
-    counts[MALFORMED] += malformed
-    counts[OUTSIDE] += outside
-    counts[TIME_BACK] += back
-    return np.int64(i), reason, on, hits - on, late
+    if hits:
+        carry[NEWEST] = max(carry[NEWEST], newest - bias)
+    carry[HITS] += hits
+    carry[PACKED] += hits
+    return np.int64(i), idles
 
 
-@kernel(nbt.Tuple((nbt.int64, nbt.int64, nbt.int64, nbt.int64, nbt.int64))(
-    read_only(nbt.uint16), nbt.int64, nbt.int64, nbt.int64, nbt.int64, nbt.int64, read_only(nbt.int32),
-    read_only(nbt.int32), nbt.float64, nbt.int64, nbt.int64, writable(nbt.float32), writable(nbt.int64),
-    writable(nbt.int64), writable(nbt.uint16)))
-def _fill(words, begin, end, start_ns, end_ns, slack_ns, columns, rows, scale, bins, plane, grid, state, counts, tail):
-    """Add the events of ``words[begin:end]`` in (start, end] to ``grid``: voxels, or a histogram where ``bins`` is 0.
+@numba.njit
+def _compact(words, begin, end, limit, high, busy):
+    """Copy to ``busy`` the words that say something, up to ``limit`` of them; how many, and the next word.
 
-    Returns (next word, reason, ON, OFF, late events): UNTIL the next event is after the window, BACK it is before it by
-    more than the slack. ``tail`` is scratch, as in ``evt3.decode_evt3``.
+    The TIME_HIGH of before says nothing, nor do codes that are skipped. They come where no branch can foresee them.
+    """
+    high_word = TIME_HIGH << SHIFT | np.uint32((high >> 12) & 0xFFF)
+    i, stop, n, most = np.uint64(begin), np.uint64(end), np.uint64(0), np.uint64(limit)
+    while i < stop and n < most:
+        word = np.uint32(words[i])
+        code = word >> SHIFT
+        busy[n] = word
+        n += np.uint64((word != high_word) & (((SKIPPED_CODES >> code) & BIT) == 0))
+        high_word = word if code == TIME_HIGH else high_word
+        i += ONE
+    return np.int64(n), np.int64(i)
+
+
+@numba.njit
+def _run_busy(words, begin, end, first_ns, last_ns, offset_ns, cells, packed, carry, state, counts, busy):
+    """As ``_run``, faster where many words say nothing."""
+    at = begin
+    idles = 0
+    while at < end:
+        high = state[HIGH]
+        filled, next_at = _compact(words, at, min(end, at + len(busy)), len(busy), high, busy)
+        done, _ = _run(busy, 0, filled, first_ns, last_ns, offset_ns, cells, packed, carry, state, counts)
+        if done < filled:
+            _, next_at = _compact(words, at, next_at, done + 1, high, busy)
+            return next_at - 1, idles + next_at - at - filled
+        idles += next_at - at - filled
+        at = next_at
+    return at, idles
+
+
+@numba.njit
+def _unpack(packed, sums, carry):
+    shift = carry[SHIFT_BITS]
+    half = np.int64(1) << (shift - 1)
+    plane = len(packed)
+    for cell in range(plane):
+        both = packed[cell]
+        s0 = (both + half) >> shift
+        sums[cell] += s0
+        sums[plane + cell] += both - (s0 << shift)
+        packed[cell] = 0
+    carry[PACKED] = 0
+
+
+@kernel(nbt.void(read_only(nbt.int64), read_only(nbt.int64), nbt.int64, nbt.float64, nbt.float64,
+                 writable(nbt.float32), writable(nbt.float32)))
+def add_bins(packed, sums, shift, rate, share, near, far):
+    """Add a slice to the time bin before it and the one behind it, ``near`` and ``far``, float32 (cells,).
+
+    ``far`` gets ``share`` of an event on the slice's begin, and ``rate`` more a ns; ``near`` gets the rest.
+    """
+    half = np.int64(1) << (shift - 1)
+    for cell in range(len(packed)):
+        s0 = (packed[cell] + half) >> shift
+        part = (packed[cell] - (s0 << shift)) * rate + s0 * share
+        near[cell] += np.float32(s0 - part)
+        far[cell] += np.float32(part)
+    if len(sums):
+        plane = len(packed)
+        for cell in range(plane):
+            part = sums[plane + cell] * rate + sums[cell] * share
+            near[cell] += np.float32(sums[cell] - part)
+            far[cell] += np.float32(part)
+
+
+@kernel(_RESULT(read_only(nbt.uint16), nbt.int64, nbt.int64, nbt.int64, nbt.int64, nbt.int64, read_only(nbt.int32),
+                _INT64, _INT64, _INT64, _INT64, _INT64, writable(nbt.uint16)))
+def add_words(words, begin, end, first_ns, last_ns, offset_ns, table, packed, sums, carry, state, counts, busy):
+    """Add the events of the evt3 ``words[begin:end]`` to the slice (first, last] of the grid's time.
+
+    ``offset_ns`` is what sensor time lacks to the grid's; ``state`` and ``counts`` are the decoder's; ``busy``, uint16,
+    is scratch. Returns (next word, time of its event): ``end`` all words are used, else the next event is in another
+    slice or behind the newest by more than is allowed; where its time is NO_TIME_NS, ``packed`` is full and ``sums`` is
+    empty.
     """
     if state[SYNC] != SYNCED:
         begin += find_time(words[begin:end], state, counts)
-    at, reason, on, off, late = _fill_run(
-        words,
-        begin,
-        max(begin, end - AHEAD),
-        start_ns,
-        end_ns,
-        slack_ns,
-        columns,
-        rows,
-        scale,
-        bins,
-        plane,
-        grid,
-        state,
-        counts,
-    )
-    if reason != DONE or at >= end:
-        return at, reason, on, off, late
-    pad_tail(words, at, end, tail)
-    used, reason, more_on, more_off, more_late = _fill_run(tail, 0, end - at, start_ns, end_ns, slack_ns, columns, rows,
-                                                           scale, bins, plane, grid, state, counts)
-    return min(at + used, end), reason, on + more_on, off + more_off, late + more_late
+    at = begin
+    while at < end:
+        if 2 * carry[PACKED] > carry[CAPACITY]:
+            if not len(sums):
+                break
+            _unpack(packed, sums, carry)
+        stop = min(end, at + (carry[CAPACITY] - carry[PACKED]) // MAX_EVENTS_PER_WORD)
+        from_at = at
+        if carry[IDLE] and first_ns < last_ns:
+            at, idles = _run_busy(words, at, stop, first_ns, last_ns, offset_ns, table, packed, carry, state, counts,
+                                  busy)
+        else:
+            at, idles = _run(words, at, stop, first_ns, last_ns, offset_ns, table, packed, carry, state, counts)
+        if at - from_at >= _LONG_RUN:
+            carry[IDLE] = _MANY_IDLE * idles > at - from_at
+        if at < stop:
+            return at, (state[HIGH] | state[LOW]) * 1000
+    return at, NO_TIME_NS
+
+
+@kernel(_RESULT(read_only(nbt.int64), read_only(nbt.uint16), read_only(nbt.uint16), read_only(nbt.uint8), nbt.int64,
+                nbt.int64, nbt.int64, nbt.int64, read_only(nbt.int32), read_only(nbt.int32), _INT64, _INT64, _INT64))
+def add_events(t_ns, x, y, p, begin, first_ns, last_ns, offset_ns, columns, rows, packed, sums, carry):
+    """As ``add_words``, of decoded events, all of them inside the sensor, from index ``begin`` on."""
+    unit = np.int64(1) << carry[SHIFT_BITS]
+    newest = carry[NEWEST]
+    for i in range(begin, len(t_ns)):
+        t = t_ns[i]
+        since = t + offset_ns - first_ns
+        if since <= 0 or since > last_ns - first_ns or newest - t > carry[MAX_BACK]:
+            carry[NEWEST] = newest
+            return i, t
+        if carry[PACKED] == carry[CAPACITY]:
+            if not len(sums):
+                carry[NEWEST] = newest
+                return i, np.int64(NO_TIME_NS)
+            _unpack(packed, sums, carry)
+        value = unit + since
+        packed[rows[y[i]] + columns[x[i]]] += value if p[i] else -value
+        carry[HITS] += 1
+        carry[PACKED] += 1
+        carry[LATE] += t < newest
+        newest = max(newest, t)
+    carry[NEWEST] = newest
+    return len(t_ns), np.int64(NO_TIME_NS)

@@ -129,7 +129,6 @@ def _arguments(events: Events, shape: tuple[int, int], start_ns: int | None, end
 
 @kernel(nbt.void(*_EVENT_ARRAYS, nbt.float64, nbt.int64, nbt.int64, writable(nbt.float32)))
 def _add_voxels(t_ns, x, y, p, start_ns, end_ns, columns, rows, scale, bins, plane, grid):
-    # The same operations in the same order as in fused.py: the results are equal to the last bit.
     for i in range(len(t_ns)):
         t = t_ns[i]
         if t <= start_ns or t > end_ns or x[i] >= len(columns) or y[i] >= len(rows):

@@ -1,5 +1,6 @@
-"""The drafter's work by window: packets to events, events of a window to a voxel grid, that to a speculative caption.
+"""The drafter's work by window: packets to moments of slices, those of a window to a voxel grid, that to a caption.
 
+The voxel grid grows while packets come (`events.moments`), so that at a window's end almost nothing is left to do.
 Time here is ROS time in ns unless a name says sensor time. Nothing here waits or reads a clock: the caller says what
 time it is, so a recording gives the same drafts each time.
 """
@@ -13,11 +14,10 @@ from typing import Protocol
 
 import numpy as np
 
-from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.events.buffer import EventBuffer
-from crossspec_ros.events.decode import make_decoder
-from crossspec_ros.events.representations import voxel_grid
-from crossspec_ros.events.types import Events, Packet
+from crossspec_ros.events.decode import Decoder, make_decoder
+from crossspec_ros.events.moments import WindowMoments
+from crossspec_ros.events.slices import Slicing
+from crossspec_ros.events.types import Packet
 from crossspec_ros.events.warm import warm_up as compile_events
 from crossspec_ros.events.window import WindowGrid
 from crossspec_ros.pipeline.sensor_clock import SensorClock
@@ -68,8 +68,10 @@ class DraftingPipeline:
 
     `add_packet`, `due` and `draft` belong to one thread; `on_verdict` may be called from another. A window is due
     twice: ``lead_ms`` before its end, so that a draft is there for the verifier's first pass, and at its end, when a
-    packet that covers it has arrived or ``grace_ms`` have passed. An early draft sees the span of a window that ends
-    now. Windows in which nothing moved get a draft too, for ``idle_ms`` after the last packet.
+    packet that covers it has arrived or ``grace_ms`` have passed. An early draft sees a whole span, up to the lead before
+    the window's end. Windows in which nothing moved get a draft too, for ``idle_ms`` after the last packet.
+
+    An event is in the window that the offset between the clocks, as known when its packet came, puts it in.
     """
 
     def __init__(self, drafter: Drafting, grid: WindowGrid, prompt: str, *, lead_ms: float = 125.0, grace_ms: float = 15.0,
@@ -80,16 +82,20 @@ class DraftingPipeline:
         self._drafter, self._grid = drafter, grid
         self._lead_ns, self._grace_ns = round(lead_ms * _MS), round(grace_ms * _MS)
         self._idle_ns = round(idle_ms * _MS)
-        self._buffer = EventBuffer(max_bytes=buffer_bytes, max_span_ns=2 * grid.span_ns + self._lead_ns)
+        bins, height, width = drafter.shape
+        leads_ns = (0, self._lead_ns) if self._lead_ns else (0,)
+        self._moments = WindowMoments(Slicing(grid.stride_ns, grid.span_ns, bins, leads_ns), (height, width),
+                                      keep_ns=2 * grid.span_ns + self._lead_ns, max_bytes=buffer_bytes)
         self._clock = SensorClock(synchronised)
-        self._decoder, self._format = None, None
+        self._decoder: Decoder | None = None
+        self._format: tuple[str, int, int] | None = None
         self._lock = threading.Lock()
         self._drafted: OrderedDict[int, _Drafted] = OrderedDict()
         self._begin_again()
 
     def _begin_again(self) -> None:
         self._last_packet_ns: int | None = None                 # stamp of the newest packet
-        self._newest_ns: int | None = None                      # time of the newest event
+        self._newest_ns: int | None = None                      # time of the newest event, as it was known when it came
         self._next_early = self._next_final = 0                 # windows
         self._covered_ns: int | None = None                     # newest event when `due` was last asked
         self._wait_ns = 0                                       # how long packets take to cover a moment, lately
@@ -101,7 +107,7 @@ class DraftingPipeline:
 
     def reset(self) -> None:
         """Forget everything that depends on time; counts stay."""
-        self._buffer.clear()
+        self._moments.clear()
         self._clock.reset()
         if self._decoder is not None:
             self._note_decoder_drops()
@@ -110,8 +116,8 @@ class DraftingPipeline:
             self._drafted.clear()
         self._begin_again()
 
-    def add_packet(self, packet: Packet) -> Events:
-        """Decode a packet and keep its events; returns them.
+    def add_packet(self, packet: Packet) -> int:
+        """Take a packet's events; returns how many.
 
         Raises:
             CrossSpecError: the packet cannot be decoded at all; nothing is kept of it and the next one may come.
@@ -122,18 +128,21 @@ class DraftingPipeline:
             self.counts['time_went_back'] += 1
             self.reset()
             self._use_format(packet)
-        events = self._decoder.decode(packet)
         self._last_packet_ns = packet.stamp_ns
         if self._next_final == 0:
             # A stream that begins on a window's end has nothing to say about that window.
             self._next_early = self._next_final = self._grid.containing(packet.stamp_ns + 1)[0]
-        if len(events):
-            self.counts['events'] += len(events)
-            if self._clock.observe(packet.stamp_ns, int(events.t_ns[0])):
-                self._buffer.clear()
-            self._buffer.append(events)
-            self._newest_ns = int(events.t_ns[-1]) + self._clock.offset_ns
+        events = self._moments.add_packet(packet, self._offset_ns)
+        if events:
+            self.counts['events'] += events
+            self._newest_ns = self._moments.newest_ns
         return events
+
+    def _offset_ns(self, first_event_ns: int) -> int:
+        """ROS time minus sensor time, from the first event of the newest packet."""
+        if self._clock.observe(self._last_packet_ns, first_event_ns):
+            self._moments.clear()
+        return self._clock.offset_ns
 
     def _use_format(self, packet: Packet) -> None:
         wanted = (packet.encoding, packet.width, packet.height)
@@ -143,8 +152,8 @@ class DraftingPipeline:
         if self._format is not None:
             self.counts['format_changed'] += 1
             self._note_decoder_drops()
-            self._buffer.clear()
         self._decoder, self._format = decoder, wanted
+        self._moments.use(decoder)
 
     def _note_decoder_drops(self) -> None:
         for cause, count in self._decoder.dropped.items():
@@ -155,8 +164,8 @@ class DraftingPipeline:
         counts = Counter(self.counts)
         if self._decoder is not None:
             counts.update({f'dropped_{cause}': count for cause, count in self._decoder.dropped.items()})
-            counts['triggers'] = len(self._decoder.triggers)
-        counts.update({f'buffer_{cause}': count for cause, count in self._buffer.dropped.items()})
+            counts['triggers'] = self._decoder.trigger_count + self._moments.triggers
+        counts.update({f'buffer_{cause}': count for cause, count in self._moments.dropped.items()})
         counts['clock_jumps'] = self._clock.jumps
         return dict(counts)
 
@@ -165,7 +174,6 @@ class DraftingPipeline:
         compile_events()
         bins, height, width = self._drafter.shape
         self._drafter.draft(np.zeros((bins, height, width), np.float32), prompt=self.prompt, max_tokens=self.max_tokens)
-        voxel_grid(Events.empty(width, height), 0, self._grid.span_ns, bins=bins, shape=(height, width))
 
     def due(self, now_ns: int) -> list[DraftJob]:
         """Drafts due at this time, newest windows only: those that a stall has made pointless are counted."""
@@ -226,15 +234,8 @@ class DraftingPipeline:
         """The window's voxel grid and its count of events; a redraft looks at what the draft before it saw."""
         if job.committed and state.voxel is not None:
             return state.voxel, state.events_used
-        end_ns = self._grid.end_ns(job.window_id)
-        if job.early:
-            end_ns = min(end_ns, max(self._newest_ns or 0, end_ns - self._lead_ns))
-        offset_ns = self._clock.offset_ns or 0
-        start_ns, end_ns = end_ns - self._grid.span_ns - offset_ns, end_ns - offset_ns      # now sensor time
-        parts = self._buffer.cut_parts(start_ns, end_ns)
-        bins, height, width = self._drafter.shape
-        state.voxel = voxel_grid(parts, start_ns, end_ns, bins=bins, shape=(height, width))
-        state.events_used = sum(map(len, parts))
+        end_ns = self._grid.end_ns(job.window_id) - (self._lead_ns if job.early else 0)
+        state.voxel, state.events_used = self._moments.voxel_grid(end_ns)
         return state.voxel, state.events_used
 
     def on_verdict(self, verdict: Verdict) -> DraftJob | None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from crossspec_ros.events.buffer import EventBuffer
 from crossspec_ros.events.decode import CAUSES, ENCODINGS, Decoder, make_decoder
-from crossspec_ros.events.fused import FusedWindows
+from crossspec_ros.events.moments import WindowMoments
+from crossspec_ros.events.slices import Slicing
 from crossspec_ros.events.types import Events, Packet
 
 WIDTH, HEIGHT = 64, 48
@@ -62,20 +63,35 @@ def mutated(rng: np.random.Generator, real: Packet) -> Packet:
     return changed
 
 
+def some_moments(encoding: str, width: int, height: int) -> WindowMoments:
+    """Of windows of 10 ms."""
+    moments = WindowMoments(Slicing(10_000_000, 10_000_000, 5, (0, 1_250_000)), (6, 8), keep_ns=20_000_000,
+                            max_bytes=24 * 48 * 20)
+    moments.use(make_decoder(encoding, width, height))
+    return moments
+
+
+def check_moments(moments: WindowMoments, fuzzed: Packet, events: int) -> None:
+    """The packet's events are all there, none of them twice, and memory is bounded."""
+    assert moments.add_packet(fuzzed, lambda first_ns: 0) == events
+    assert moments.nbytes <= 24 * 48 * 20 + 8 * 48 * 32
+    newest_ns = moments.newest_ns
+    if events:
+        grid, used = moments.voxel_grid(-(-newest_ns // 10_000_000) * 10_000_000)
+        assert used >= 1 and np.isfinite(grid).all() and np.abs(grid).sum() <= 1.001 * used
+
+
 def run_random(seed: int, count: int) -> None:
     """Random bytes, every encoding; one decoder a few hundred packets, so that states of all kinds meet."""
     rng = np.random.default_rng(seed)
     for _ in range(count // 400):
         encoding = str(rng.choice(ENCODINGS))
         decoder = make_decoder(encoding, WIDTH, HEIGHT)
-        fused = FusedWindows(WIDTH, HEIGHT, window_ns=10_000_000, shape=(6, 8))
+        moments = some_moments(encoding, WIDTH, HEIGHT)
         for seq in range(400):
             payload = rng.integers(0, 256, int(rng.integers(0, 120)), np.uint8)
             fuzzed = packet(payload, encoding, seq=seq, time_base_ns=seq * 1000)
-            check(decoder, fuzzed)
-            if encoding == 'evt3':
-                for frame in fused.feed(fuzzed):
-                    assert np.isfinite(frame.grid).all()
+            check_moments(moments, fuzzed, len(check(decoder, fuzzed)))
 
 
 def run_mutated(seed: int, count: int, name: str) -> None:
@@ -84,8 +100,12 @@ def run_mutated(seed: int, count: int, name: str) -> None:
     packets = recording(name)
     decoder = make_decoder(packets[0].encoding, packets[0].width, packets[0].height)
     buffer = EventBuffer(1 << 18, 1_000_000_000)
+    moments = some_moments(decoder.encoding, decoder.width, decoder.height)
     for _ in range(count):
-        buffer.append(check(decoder, mutated(rng, packets[int(rng.integers(0, len(packets)))])))
+        fuzzed = mutated(rng, packets[int(rng.integers(0, len(packets)))])
+        events = check(decoder, fuzzed)
+        buffer.append(events)
+        check_moments(moments, fuzzed, len(events))
         assert buffer.nbytes <= 1 << 18
     kept = buffer.cut(-1, 1 << 62)
     assert len(kept) == len(buffer) and not np.any(np.diff(kept.t_ns) < 0)

@@ -1,11 +1,14 @@
 """Packets in, drafts out, by windows."""
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.events.encode import encode_mono
+from crossspec_ros.events.decode import make_decoder
+from crossspec_ros.events.encode import Packetizer, encode_mono
+from crossspec_ros.events.representations import voxel_grid
 from crossspec_ros.events.types import Events, Packet
 from crossspec_ros.events.window import WindowGrid
 from crossspec_ros.pipeline.drafting import DraftingPipeline, DraftJob
@@ -21,9 +24,10 @@ class Speller:
     shape, tokenizer_key = (2, 4, 4), 'tokens'
 
     def __init__(self):
-        self.asked = []
+        self.asked, self.voxel = [], None
 
     def draft(self, voxel, *, prompt, prefix_ids=(), max_tokens=64, should_stop=None):
+        self.voxel = voxel
         self.asked.append((float(np.abs(voxel).sum()), tuple(prefix_ids)))
         return SimpleNamespace(token_ids=(1, 2, 3), parents=(), weights=(5, 5, 5), text='text', compute_ms=1.0)
 
@@ -197,3 +201,77 @@ def test_drafting_changed_sensor_size_is_followed():
     feed(core, 0, 500)
     core.add_packet(packet(500, width=8, height=8))
     assert core.sensor_size == (8, 8) and core.counts['format_changed'] == 1
+
+
+def evt3_stream(seconds: int = 4, rate: int = 2000) -> tuple[Events, list[Packet]]:
+    """Events of a 40x30 sensor and their packets of 10 ms, each stamped with the time of its first event."""
+    rng = np.random.default_rng(7)
+    count = seconds * rate
+    t_ns = np.sort(rng.integers(1, seconds * 1_000_000, count)) * 1000
+    events = Events(t_ns, rng.integers(0, 40, count).astype(np.uint16), rng.integers(0, 30, count).astype(np.uint16),
+                    rng.integers(0, 2, count).astype(np.uint8), 40, 30)
+    decoder = make_decoder('evt3', 40, 30)
+    packets = []
+    for each in Packetizer('evt3', 40, 30).packets(events, 10 * MS):
+        packets.append(replace(each, stamp_ns=HOST + int(decoder.decode(each).t_ns[0])))
+    return events, packets
+
+
+@pytest.mark.parametrize('grid', [
+    pytest.param(WindowGrid(), id='tumbling'), pytest.param(WindowGrid(8, 125.0, 2), id='sliding'),
+    pytest.param(WindowGrid(5, 33.0, 5), id='unaligned')])
+@pytest.mark.parametrize('lead_ms', [0, 125, 70.5])
+def test_drafting_draws_each_window_as_the_events_say(grid, lead_ms):
+    events, packets = evt3_stream()
+    drafter = Speller()
+    core = DraftingPipeline(drafter, grid, 'What is happening?', lead_ms=lead_ms)
+    seen = 0
+    for each in packets:
+        core.add_packet(each)
+        for job in core.due(each.stamp_ns + 10 * MS):
+            draft = core.draft(job)
+            end_ns = grid.end_ns(job.window_id) - HOST - (round(lead_ms * MS) if job.early else 0)
+            covered = events.t_ns <= core._newest_ns - HOST
+            past = Events(events.t_ns[covered], events.x[covered], events.y[covered], events.p[covered], 40, 30)
+            wanted = voxel_grid(past, end_ns - grid.span_ns, end_ns, bins=2, shape=(4, 4))
+            np.testing.assert_allclose(drafter.voxel, wanted, atol=0.01)
+            assert draft.events_used == np.count_nonzero((past.t_ns > end_ns - grid.span_ns) & (past.t_ns <= end_ns))
+            seen += draft.events_used > 0
+    assert seen >= 3
+
+
+def test_drafting_clocks_that_jump_apart_forget_what_came_before():
+    core = pipeline()
+    feed(core, 0, 900)
+    for at in range(900, 1500, 10):                             # the sensor's clock is an hour ahead now
+        core.add_packet(replace(packet(at + 3_600_000), stamp_ns=HOST + at * MS))
+    assert core.statistics()['clock_jumps'] == 1
+    assert core.draft(DraftJob(1001)).events_used == 101 and core.draft(DraftJob(1002)).events_used == 499
+
+
+def test_drafting_offset_that_improves_moves_what_comes_after():
+    """A packet that was held up on its way told of an offset 40 ms too large."""
+    core = pipeline()
+    core.add_packet(replace(packet(0), stamp_ns=HOST + 40 * MS))
+    feed(core, 10, 1010)
+    assert core.draft(DraftJob(1001)).events_used == 1001      # the first event, on the begin, is 40 ms later
+    assert core.statistics()['clock_jumps'] == core.statistics()['buffer_late'] == 0
+
+
+def test_drafting_counts_triggers_of_evt3():
+    core = pipeline()
+    payload = np.array([0x8001, 0x6000, 0x2001, 0xA001, 0xA100], '<u2').view(np.uint8)
+    core.add_packet(Packet('evt3', 40, 30, 0, 0, HOST, payload))
+    assert (core.statistics()['triggers'], core.statistics()['events']) == (2, 1)
+
+
+def test_drafting_memory_does_not_grow_with_the_rate():
+    """Windows need moments of their slices, however many events there are."""
+    core = pipeline()
+    sizes = []
+    for count in (10, 20_000):
+        core.reset()
+        for at in range(0, 3000, 10):
+            core.add_packet(packet(at, count=count))
+        sizes.append(core._moments.nbytes)
+    assert sizes[1] <= 3 * sizes[0] + 1000
