@@ -22,7 +22,7 @@ from crossspec_ros.bench.events_peers import decode_evt3_numpy, histogram_numpy,
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.decode import join_events, make_decoder
 from crossspec_ros.events.encode import Packetizer
-from crossspec_ros.events.moments import WindowMoments
+from crossspec_ros.events.moments import ALWAYS, WindowMoments
 from crossspec_ros.events.representations import histogram, voxel_grid
 from crossspec_ros.events.slices import Slicing
 from crossspec_ros.events.types import Events, Packet
@@ -134,7 +134,7 @@ def fused_voxel_grids(packets: Sequence[Packet], moments: WindowMoments) -> int:
     count = 0
     end_ns = None
     for packet in packets:
-        if moments.add_packet(packet, _same_clock):
+        if moments.add_packet(packet, _same_clock, ALWAYS):
             last_ns = moments.newest_ns
             if end_ns is not None and last_ns > end_ns:
                 count += moments.voxel_grid(end_ns)[1]

@@ -26,7 +26,8 @@ MAX_SIDE = 8192
 
 FOREVER_NS = (1 << 63) - 1
 _MAX_TIME_BASE_NS = 1 << 62
-_BYTE = np.dtype(np.uint8)
+# Of these, `view` takes half the time that it takes of the types.
+_BYTE, _U16, _U32, _U64 = (np.dtype(kind) for kind in (np.uint8, np.uint16, np.uint32, np.uint64))
 _MAX_TRIGGERS = 100_000
 _MAX_PENDING_BYTES = 64 << 20
 _ARENA_EVENTS = 1 << 14
@@ -69,18 +70,18 @@ class Trigger(NamedTuple):
 class _Encoding:
     kernel: Kernel
     unit: int                       # bytes that make one record; a packet is cut to whole ones
-    word: type[np.generic]
-    swap: type[np.generic]          # what to swap where the packet says it is big-endian
+    word: np.dtype
+    swap: np.dtype                  # what to swap where the packet says it is big-endian
     has_time_base: bool
     per_packet: tuple[int, ...]     # entries of the state that start at 0 in each packet
 
 
 _ENCODINGS = {
-    'evt3': _Encoding(evt3.decode_evt3, 2, np.uint16, np.uint16, False, ()),
-    'mono': _Encoding(flat.decode_mono, 8, np.uint32, np.uint64, True, ()),
-    'trigger': _Encoding(flat.decode_trigger, 8, np.uint32, np.uint64, True, ()),
-    'libcaer': _Encoding(flat.decode_libcaer, 8, np.uint32, np.uint32, True, (flat.WRAPPED, flat.TICK)),
-    'libcaer_cmp': _Encoding(flat.decode_libcaer_cmp, 2, np.uint16, np.uint16, True, (flat.CMP_TIME,)),
+    'evt3': _Encoding(evt3.decode_evt3, 2, _U16, _U16, False, ()),
+    'mono': _Encoding(flat.decode_mono, 8, _U32, _U64, True, ()),
+    'trigger': _Encoding(flat.decode_trigger, 8, _U32, _U64, True, ()),
+    'libcaer': _Encoding(flat.decode_libcaer, 8, _U32, _U32, True, (flat.WRAPPED, flat.TICK)),
+    'libcaer_cmp': _Encoding(flat.decode_libcaer_cmp, 2, _U16, _U16, True, (flat.CMP_TIME,)),
 }
 ENCODINGS = tuple(_ENCODINGS)
 """Names of the encodings that can be decoded."""

@@ -54,10 +54,10 @@ from crossspec_ros.events.jit import kernel, read_only, writable
 from crossspec_ros.events.representations import cell_table
 
 # What is carried from call to call beside the decoder's state (int64): how ``packed`` is divided and how many events it
-# holds, the newest event and how far one may be behind it (sensor time, ns), counts, and whether many words
-# say nothing.
-SHIFT_BITS, CAPACITY, PACKED, NEWEST, MAX_BACK, HITS, LATE, TRIGGERS, IDLE = range(9)
-CARRY_SIZE = 9
+# holds, the newest event and how far one may be behind it (sensor time, ns), counts, whether many words say
+# nothing, and the first event that `add_words` came upon, or NO_TIME_NS.
+SHIFT_BITS, CAPACITY, PACKED, NEWEST, MAX_BACK, HITS, LATE, TRIGGERS, IDLE, FIRST = range(10)
+CARRY_SIZE = 10
 NO_TIME_NS = -(1 << 62)
 CLOSED = (0, NO_TIME_NS)    # bounds of no slice: the first event ends the pass
 
@@ -213,22 +213,39 @@ def _run(words, begin, end, first_ns, last_ns, offset_ns, cells, packed, carry, 
     return np.int64(i), idles
 
 
-@numba.njit
-def _compact(words, begin, end, limit, high, busy):
-    """Copy to ``busy`` the words that say something, up to ``limit`` of them; how many, and the next word.
+@numba.njit(inline='always')
+def _says_something(word, high_word):
+    """Neither the TIME_HIGH of before, nor a code that is skipped: these come where no branch can foresee them."""
+    return np.uint64((word != high_word) & (((SKIPPED_CODES >> (word >> SHIFT)) & BIT) == 0))
 
-    The TIME_HIGH of before says nothing, nor do codes that are skipped. They come where no branch can foresee them.
-    """
+
+@numba.njit(inline='always')
+def _compact(words, begin, end, high, busy):
+    """Copy to ``busy`` the words that say something; how many."""
     high_word = TIME_HIGH << SHIFT | np.uint32((high >> 12) & 0xFFF)
-    i, stop, n, most = np.uint64(begin), np.uint64(end), np.uint64(0), np.uint64(limit)
-    while i < stop and n < most:
+    n = np.uint64(0)
+    for i in range(np.uint64(begin), np.uint64(end)):
         word = np.uint32(words[i])
-        code = word >> SHIFT
         busy[n] = word
-        n += np.uint64((word != high_word) & (((SKIPPED_CODES >> code) & BIT) == 0))
-        high_word = word if code == TIME_HIGH else high_word
-        i += ONE
-    return np.int64(n), np.int64(i)
+        n += _says_something(word, high_word)
+        high_word = word if word >> SHIFT == TIME_HIGH else high_word
+    return np.int64(n)
+
+
+@numba.njit
+def _find_busy(words, begin, number, high):
+    """Index of the word that `_compact` would copy to ``number``."""
+    high_word = TIME_HIGH << SHIFT | np.uint32((high >> 12) & 0xFFF)
+    at = begin
+    left = number
+    while True:
+        word = np.uint32(words[at])
+        if _says_something(word, high_word):
+            if left == 0:
+                return at
+            left -= 1
+        high_word = word if word >> SHIFT == TIME_HIGH else high_word
+        at += 1
 
 
 @numba.njit
@@ -238,13 +255,14 @@ def _run_busy(words, begin, end, first_ns, last_ns, offset_ns, cells, packed, ca
     idles = 0
     while at < end:
         high = state[HIGH]
-        filled, next_at = _compact(words, at, min(end, at + len(busy)), len(busy), high, busy)
+        stop = min(end, at + len(busy))
+        filled = _compact(words, at, stop, high, busy)
         done, _ = _run(busy, 0, filled, first_ns, last_ns, offset_ns, cells, packed, carry, state, counts)
         if done < filled:
-            _, next_at = _compact(words, at, next_at, done + 1, high, busy)
-            return next_at - 1, idles + next_at - at - filled
-        idles += next_at - at - filled
-        at = next_at
+            next_at = _find_busy(words, at, done, high)
+            return next_at, idles + next_at - at - done
+        idles += stop - at - filled
+        at = stop
     return at, idles
 
 
@@ -284,18 +302,25 @@ def add_bins(packed, sums, shift, rate, share, near, far):
 
 
 @kernel(_RESULT(read_only(nbt.uint16), nbt.int64, nbt.int64, nbt.int64, nbt.int64, nbt.int64, read_only(nbt.int32),
-                _INT64, _INT64, _INT64, _INT64, _INT64, writable(nbt.uint16)))
-def add_words(words, begin, end, first_ns, last_ns, offset_ns, table, packed, sums, carry, state, counts, busy):
+                nbt.int64, nbt.int64, _INT64, _INT64, _INT64, _INT64, _INT64, writable(nbt.uint16)))
+def add_words(words, begin, end, first_ns, last_ns, offset_ns, table, earliest_ns, latest_ns, packed, sums, carry,
+              state, counts, busy):
     """Add the events of the evt3 ``words[begin:end]`` to the slice (first, last] of the grid's time.
 
-    ``offset_ns`` is what sensor time lacks to the grid's; ``state`` and ``counts`` are the decoder's; ``busy``, uint16,
-    is scratch. Returns (next word, time of its event): ``end`` all words are used, else the next event is in another
-    slice or behind the newest by more than is allowed; where its time is NO_TIME_NS, ``packed`` is full and ``sums`` is
-    empty.
+    ``offset_ns`` is what sensor time lacks to the grid's; it holds where the first event is from ``earliest_ns`` to
+    ``latest_ns`` of the sensor's. ``state`` and ``counts`` are the decoder's; ``busy``, uint16, is scratch. Returns
+    (next word, time of its event): ``end`` all words are used, else the offset does not hold, or the next event is in
+    another slice or behind the newest by more than is allowed; where its time is NO_TIME_NS, ``packed`` is full and
+    ``sums`` is empty.
     """
+    carry[FIRST] = NO_TIME_NS
     if state[SYNC] != SYNCED:
         begin += find_time(words[begin:end], state, counts)
-    at = begin
+    at, _ = _run(words, begin, end, CLOSED[0], CLOSED[1], 0, table, packed, carry, state, counts)
+    if at < end:
+        carry[FIRST] = (state[HIGH] | state[LOW]) * 1000
+        if not earliest_ns <= carry[FIRST] <= latest_ns:
+            return at, carry[FIRST]
     while at < end:
         if 2 * carry[PACKED] > carry[CAPACITY]:
             if not len(sums):
@@ -303,7 +328,7 @@ def add_words(words, begin, end, first_ns, last_ns, offset_ns, table, packed, su
             _unpack(packed, sums, carry)
         stop = min(end, at + (carry[CAPACITY] - carry[PACKED]) // MAX_EVENTS_PER_WORD)
         from_at = at
-        if carry[IDLE] and first_ns < last_ns:
+        if carry[IDLE]:
             at, idles = _run_busy(words, at, stop, first_ns, last_ns, offset_ns, table, packed, carry, state, counts,
                                   busy)
         else:

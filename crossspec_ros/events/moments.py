@@ -18,6 +18,7 @@ from crossspec_ros.events.fused import (
     CAPACITY,
     CARRY_SIZE,
     CLOSED,
+    FIRST,
     HITS,
     IDLE,
     LATE,
@@ -39,6 +40,8 @@ from crossspec_ros.events.types import Packet
 
 logger = logging.getLogger(__name__)
 
+ALWAYS = (NO_TIME_NS, -NO_TIME_NS)
+NEVER = ALWAYS[::-1]
 CAUSES = ('bytes', 'late', 'time_back', 'size_change', 'expired')
 _NOTHING = np.zeros(0, np.int64)
 _BYTES_PER_CELL = 24        # of a slice: packed, and both sums
@@ -138,57 +141,63 @@ class WindowMoments:
         self._now[NEWEST] = NO_TIME_NS
         return forgotten
 
-    def add_packet(self, packet: Packet, offset_of: Callable[[int], int]) -> int:
+    def add_packet(self, packet: Packet, offset_of: Callable[[int], int], settled_ns: tuple[int, int] = NEVER) -> int:
         """Add a packet's events; returns how many.
 
         ``offset_of`` is asked once, with the sensor time of the packet's first event, ns, what is to be added to get
-        the grid's time; it may call `clear`. Raises ``CrossSpecError`` before `use` was called.
+        the grid's time; it may call `clear`. It is promised to answer as the last time where the first event is in
+        ``settled_ns``, both ends included: that saves looking at the packet twice. Raises ``CrossSpecError`` before
+        `use` was called.
         """
         decoder = self._decoder
         if decoder is None:
             raise CrossSpecError('use(decoder) must be called before add_packet')
-        carry = self._carry
         if decoder.encoding == 'evt3':
-            words = decoder.words_of(packet)
-            if words is None:
-                return 0
-            count, kernel, table, busy = len(words), self._add_words, self._table, self._busy
-            state, counts = decoder.state, decoder.counts
-
-            def step(at: int, first_ns: int, last_ns: int, offset_ns: int) -> tuple[int, int]:
-                into = self._open
-                return kernel(words, at, count, first_ns, last_ns, offset_ns, table, into.packed, into.sums, carry,
-                              state, counts, busy)
-        else:
-            events = decoder.decode(packet)
-            count = len(events)
-
-            def step(at: int, first_ns: int, last_ns: int, offset_ns: int) -> tuple[int, int]:
-                into = self._open
-                return self._add_events(events.t_ns, events.x, events.y, events.p, at, first_ns, last_ns, offset_ns,
-                                        self._columns, self._rows, into.packed, into.sums, carry)
-        return self._take(step, count, offset_of)
-
-    def _take(self, step: Callable[[int, int, int, int], tuple[int, int]], count: int,
-              offset_of: Callable[[int], int]) -> int:
-        """Take ``count`` words or events; ``step`` maps (from, first and last ns of a slice, offset) to (next, its t)."""
-        now = self._now
-        before = now[HITS]
-        at, t_ns = step(0, *CLOSED, 0)                          # up to the first event: its time decides
-        if at < count and t_ns == NO_TIME_NS:
-            self._widen()
-            at, t_ns = step(at, *CLOSED, 0)
-        if at >= count:
+            return self._take_words(decoder, packet, offset_of, settled_ns)
+        events = decoder.decode(packet)
+        if not len(events):
             return 0
-        self._offset_ns = offset_of(t_ns)
+
+        def step(at: int, into: _Slice) -> tuple[int, int]:
+            return self._add_events(events.t_ns, events.x, events.y, events.p, at, into.first_ns, into.last_ns,
+                                    self._offset_ns, self._columns, self._rows, into.packed, into.sums, self._carry)
+
+        first_ns, before = int(events.t_ns[0]), self._now[HITS]
+        self._offset_ns = offset_of(first_ns)
+        self._take_rest(step, 0, first_ns, len(events))
+        return self._now[HITS] - before
+
+    def _take_words(self, decoder: Decoder, packet: Packet, offset_of: Callable[[int], int],
+                    settled_ns: tuple[int, int]) -> int:
+        words = decoder.words_of(packet)
+        if words is None:
+            return 0
+        into, now, count, before = self._open, self._now, len(words), self._now[HITS]
+        carried = self._carry, decoder.state, decoder.counts, self._busy
+        at, t_ns = self._add_words(words, 0, count, into.first_ns, into.last_ns, self._offset_ns, self._table,
+                                   *settled_ns, into.packed, into.sums, *carried)
+        first_ns = now[FIRST]
+        if first_ns == NO_TIME_NS:
+            return 0
+        self._offset_ns = offset_of(first_ns)
+        if at < count:
+            def step(at: int, into: _Slice) -> tuple[int, int]:
+                return self._add_words(words, at, count, into.first_ns, into.last_ns, self._offset_ns, self._table,
+                                       *ALWAYS, into.packed, into.sums, *carried)
+
+            self._take_rest(step, at, t_ns, count)
+        return now[HITS] - before
+
+    def _take_rest(self, step: Callable[[int, _Slice], tuple[int, int]], at: int, t_ns: int, count: int) -> None:
+        """Take words or events from ``at``, with an event at ``t_ns``, to ``count``; a step gives the next ones."""
         while at < count:
             into = self._open
             if t_ns == NO_TIME_NS:
                 self._widen()
-            elif not into.first_ns < t_ns + self._offset_ns <= into.last_ns or now[NEWEST] - t_ns > now[MAX_BACK]:
+            elif not into.first_ns < t_ns + self._offset_ns <= into.last_ns \
+                    or self._now[NEWEST] - t_ns > self._now[MAX_BACK]:
                 into = self._select(t_ns, t_ns + self._offset_ns)
-            at, t_ns = step(at, into.first_ns, into.last_ns, self._offset_ns)
-        return now[HITS] - before
+            at, t_ns = step(at, into)
 
     def _select(self, t_ns: int, grid_ns: int) -> _Slice:
         """Open the slice of an event at ``grid_ns`` on the grid's clock, ``t_ns`` on the sensor's."""

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from crossspec_ros.events.decode import Decoder, make_decoder
-from crossspec_ros.events.moments import WindowMoments
+from crossspec_ros.events.moments import NEVER, WindowMoments
 from crossspec_ros.events.slices import Slicing
 from crossspec_ros.events.types import Packet
 from crossspec_ros.events.warm import warm_up as compile_events
@@ -132,7 +132,8 @@ class DraftingPipeline:
         if self._next_final == 0:
             # A stream that begins on a window's end has nothing to say about that window.
             self._next_early = self._next_final = self._grid.containing(packet.stamp_ns + 1)[0]
-        events = self._moments.add_packet(packet, self._offset_ns)
+        settled_ns = self._clock.settled(packet.stamp_ns) or NEVER
+        events = self._moments.add_packet(packet, self._offset_ns, settled_ns)
         if events:
             self.counts['events'] += events
             self._newest_ns = self._moments.newest_ns

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 _JUMP_NS = 1_000_000_000
 _BLOCK_NS = 5_000_000_000
+_EVER_NS = 1 << 62
 
 
 class SensorClock:
@@ -30,6 +31,17 @@ class SensorClock:
         """ROS time minus sensor time, ns; None before the first packet with events."""
         known = [offset for offset in (self._previous, self._current) if offset is not None]
         return min(known) if known else None
+
+    def settled(self, stamp_ns: int) -> tuple[int, int] | None:
+        """First events, from the earliest to the latest, ns, that leave the offset as it is when `observe` takes them
+        with this stamp; None where any may move it.
+        """
+        offset = self.offset_ns
+        if self._synchronised:
+            return -_EVER_NS, _EVER_NS
+        if offset is None or self._block_end_ns is None or stamp_ns > self._block_end_ns:
+            return None
+        return stamp_ns - offset - _JUMP_NS, stamp_ns - offset
 
     def observe(self, stamp_ns: int, first_event_ns: int) -> bool:
         """Take a packet's stamp and its first event's time; True where the clocks jumped apart, and it began anew."""
