@@ -145,6 +145,27 @@ def test_moments_leave_out_vectors_beyond_the_last_pixel():
     assert decoder.dropped['outside_sensor'] == 72_000
 
 
+def test_moments_of_words_between_which_many_say_nothing():
+    """The TIME_HIGH of before, and codes that are skipped, strewn between the others: a pass of its own."""
+    rng = np.random.default_rng(6)
+    kept = encode_evt3(random_events(6, 30_000)).view('<u2')
+    before = np.maximum.accumulate(np.where(kept >> 12 == 8, np.arange(len(kept)), 0))
+    strewn = []
+    for word, high, count in zip(kept.tolist(), kept[before].tolist(), rng.geometric(0.6, len(kept)).tolist()):
+        strewn += [word, *rng.choice([high, 0x7123, 0xE001, 0xF002], count - 1).tolist()]
+    packets = [packet(words(*strewn[at:at + 9000]), seq=at // 9000) for at in range(0, len(strewn), 9000)]
+    slicing = Slicing(100 * MS, 100 * MS, 5, (0, 30 * MS))
+    moments = moments_of(packets, slicing)
+    events = decoded(packets)
+    assert len(events) == 30_000 and moments.dropped['late'] == 0
+    for end_ms in range(70, 1000, 30):
+        if slicing.fits(end_ms * MS):
+            grid, count = moments.voxel_grid(end_ms * MS)
+            assert count == np.count_nonzero((events.t_ns > (end_ms - 100) * MS) & (events.t_ns <= end_ms * MS))
+            wanted = voxel_grid(events, (end_ms - 100) * MS, end_ms * MS, bins=5, shape=SHAPE)
+            np.testing.assert_allclose(grid, wanted, rtol=1e-4, atol=1e-2)
+
+
 def test_moments_hold_more_events_than_a_packed_number():
     """A cell that gets far more than the capacity, in one slice, of one sign."""
     slicing = Slicing(1 << 40, 1 << 40, 2)
