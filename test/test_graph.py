@@ -8,6 +8,7 @@ import sys
 import time
 from xml.etree import ElementTree
 
+import psutil
 import pytest
 
 from crossspec_ros.commands import up
@@ -160,16 +161,29 @@ def test_supervisor_restarts_a_killed_node_and_lets_an_ended_one_rest():
         supervisor.end()
 
 
-def test_up_ends_its_nodes_on_sigterm(tmp_path):
+def run_up() -> tuple[subprocess.Popen, int]:
+    """`crossspec up` with one node that only sleeps, and that node's pid."""
     script = ('import sys\nfrom crossspec_ros.commands import up\nfrom crossspec_ros.graph import NodeSpec\n'
-              'NodeSpec.command = lambda self: [sys.executable, "-c", "import time; print(1, flush=True); time.sleep(600)"]\n'
+              'NodeSpec.command = lambda self: [sys.executable, "-c", '
+              '"import os, time; print(os.getpid(), flush=True); time.sleep(600)"]\n'
               'import argparse\np = argparse.ArgumentParser()\nup.add_parser(p.add_subparsers())\n'
               'sys.exit(up.run(p.parse_args(["up", "--only", "monitor"])))\n')
     process = subprocess.Popen([sys.executable, '-c', script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout.readline().strip() == '1'
+    return process, int(process.stdout.readline())
+
+
+def test_up_ends_its_nodes_on_sigterm():
+    process, pid = run_up()
     process.send_signal(signal.SIGTERM)
-    _, log = process.communicate(timeout=60)
-    pid = int(log.split('pid ')[1].split()[0])
+    process.communicate(timeout=60)
     assert process.returncode == 0
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='the death signal is of Linux')
+def test_up_that_is_killed_takes_its_nodes_with_it():
+    process, pid = run_up()
+    process.kill()
+    process.communicate(timeout=60)                             # the node held the pipe: it is gone when this returns
+    wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 
+from crossspec_ros import children
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.graph import ARGUMENTS, NodeSpec, declare, node_environment
 
@@ -85,9 +86,7 @@ class _Supervisor:
     ending: bool = False
 
     def start(self, spec: NodeSpec) -> None:
-        # Its own session: Ctrl-C reaches this process only, which passes it on once.
-        process = subprocess.Popen(spec.command(), env=self.environment, start_new_session=True,
-                                   preexec_fn=_default_interrupt)
+        process = children.start(spec.command(), self.environment)
         known = self.running.get(spec.name)
         self.running[spec.name] = _Running(spec, process, time.monotonic(), known.failures if known else 0)
         print(f'crossspec: {spec.full_name} started, pid {process.pid}', file=sys.stderr)
@@ -116,23 +115,10 @@ class _Supervisor:
         return None
 
     def end(self) -> None:
-        """End what still runs: SIGINT, and for what does not listen SIGTERM, then SIGKILL."""
+        """End what still runs."""
         self.ending = True
-        for sign, wait_s in ((signal.SIGINT, _END_TIMEOUT_S), (signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0)):
-            alive = [known.process for known in self.running.values() if known.process.poll() is None]
-            for process in alive:
-                process.send_signal(sign)
-            until_s = time.monotonic() + wait_s
-            for process in alive:
-                try:
-                    process.wait(max(0.01, until_s - time.monotonic()))
-                except subprocess.TimeoutExpired:
-                    print(f'crossspec: pid {process.pid} does not end on {sign.name}', file=sys.stderr)
-
-
-def _default_interrupt() -> None:
-    """Shells let background children ignore SIGINT, and children inherit that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+        children.end([known.process for known in self.running.values()], _END_TIMEOUT_S,
+                     lambda text: print(f'crossspec: {text}', file=sys.stderr))
 
 
 def run(args: argparse.Namespace) -> int:

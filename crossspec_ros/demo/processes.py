@@ -1,12 +1,9 @@
 """Processes of the demo: started with what nodes need, watched, and always ended, each by its own pid."""
 from __future__ import annotations
 
-import ctypes
 import logging
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +11,11 @@ from types import TracebackType
 
 import psutil
 
+from crossspec_ros import children
 from crossspec_ros.errors import CrossSpecError
 
 _log = logging.getLogger(__name__)
-_PR_SET_PDEATHSIG = 1
-# Loaded here: nothing may be loaded between fork and exec.
-_LIBC = ctypes.CDLL(None) if sys.platform == 'linux' else None
 _TAIL_LINES = 15
-
-
-def _prepare_child() -> None:
-    """In the child, before exec: SIGINT as usual (shells let background children ignore it), and never outlive us."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @dataclass
@@ -56,12 +44,11 @@ class Processes:
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> int:
         """Start one process; its output goes to ``<log_dir>/<name>.log``. Returns its pid.
 
-        A session of its own keeps Ctrl-C in the terminal from reaching it: it is ended by `end_all`, once.
+        Ctrl-C in the terminal does not reach it: it is ended by `end_all`, once; see `crossspec_ros.children`.
         """
         path = self._log_dir / f'{name}.log'
         with path.open('wb') as log:
-            process = subprocess.Popen(list(command), env=dict(environment), stdin=subprocess.DEVNULL, stdout=log,
-                                       stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_prepare_child)
+            process = children.start(command, environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         self._children[name] = _Child(process, path)
         _log.info('started %s, pid %d', name, process.pid)
         return process.pid
@@ -121,14 +108,4 @@ class Processes:
     def _end(self, names: Sequence[str], timeout_s: float) -> None:
         for name in names:
             self._children[name].told_to_end = True
-        for sign, wait_s in ((signal.SIGINT, timeout_s), (signal.SIGTERM, timeout_s / 3),
-                             (signal.SIGKILL, timeout_s / 6)):
-            alive = [self._children[name].process for name in names if self._children[name].process.poll() is None]
-            for process in alive:
-                process.send_signal(sign)
-            until = time.monotonic() + wait_s
-            for process in alive:
-                try:
-                    process.wait(max(0.01, until - time.monotonic()))
-                except subprocess.TimeoutExpired:
-                    _log.warning('pid %d does not end on %s', process.pid, sign.name)
+        children.end([self._children[name].process for name in names], timeout_s)

@@ -1,0 +1,52 @@
+"""Child processes of the commands: started so that they never outlive their parent, and ended by one ladder of signals."""
+from __future__ import annotations
+
+import ctypes
+import logging
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+_log = logging.getLogger(__name__)
+_PR_SET_PDEATHSIG = 1
+# Loaded here: nothing may be loaded between fork and exec.
+_LIBC = ctypes.CDLL(None) if sys.platform == 'linux' else None
+_INSISTING = 1 / 3                                              # of the time that SIGINT is given
+_ENDING = 1 / 6
+
+
+def _prepare() -> None:
+    """In the child, before exec: SIGINT as usual (shells let background children ignore it), and never outlive us."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def start(command: Sequence[str], environment: Mapping[str, str], **options: Any) -> subprocess.Popen:
+    """Start a child in a session of its own, so that Ctrl-C reaches the parent only, which passes it on once.
+
+    The death of the thread that started it ends a child too (SIGTERM; on Linux). ``options`` go to `subprocess.Popen`.
+    """
+    return subprocess.Popen(list(command), env=dict(environment), start_new_session=True, preexec_fn=_prepare, **options)
+
+
+def end(processes: Iterable[subprocess.Popen], timeout_s: float,
+        say: Callable[[str], None] = _log.warning) -> None:
+    """Ask children to end (SIGINT), insist (SIGTERM), then end them (SIGKILL), all of them together.
+
+    Takes at most about 1.5 ``timeout_s``. ``say`` hears of each that does not listen.
+    """
+    processes = list(processes)
+    for sign, share in ((signal.SIGINT, 1.0), (signal.SIGTERM, _INSISTING), (signal.SIGKILL, _ENDING)):
+        alive = [process for process in processes if process.poll() is None]
+        for process in alive:
+            process.send_signal(sign)
+        until_s = time.monotonic() + share * timeout_s
+        for process in alive:
+            try:
+                process.wait(max(0.01, until_s - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                say(f'pid {process.pid} does not end on {sign.name}')
