@@ -187,13 +187,14 @@ def summary(rows: Sequence[Outcome], reference: Sequence[Outcome]) -> dict:
     """Figures of one scheme; ``identical``: every window has the tokens that generate has."""
     ages = np.array([row.age_ms for row in rows])
     same = sum(row.tokens == other.tokens for row, other in zip(rows, reference))
-    own = [row.own_ms / row.age_ms for row in rows if row.own_ms is not None]
+    own = [(row.own_ms / row.age_ms, row.beside_ms / row.age_ms) for row in rows if row.own_ms is not None]
+    own_share, beside_share = np.median(own, axis=0).tolist() if own else (None, None)
     return {'age_ms': {'p50': float(np.median(ages)), 'p99': float(np.percentile(ages, 99))},
             'compute_ms': float(np.mean([row.compute_ms for row in rows])),
             'tau': sum(row.emitted for row in rows) / sum(row.passes for row in rows),
             'passes': float(np.mean([row.passes for row in rows])),
             'identical': same == len(rows), 'identical_windows': same,
-            'own_share': float(np.median(own)) if own else None}
+            'own_share': own_share, 'beside_model_share': beside_share}
 
 
 def _drive(args: argparse.Namespace, verifier: TransformersVerifier, drafter: EventDrafter | None) -> dict:

@@ -36,7 +36,11 @@ class Window:
 
 @dataclass
 class Outcome:
-    """What a scheme made of one window. ``tokens`` without the end token; ``own_ms`` is the age less the forwards."""
+    """What a scheme made of one window. ``tokens`` without the end token.
+
+    ``own_ms`` is the age less the forwards, each with what it needs (preprocessing, embeddings, mask, checks);
+    ``beside_ms`` is the age less the time in the model's own modules alone (on a CPU; a GPU is not waited for).
+    """
 
     tokens: tuple[int, ...]
     age_ms: float
@@ -44,6 +48,7 @@ class Outcome:
     passes: int
     emitted: int
     own_ms: float | None = None
+    beside_ms: float | None = None
     stage_ms: dict[str, float] = field(default_factory=dict)
 
 
@@ -100,12 +105,14 @@ class Speculation:
                 engine.rehearse(window_id, until_ns=gap_end_ns)
         if self._early_encode:
             arrival_ns = perf_counter_ns()
-        forwards_ms, emitted = engine.counters.forward_ms, engine.counters.tokens
+        forwards_ms, model_ms = engine.counters.forward_ms, engine.verifier.model_ms
+        emitted = engine.counters.tokens
         engine.add_frame(window_id, len(earlier), _stamp(window_id, len(earlier)), newest)
         caption, age_ms = self._answer(window, arrival_ns)
+        beside_ms = age_ms - (engine.verifier.model_ms - model_ms)
         engine.close(window_id)
         return Outcome(caption.token_ids, age_ms, (perf_counter_ns() - begin_ns) / _MS, caption.target_passes,
-                       engine.counters.tokens - emitted, age_ms - (engine.counters.forward_ms - forwards_ms),
+                       engine.counters.tokens - emitted, age_ms - (engine.counters.forward_ms - forwards_ms), beside_ms,
                        dict(caption.stage_ms))
 
     def _answer(self, window: Window, arrival_ns: int) -> tuple[Caption, float]:

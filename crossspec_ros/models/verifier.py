@@ -5,9 +5,11 @@ Shape letters: F tokens a frame, D embedding width, T new tokens, L cached token
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from time import perf_counter_ns
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +22,8 @@ from crossspec_ros.models.lean import LeanDecoder, supports
 from crossspec_ros.models.loading import Checkpoint, load_checkpoint
 from crossspec_ros.models.tokenizer import tokenizer_key
 from crossspec_ros.speculation.verifier import PromptSegments, check_frame
+
+T = TypeVar('T')
 
 _POOLED_CACHES = 4
 _LONGEST_PROMPT = 100_000        # characters; a longer one is refused before the tokenizer spends time on it
@@ -54,9 +58,10 @@ class TransformersVerifier:
         self._pool: list[SequenceCache] = []
         self._layers = int(adapter.text_config.num_hidden_layers)
         self._decoder = decoder = adapter.language_model        # found once: it hangs deep inside the model
-        self._embedding = decoder.get_input_embeddings()
+        self._embedding, self._head = decoder.get_input_embeddings(), adapter.head
         self._lean = LeanDecoder(decoder) if lean and supports(decoder) else None
         self.segments = lru_cache(maxsize=64)(self._segments)
+        self.model_ms = 0.0                           # in the model's own modules; what else was done is not in it
 
     def _set_ids(self, eos_ids: Sequence[int], banned_ids: Sequence[int]) -> None:
         self.eos_ids, self.banned_ids = tuple(eos_ids), tuple(banned_ids)
@@ -127,7 +132,14 @@ class TransformersVerifier:
     def encode_frame(self, rgb: np.ndarray) -> torch.Tensor:
         """Features (F, D) of one frame, uint8 (H, W, 3) RGB. Raises `CrossSpecError` for another shape or type."""
         pixels = self.preprocessor(rgb)[None].to(self.device, self.dtype)
-        return self.adapter.encode(pixels)[0]
+        return self._timed(self.adapter.encode, pixels)[0]
+
+    def _timed(self, module: Callable[..., T], *args: object, **options: object) -> T:
+        """Call a part of the model. On a GPU the time is only that of the launch."""
+        begin_ns = perf_counter_ns()
+        result = module(*args, **options)
+        self.model_ms += (perf_counter_ns() - begin_ns) / 1e6
+        return result
 
     @torch.inference_mode()
     def embed(self, token_ids: Sequence[int]) -> torch.Tensor:
@@ -163,7 +175,8 @@ class TransformersVerifier:
         Returns logits (keep_logits, V) float32 of the last tokens, banned ids at minus infinity. Raises
         `CrossSpecError` where logits are not finite.
         """
-        logits = self.adapter.head(self._forward(cache, embeds, parents, keep_logits)).to(torch.float32)
+        states = self._forward(cache, embeds, parents, keep_logits)
+        logits = self._timed(self._head, states).to(torch.float32)
         if not torch.isfinite(logits.sum()):          # one number stands for all: any NaN or infinity is in the sum
             raise CrossSpecError('logits must be finite, got NaN or infinity from the target: '
                                  'its weights, its type or the frames are broken')
@@ -176,10 +189,10 @@ class TransformersVerifier:
         cache.room_for(count)
         mask, positions = tree_mask(cache.length, count, parents, cache.mask_length, cache.kind == 'static')
         if self._lean is not None:
-            states = self._lean.forward(cache, embeds, mask, positions, keep)
+            states = self._timed(self._lean.forward, cache, embeds, mask, positions, keep)
         else:
-            states = self._decoder(
-                inputs_embeds=embeds[None], attention_mask=mask.to(self.device)[None, None],
+            states = self._timed(
+                self._decoder, inputs_embeds=embeds[None], attention_mask=mask.to(self.device)[None, None],
                 position_ids=positions.to(self.device)[None], past_key_values=cache.inner, use_cache=True,
             ).last_hidden_state[0, -keep:]
         cache.grew(count)

@@ -9,7 +9,7 @@ import tiny_models
 from crossspec_ros.cli import main
 from shared_data import shared
 
-KEYS = {'age_ms', 'compute_ms', 'tau', 'identical', 'identical_windows', 'passes', 'own_share'}
+KEYS = {'age_ms', 'compute_ms', 'tau', 'identical', 'identical_windows', 'passes', 'own_share', 'beside_model_share'}
 
 
 @pytest.fixture(scope='module')
