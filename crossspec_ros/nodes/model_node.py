@@ -1,0 +1,158 @@
+"""What the two nodes with a model have in common: life cycle, one working thread, prompt, services, counts."""
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from std_srvs.srv import SetBool, Trigger
+
+from crossspec_ros.config import DEFAULT_PROMPT
+from crossspec_ros.nodes import parameters, process, qos
+from crossspec_ros.nodes.health import Health
+from crossspec_ros.srv import SetPrompt
+
+
+class ModelNode(LifecycleNode, ABC):
+    """Loads its model on configure and frees it on cleanup; while active, a thread of its own calls `_step`.
+
+    A subclass names itself by the constants below, makes its own state and topics after this constructor, and says how
+    its core is loaded, begun, fed and freed.
+    """
+
+    DOING = ''                                                  # in one word, for people
+    FORGOTTEN = ''                                              # by ~/reset
+    FAILURE = ''                                                # the cause by which failed steps are counted
+    IDLE_S = 0.01                                               # the thread looks so often without being woken
+
+    def __init__(self, name: str, config_class: type, **kwargs: object) -> None:
+        super().__init__(name, **kwargs)
+        self._config = parameters.declare(self, config_class)
+        parameters.follow_changes(self, self._config, self._reconfigure)
+        self._grid = self._config.grid()
+        self._prompt = self._config.prompt or DEFAULT_PROMPT
+        self._enabled = self._config.enabled
+        self._core: Any = None
+        self._worker: process.Worker | None = None
+        self._frame_id = ''
+        self._health = Health(self, self._statistics)
+        self._qos_options = {'qos_overriding_options': qos.overridable()}
+        self.create_service(SetPrompt, '~/set_prompt', self._on_set_prompt)
+        self.create_service(SetBool, '~/enable', self._on_enable)
+        self.create_service(Trigger, '~/reset', self._on_reset)
+        self._jump = process.on_time_jump(self, self._want_reset)
+
+    # ---- what a subclass says
+
+    @abstractmethod
+    def _load(self) -> None:
+        """Load the model and set ``_core``; may raise anything."""
+
+    @abstractmethod
+    def _begin(self) -> None:
+        """Become active: the core starts from nothing."""
+
+    @abstractmethod
+    def _step(self) -> bool:
+        """One piece of work in the thread; True where there may be more."""
+
+    @abstractmethod
+    def _want_reset(self) -> None:
+        """Forget, soon, what depends on time; from any thread."""
+
+    @abstractmethod
+    def _set_prompt(self, prompt: str) -> tuple[bool, str]:
+        """Ask another question from now on: whether that can be, and its key or why not."""
+
+    def _free(self) -> None:
+        """Let the model go."""
+        self._core = None
+
+    def _reconfigure(self, config: Any) -> None:
+        """Parameters that may change while the node lives have changed."""
+        self._config = config
+
+    # ---- lifecycle
+
+    def start(self) -> bool:
+        """Configure and activate where that was asked for."""
+        return not self._config.autostart or process.autostart(self)
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the model."""
+        try:
+            self._load()
+        except Exception as error:  # noqa: BLE001 - rclpy would swallow it and say nothing
+            process.report_failure(self, f'cannot load the {self.get_name()}', error)
+            return TransitionCallbackReturn.FAILURE
+        self.get_logger().info(f'loaded the {self.get_name()} {self._config.model} on {self._config.device}')
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Begin to work."""
+        result = super().on_activate(state)
+        self._begin()
+        self._health.begin_watch()
+        self._worker = process.Worker(self.DOING, self._step, self._failed, idle_s=self.IDLE_S)
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop working; the model stays."""
+        self._stop_worker()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the model."""
+        self._free()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """End from any state."""
+        self._stop_worker()
+        self._free()
+        return super().on_shutdown(state)
+
+    def close(self) -> None:
+        """End the thread; the process ends."""
+        self._stop_worker()
+
+    # ---- the thread
+
+    @property
+    def _working(self) -> bool:
+        """Active, and not told to stop."""
+        return self._worker is not None and not self._worker.stopping
+
+    def _wake(self) -> None:
+        if self._worker is not None:
+            self._worker.wake()
+
+    def _stop_worker(self) -> None:
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+
+    def _failed(self, error: Exception) -> None:
+        self._health.drop(self.FAILURE, f'{type(error).__name__}: {error}')
+
+    def _statistics(self) -> dict[str, object]:
+        values = {'enabled': self._enabled, 'active': self._worker is not None}
+        return values | (self._core.statistics() if self._core is not None else {})
+
+    # ---- services
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._enabled = request.data
+        if not self._enabled:
+            self._want_reset()
+        response.success, response.message = True, self.DOING if self._enabled else 'silent'
+        return response
+
+    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._want_reset()
+        response.success, response.message = True, f'{self.FORGOTTEN} forgotten'
+        return response
+
+    def _on_set_prompt(self, request: SetPrompt.Request, response: SetPrompt.Response) -> SetPrompt.Response:
+        response.success, response.message = self._set_prompt(request.prompt)
+        return response
