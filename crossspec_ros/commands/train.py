@@ -8,8 +8,6 @@ from pathlib import Path
 
 from crossspec_ros.errors import CrossSpecError
 
-_MINUTES = 60.0
-
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """``crossspec train pair`` and ``crossspec train drafter`` with their options."""
@@ -20,13 +18,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         one = what.add_parser(name, help=text, description=text)
         one.add_argument('--out', type=Path, default=Path('crossspec-pair'), metavar='DIR',
                          help='where everything goes')
-        one.add_argument('--minutes', type=float, default=_MINUTES,
-                         help='of training, rendering not counted (default 60)')
-        one.add_argument('--steps', type=int, help='instead of minutes: exactly this many steps in all stages together')
+        length = one.add_mutually_exclusive_group()
+        length.add_argument('--steps', type=int, help='of all stages together (default 7000: 50 minutes of training '
+                                                      'on two cores, 20 more for clips, features and answers)')
+        length.add_argument('--minutes', type=float, help='instead of steps; where that ends is the clock\'s, so two runs '
+                                                          'differ')
         one.add_argument('--seed', type=int, default=0)
         one.add_argument('--drives', type=int, default=300,
-                         help='drives of 24 clips to render, and a fifth as many calm ones (default 300)')
-        one.add_argument('--answered', type=int, default=1500, help='clips on which the drafter copies the verifier')
+                         help='brisk drives of 24 clips to render, and half as many calm ones (default 300)')
+        one.add_argument('--answered', type=int, default=5000,
+                         help='clips on which the drafter copies the verifier (default 5000)')
         one.add_argument('--workers', type=int, default=os.cpu_count() or 1, help='processes that render')
         one.add_argument('--processes', type=int, default=min(8, os.cpu_count() or 1),
                          help='processes that train together, one thread each (default: one a core)')
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from crossspec_ros.train.recipe import STAGES, Recipe, RecipeConfig
     logging.basicConfig(level=logging.INFO, format='%(asctime)s %(message)s', datefmt='%H:%M:%S')
     torch.set_num_threads(args.threads)
-    chosen = tuple(args.stage) if args.stage else STAGES if args.what == 'pair' else STAGES[-3:]
+    chosen = tuple(args.stage) if args.stage else STAGES if args.what == 'pair' else STAGES[-2:]
     config = RecipeConfig(minutes=args.minutes, steps=args.steps, seed=args.seed, drives=args.drives,
                           answered=args.answered, workers=args.workers, processes=args.processes, init=args.init)
     Recipe(args.out, config, args.resume).run(chosen)

@@ -2,7 +2,7 @@
 
 A shard is one drive (one world seed): three files, each written whole or not at all, the text last, so that an
 interrupted generation goes on where it stopped and training may begin while shards are still being made. Letters: N
-clips, F frames, H, W pixels, C bins.
+clips, F frames, H, W pixels, C bins, L looks at the events.
 """
 from __future__ import annotations
 
@@ -24,27 +24,36 @@ from crossspec_ros.recordings.world import EVALUATION_SEED, QUESTIONS, SLOTS, Wo
 from crossspec_ros.train.files import write_atomic
 
 _LOG = logging.getLogger(__name__)
+_SECOND_NS = 1_000_000_000
+EARLY, FINAL = 0, 1        # looks at a window's events
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """``drives`` worlds from seed ``first_seed``, ``clips_per_drive`` consecutive windows of one second each."""
+    """``drives`` worlds from seed ``first_seed``, ``clips_per_drive`` windows of one second each, ``stride_s`` apart.
+
+    The events of a window are looked at twice, as the live drafter does: ``lead_s`` before the window's end, and at it.
+    """
 
     drives: int
     first_seed: int = 0
     clips_per_drive: int = 24
     width: int = 320
     height: int = 240
-    event_hz: int = 64
+    event_hz: int = 100
     image_size: int = 112
     bins: int = 5
     grid: int = 96
     pace: str = 'brisk'
+    stride_s: int = 1
+    lead_s: float = 0.125
 
     def __post_init__(self) -> None:
-        if self.drives < 1 or self.clips_per_drive < 1:
-            raise CrossSpecError('drives and clips_per_drive must be >= 1, '
-                                 f'got {self.drives} and {self.clips_per_drive}')
+        for name in ('drives', 'clips_per_drive', 'stride_s'):
+            if getattr(self, name) < 1:
+                raise CrossSpecError(f'{name} must be >= 1, got {getattr(self, name)}')
+        if not 0 <= self.lead_s <= 1:
+            raise CrossSpecError(f'lead_s must be 0 to 1, got {self.lead_s}')
         if self.first_seed < EVALUATION_SEED < self.first_seed + self.drives:
             raise CrossSpecError(f'seeds {self.first_seed} to {self.first_seed + self.drives - 1} cross '
                                  f'{EVALUATION_SEED}, where the seeds of evaluation begin')
@@ -74,12 +83,13 @@ def make_shard(folder: Path, config: DataConfig, seed: int) -> Path:
         return text_path
     world = World(seed, config.width, config.height, event_hz=config.event_hz, pace=config.pace)
     frames, voxels, lines = [], [], []
-    for second in range(1, config.clips_per_drive + 1):
-        clip, truth = world.clip(float(second)), world.truth(float(second))
-        end_ns = round(second * 1e9)
+    for number in range(config.clips_per_drive):
+        second = 2 + number * config.stride_s                              # what is before the first window is there too
+        clip, truth = world.clip(float(second), before_s=config.lead_s), world.truth(float(second))
         frames.append(resize_frames(clip.frames, config.image_size))
-        voxels.append(voxel_grid(clip.events, end_ns - 1_000_000_000, end_ns, bins=config.bins,
-                                 shape=(config.grid, config.grid)).astype(np.float16))
+        ends_ns = (second * _SECOND_NS - round(config.lead_s * _SECOND_NS), second * _SECOND_NS)
+        voxels.append(np.stack([voxel_grid(clip.events, end_ns - _SECOND_NS, end_ns, bins=config.bins,
+                                           shape=(config.grid, config.grid)) for end_ns in ends_ns]).astype(np.float16))
         boxes = [[box.name, box.colour, *(round(v / s, 4) for v, s in zip(
             box.box, (config.width, config.height) * 2, strict=True))] for box in truth.boxes]
         lines.append(json.dumps({'slots': clip.slots, 'boxes': boxes}))
@@ -171,6 +181,7 @@ class ClipData:
         """(len(rows), F, H, W, 3) of the frames ``times``."""
         return np.stack([self._frames[shard][row][times] for shard, row in self._where[np.asarray(rows)]])
 
-    def voxels(self, rows: Sequence[int]) -> NDArray[np.float16]:
-        """(len(rows), C, H, W)."""
-        return np.stack([self._voxels[shard][row] for shard, row in self._where[np.asarray(rows)]])
+    def voxels(self, rows: Sequence[int], looks: Sequence[int]) -> NDArray[np.float16]:
+        """(len(rows), C, H, W); ``looks`` says for each row which look at its events (EARLY or FINAL)."""
+        return np.stack([self._voxels[shard][row, look]
+                         for (shard, row), look in zip(self._where[np.asarray(rows)], looks, strict=True)])

@@ -1,25 +1,29 @@
 """Stage 3: the drafter learns to say what the verifier says, from events and the words committed so far.
 
-Teacher forcing gives it every committed prefix for free. It first learns the true captions while no verifier is there
-yet, then the verifier's own greedy outputs. A slot head over the mean visual token speeds the CNN up.
+Its text is the verifier's own greedy answer, and at every place its target is the verifier's distribution over the
+likely tokens (Hinton et al., Distilling the knowledge in a neural network, 2015). Teacher forcing gives it every
+committed prefix for free. A slot head over the mean visual token speeds the CNN up. Letters: B clips, C, H, W the voxel
+grid, T tokens, K likely tokens of a place.
 """
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
-import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from crossspec_ros.models.drafter import DrafterConfig, EventDrafter
 from crossspec_ros.models.tokenizer import tokenizer_key
-from crossspec_ros.train.dataset import ClipData, SlotTable
+from crossspec_ros.train.answers import LIKELY, Answer
+from crossspec_ros.train.dataset import EARLY, FINAL, ClipData, SlotTable
 from crossspec_ros.train.tokenizer_training import EOS, answer_ids
 from crossspec_ros.train.vision_stage import SlotHeads
 
 _SLOT_WEIGHT = 0.5
 _DESCRIBE_SHARE = 0.65
-_ANSWERED_PART = 4
+_EARLY_SHARE = 0.5
 
 
 def new_drafter(tokenizer: Tokenizer, seed: int, bins: int = 5, grid: int = 96) -> EventDrafter:
@@ -39,66 +43,78 @@ class DrafterTrainee(nn.Module):
         self.drafter = drafter
         self.heads = SlotHeads(drafter.config.dim, slots)
 
-    def forward(self, voxel: Tensor, tokens: Tensor, targets: Tensor, labels: Tensor,
+    def forward(self, voxel: Tensor, tokens: Tensor, likely: Tensor, probs: Tensor, labels: Tensor,
                 ) -> tuple[Tensor, dict[str, float]]:
-        """Loss and figures; ``voxel`` (B, C, H, W), ``tokens`` and ``targets`` (B, T), -100 where nothing is learnt."""
+        """Loss and figures.
+
+        ``voxel`` (B, C, H, W), ``tokens`` (B, T); ``likely`` and ``probs`` (B, T, K) are what should come next, best
+        first, with probabilities that sum to 1, or to 0 where nothing is learnt. ``labels`` (B, slots).
+        """
         drafter = self.drafter
         visual = drafter.encoder(voxel)
         hidden = drafter.continue_from(visual, tokens)
-        chosen = targets != -100
-        logits, wanted = drafter.logits(hidden[chosen]), targets[chosen]
-        words = F.cross_entropy(logits, wanted)
+        chosen = probs[..., 0] > 0
+        logits, wanted = drafter.logits(hidden[chosen]), likely[chosen]
+        words = -(torch.log_softmax(logits, -1).gather(-1, wanted) * probs[chosen]).sum(-1).mean()
         slots, figures = self.heads(visual.mean(1), labels)
-        right = float((logits.detach().argmax(-1) == wanted).float().mean())
+        right = float((logits.detach().argmax(-1) == wanted[:, 0]).float().mean())
         return words + _SLOT_WEIGHT * slots, {'words': float(words.detach()), 'acc_token': right} | figures
 
 
 class DrafterStage:
-    """Draws clips, one question each.
+    """Draws clips, one question each, and one of the two looks at their events.
 
-    ``answers`` (the verifier's ids by clip and question) replaces the true texts. A verifier answers only some of the
-    clips in reasonable time; a quarter of each batch is drawn from those, the rest from the others with their true
-    texts, so that the CNN does not learn the few by heart.
+    ``answers`` are the verifier's, by clip and question. Where it has answered only some of the clips, half of each
+    batch is drawn from the others with their true texts, so that the CNN does not learn the few by heart.
     """
 
-    def __init__(self, drafter: EventDrafter, data: ClipData,
-                 answers: dict[int, dict[str, list[int]]] | None = None) -> None:
+    def __init__(self, drafter: EventDrafter, data: ClipData, answers: Mapping[int, Mapping[str, Answer]]) -> None:
         self.module = DrafterTrainee(drafter, data.slots)
         self._data, self._answers = data, answers
-        self._answered = np.array(sorted(answers or ()), np.int64)
+        self._answered = np.array(sorted(answers), np.int64)
         self._others = np.setdiff1d(np.arange(len(data)), self._answered)
         self._questions = {question: drafter.question_ids(question) for question in data.questions}
-        self._tokenizer, self._cache = drafter.tokenizer, {}
+        self._tokenizer = drafter.tokenizer
+        self._true: dict[str, Answer] = {}
 
-    def _ids(self, row: int, question: str) -> list[int]:
-        if self._answers is not None and question in self._answers.get(row, {}):
+    def _answer(self, row: int, question: str) -> Answer:
+        if row in self._answers:
             return self._answers[row][question]
         text = self._data.answers[row][question]
-        if text not in self._cache:
-            self._cache[text] = answer_ids(self._tokenizer, text)
-        return self._cache[text]
+        if text not in self._true:
+            ids = np.array(answer_ids(self._tokenizer, text), np.int64)
+            self._true[text] = Answer(ids, ids[:, None], np.ones((len(ids), 1), np.float32))
+        return self._true[text]
 
     def _draw(self, rng: np.random.Generator, batch: int) -> np.ndarray:
-        """Rows of a batch, a quarter of them answered by the verifier where there are both kinds."""
-        both = len(self._answered) and len(self._others)
-        answered = batch // _ANSWERED_PART if both else batch if len(self._answered) else 0
+        """Rows of a batch, half of them answered by the verifier where there are both kinds."""
+        answered = batch // 2 if len(self._others) else batch
         return np.concatenate([rng.choice(rows, count, replace=count > len(rows)) for rows, count in (
             (self._answered, answered), (self._others, batch - answered)) if count])
 
-    def loss(self, rng: np.random.Generator, batch: int, done: float) -> tuple[Tensor, dict[str, float]]:
-        rows = self._draw(rng, batch)
+    def _pairs(self, rows: np.ndarray, rng: np.random.Generator) -> list[tuple[list[int], Answer]]:
+        """Ids of a question and its answer for each row; mostly the description."""
         describe, *others = self._data.questions
         pairs = []
         for row in rows:
             first = not others or rng.random() < _DESCRIBE_SHARE
             question = describe if first else others[int(rng.integers(len(others)))]
-            pairs.append((self._questions[question], self._ids(int(row), question)))
-        length = max(len(question) + len(answer) for question, answer in pairs) - 1
-        tokens, targets = np.zeros((batch, length), np.int64), np.full((batch, length), -100, np.int64)
+            pairs.append((self._questions[question], self._answer(int(row), question)))
+        return pairs
+
+    def loss(self, rng: np.random.Generator, batch: int, done: float) -> tuple[Tensor, dict[str, float]]:
+        rows = self._draw(rng, batch)
+        pairs = self._pairs(rows, rng)
+        length = max(len(question) + len(answer.token_ids) for question, answer in pairs) - 1
+        tokens, likely = np.zeros((batch, length), np.int64), np.zeros((batch, length, LIKELY), np.int64)
+        probs = np.zeros((batch, length, LIKELY), np.float32)
         for index, (question, answer) in enumerate(pairs):
-            ids = [*question, *answer]
+            ids = [*question, *answer.token_ids]
             tokens[index, :len(ids) - 1] = ids[:-1]
-            targets[index, len(question) - 1:len(ids) - 1] = answer
-        voxels = torch.from_numpy(self._data.voxels(rows).astype(np.float32))
-        return self.module(voxels, torch.from_numpy(tokens), torch.from_numpy(targets),
+            places, width = slice(len(question) - 1, len(ids) - 1), answer.likely.shape[1]
+            likely[index, places, :width] = answer.likely
+            probs[index, places, :width] = answer.probs / answer.probs.sum(1, keepdims=True)
+        looks = np.where(rng.random(batch) < _EARLY_SHARE, EARLY, FINAL)
+        voxels = torch.from_numpy(self._data.voxels(rows, looks).astype(np.float32))
+        return self.module(voxels, torch.from_numpy(tokens), torch.from_numpy(likely), torch.from_numpy(probs),
                            torch.from_numpy(self._data.labels[rows]))

@@ -20,8 +20,8 @@ from crossspec_ros.models.drafter import EventDrafter, load_drafter
 from crossspec_ros.models.tokenizer import load_tokenizer, tokenizer_key
 from crossspec_ros.recordings.world import DESCRIBE, EVALUATION_SEED, SLOTS, World, caption, parse_slots
 from crossspec_ros.train.dataset import resize_frames
+from crossspec_ros.train.features import tower_features
 from crossspec_ros.train.greedy import greedy_answers
-from crossspec_ros.train.language_stage import tower_features
 from crossspec_ros.train.loop import progress_bar
 from crossspec_ros.train.tau import TauCount, as_draft, count_window, make_proposer
 from crossspec_ros.train.text_scores import text_scores

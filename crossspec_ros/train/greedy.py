@@ -1,4 +1,4 @@
-"""The verifier's own greedy answers to many clips at once: what the drafter is to learn, and what evaluation looks at.
+"""The verifier's own greedy answers to many clips at once, token by token.
 
 Clips of a batch share the length of their prompt, so no padding is needed; the video is prefilled once and every
 question continues from a copy of that cache. Letters: B clips, F frames, S tokens of a frame, D width.
@@ -6,9 +6,7 @@ question continues from a copy of that cache. Letters: B clips, F frames, S toke
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,8 +14,6 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import DynamicCache, VideoLlavaForConditionalGeneration
 
-from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.train.files import write_atomic
 from crossspec_ros.train.language_stage import prompt_parts
 from crossspec_ros.train.tokenizer_training import EOS
 
@@ -57,28 +53,3 @@ def _continue(model: VideoLlavaForConditionalGeneration, cache: DynamicCache, id
             break
         ids = best[:, None]
     return chosen
-
-
-def collect_answers(model: VideoLlavaForConditionalGeneration, tokenizer: Tokenizer, features: np.ndarray,
-                    questions: Sequence[str], path: Path, batch: int = 32) -> Iterator[int]:
-    """Write the answers for all ``features`` (N, F, S, D) to a JSON file; yields how many clips are done.
-
-    A partial file goes on where it stopped.
-    """
-    done = read_answers(path) if path.is_file() else {}
-    for begin in range(0, len(features), batch):
-        rows = [row for row in range(begin, min(begin + batch, len(features))) if row not in done]
-        if rows:
-            found = greedy_answers(model, tokenizer, torch.from_numpy(features[rows]), questions)
-            done |= dict(zip(rows, found, strict=True))
-            write_atomic(path, lambda target: target.write_text(json.dumps(done), encoding='utf-8'))
-        yield len(done)
-
-
-def read_answers(path: Path) -> dict[int, dict[str, list[int]]]:
-    """What ``collect_answers`` wrote; raises CrossSpecError where the file is broken."""
-    try:
-        return {int(row): found for row, found in json.loads(path.read_text(encoding='utf-8')).items()}
-    except (OSError, ValueError, AttributeError) as error:
-        raise CrossSpecError(f'cannot read the verifier\'s answers {path} ({error}): delete the file and run '
-                             f'again') from error

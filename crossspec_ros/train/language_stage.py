@@ -79,23 +79,31 @@ def lay_out(head: list[int], video_id: int, video_positions: np.ndarray, exchang
     return Layout(torch.from_numpy(tokens), torch.from_numpy(positions), torch.from_numpy(targets), mask[:, None])
 
 
+def hidden_states(model: nn.Module, features: Tensor, layout: Layout, begin: int) -> Tensor:
+    """Last hidden states (B, T, D) of the language model over ``layout``, whose video tokens end before ``begin``.
+
+    ``model`` holds ``multi_modal_projector`` and ``language_model``; ``features`` (B, S, D of the tower).
+    """
+    embeds = model.language_model.embed_tokens(layout.tokens)
+    first = begin - features.shape[1]
+    embeds = torch.cat((embeds[:, :first], model.multi_modal_projector(features), embeds[:, begin:]), 1)
+    return model.language_model(inputs_embeds=embeds, attention_mask=layout.mask, position_ids=layout.positions,
+                                use_cache=False).last_hidden_state
+
+
 class LanguageTrainee(nn.Module):
     """Projector, language model and slot heads; the tower is not among them."""
 
     def __init__(self, model: VideoLlavaForConditionalGeneration, slots: SlotTable) -> None:
         super().__init__()
-        self.projector = model.model.multi_modal_projector
+        self.multi_modal_projector = model.model.multi_modal_projector
         self.language_model = model.model.language_model
         self.heads = SlotHeads(model.config.text_config.hidden_size, slots)
 
     def forward(self, features: Tensor, layout: Layout, last_video: int, labels: Tensor,
                 ) -> tuple[Tensor, dict[str, float]]:
         """Loss and figures; ``features`` (B, S, D of the tower), ``last_video`` the index of the last video token."""
-        embeds = self.language_model.embed_tokens(layout.tokens)
-        begin = last_video + 1 - features.shape[1]
-        embeds = torch.cat((embeds[:, :begin], self.projector(features), embeds[:, last_video + 1:]), 1)
-        hidden = self.language_model(inputs_embeds=embeds, attention_mask=layout.mask, position_ids=layout.positions,
-                                     use_cache=False).last_hidden_state
+        hidden = hidden_states(self, features, layout, last_video + 1)
         chosen = layout.targets != -100
         logits = F.linear(hidden[chosen], self.language_model.embed_tokens.weight)
         wanted = layout.targets[chosen]
@@ -147,11 +155,3 @@ class LanguageStage:
         layout = lay_out(self._head, self._video_id, index, [self._exchanges(row, rng) for row in np.sort(rows)])
         labels = torch.from_numpy(self._data.labels[np.sort(rows)])
         return self.module(torch.from_numpy(chosen).float(), layout, len(self._head) + len(index) - 1, labels)
-
-
-@torch.inference_mode()
-def tower_features(model: VideoLlavaForConditionalGeneration, frames: Tensor) -> Tensor:
-    """Tokens (B, F, S, D) float16 of ``frames`` (B, F, 3, H, W) before the projector."""
-    layer = model.config.vision_feature_layer
-    seen = model.model.video_tower(frames.flatten(0, 1), output_hidden_states=True).hidden_states[layer]
-    return seen.unflatten(0, frames.shape[:2]).half()

@@ -1,13 +1,14 @@
 """The whole recipe of the built-in pair: tokenizer, clips, tower, language model, drafter.
 
-Each stage leaves what it made in the output folder and is not run again by ``resume``. Minutes are shared out among the
-stages by ``SHARES``, measured on two CPU cores; with a step limit every stage takes its share of the steps instead.
+Each stage leaves what it made in the output folder and is not run again by ``resume``. A run of so many steps ends with
+the same weights however often it was interrupted; minutes may be given instead, and are shared out among the stages.
 """
 from __future__ import annotations
 
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,41 +22,43 @@ from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.drafter import CONFIG_FILE, WEIGHTS_FILE, EventDrafter
 from crossspec_ros.models.tokenizer import TOKENIZER_FILE, load_tokenizer
 from crossspec_ros.recordings.world import EVALUATION_SEED, QUESTIONS, sample_captions
+from crossspec_ros.train.answers import collect_answers, read_answers
 from crossspec_ros.train.dataset import ClipData, DataConfig, make_dataset
 from crossspec_ros.train.drafter_stage import DrafterStage, new_drafter
 from crossspec_ros.train.files import write_atomic, write_folder_atomic
-from crossspec_ros.train.greedy import collect_answers, read_answers
-from crossspec_ros.train.language_stage import LanguageStage, tower_features
+from crossspec_ros.train.features import new_features, read_features, write_features
+from crossspec_ros.train.language_stage import LanguageStage
 from crossspec_ros.train.loop import StageConfig, draw_curves, progress_bar, read_checkpoint, run_stage
 from crossspec_ros.train.team import Team, run_team
 from crossspec_ros.train.tokenizer_training import train_tokenizer
 from crossspec_ros.train.verifier_config import build_verifier, save_verifier
-from crossspec_ros.train.vision_stage import VisionStage, pixels, start_tower
+from crossspec_ros.train.vision_stage import VisionStage, start_tower
 
 _LOG = logging.getLogger(__name__)
-STAGES = ('tokenizer', 'data', 'vision', 'features', 'language', 'verifier', 'drafter_truth', 'answers', 'drafter')
-SHARES = {'vision': 0.36, 'language': 0.36, 'drafter_truth': 0.10, 'drafter': 0.08}      # the rest: features, answers
+STAGES = ('tokenizer', 'data', 'vision', 'features', 'language', 'verifier', 'answers', 'drafter')
+STEPS = {'vision': 2600, 'language': 1400, 'drafter': 3000}         # 50 minutes of training on two CPU cores
+MINUTES = {'vision': 0.38, 'language': 0.40, 'drafter': 0.22}       # shares of the minutes, where those are given
 _TOKENIZER_TEXTS = 20_000
+_CALM_STRIDE_S = 3
 _INIT_RATE = 0.6          # of the learning rate, where weights of an earlier run go on
 _SETTINGS: dict[str, dict[str, float | int]] = {
-    'vision': {'batch': 64, 'lr': 1e-3}, 'language': {'batch': 16, 'lr': 1e-3},
-    'drafter_truth': {'batch': 64, 'lr': 2e-3}, 'drafter': {'batch': 64, 'lr': 6e-4}}
+    'vision': {'batch': 64, 'lr': 1e-3}, 'language': {'batch': 16, 'lr': 1e-3}, 'drafter': {'batch': 64, 'lr': 2e-3}}
 
 
 @dataclass(frozen=True)
 class RecipeConfig:
-    """``minutes`` or ``steps`` for all stages together; ``drives`` of 24 clips; ``answered`` clips for the drafter's
-    last stage.
+    """How long each stage trains, on what.
 
-    ``init`` is the folder of an earlier run whose weights the stages begin with.
+    ``steps`` of all stages together (default: ``STEPS``) or ``minutes``; ``drives`` of so many clips; ``answered`` clips on
+    which the drafter copies the verifier. ``init`` is the folder of an earlier run whose weights the stages begin with.
     """
 
-    minutes: float | None = 60.0
+    minutes: float | None = None
     steps: int | None = None
     seed: int = 0
     drives: int = 300
     clips_per_drive: int = 24
-    answered: int = 1500
+    answered: int = 5000
     workers: int = 2
     processes: int = 1
     init: Path | None = None
@@ -65,27 +68,30 @@ class RecipeConfig:
     layers: int = 8
 
     def stage(self, name: str) -> StageConfig:
-        share = SHARES[name]
-        steps = None if self.steps is None else max(2, round(self.steps * share))
-        minutes = None if self.minutes is None or steps is not None else self.minutes * share
+        """Settings of a stage."""
+        minutes = None if self.minutes is None else self.minutes * MINUTES[name]
+        scale = 1.0 if self.steps is None else self.steps / sum(STEPS.values())
+        steps = None if minutes is not None else max(2, round(STEPS[name] * scale))
         settings = dict(_SETTINGS[name])
         if self.init is not None:
             settings['lr'] *= _INIT_RATE
         return StageConfig(name, steps=steps, minutes=minutes, seed=self.seed, **settings)
 
     def data(self) -> tuple[DataConfig, ...]:
-        """``drives`` brisk drives, which vary most, and a fifth as many calm ones, which hold a scene for seconds.
+        """``drives`` brisk drives, which vary most, and half as many calm ones, looked at every few seconds since they
+        hold a scene that long.
 
         Seeds of training begin at ``seed`` times 10,000, far below those of evaluation.
         """
         first = 1000 + self.seed * 10_000
-        calm_drives = self.drives // 5
+        calm_drives = self.drives // 2
         if first + self.drives + calm_drives > EVALUATION_SEED:
             raise CrossSpecError(f'seed must be below {EVALUATION_SEED // 10_000 - 1}, got {self.seed}')
         brisk = DataConfig(self.drives, first_seed=first, clips_per_drive=self.clips_per_drive)
         if not calm_drives:
             return (brisk,)
-        return brisk, replace(brisk, drives=calm_drives, first_seed=first + self.drives, pace='calm')
+        return brisk, replace(brisk, drives=calm_drives, first_seed=first + self.drives, pace='calm',
+                              stride_s=_CALM_STRIDE_S)
 
 
 class Recipe:
@@ -106,7 +112,7 @@ class Recipe:
         for name in stages:
             _LOG.info('stage %s', name)
             getattr(self, f'_make_{name}')()
-        draw_curves([self.out / f'{name}.csv' for name in SHARES], self.out / 'curves.png')
+        draw_curves([self.out / f'{name}.csv' for name in STEPS], self.out / 'curves.png')
 
     def _finished(self, name: str) -> bool:
         return self.resume and (self.out / f'{name}.done').is_file()
@@ -149,25 +155,25 @@ class Recipe:
             state = read_checkpoint(self.config.init / f'{name}.pt', None)
             module.load_state_dict(state['model'])
 
-    def _train(self, name: str) -> None:
-        """Train a stage to its end, in this process or in several."""
-        if self._finished(name):
-            return
+    def _together(self, work: Callable[..., None], *arguments: object) -> None:
+        """Do the work of a stage in this process or in several."""
         if self.config.processes > 1:
-            run_team(self.config.processes, train_member, (self.out, self.config, self.resume, name))
+            run_team(self.config.processes, work, (self.out, self.config, self.resume, *arguments))
         else:
-            train_member(Team(), self.out, self.config, self.resume, name)
-        self._finish(name)
+            work(Team(), self.out, self.config, self.resume, *arguments)
+
+    def _train(self, name: str) -> None:
+        """Train a stage to its end."""
+        if not self._finished(name):
+            self._together(train_member, name)
+            self._finish(name)
 
     def stage(self, name: str) -> VisionStage | LanguageStage | DrafterStage:
         """A stage with the weights that it begins with."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
             stage = getattr(self, f'_{name}_stage')()
-        if name == 'drafter':
-            self._load('drafter_truth', stage.module)
-        else:
-            self._begin(name, stage.module)
+        self._begin(name, stage.module)
         return stage
 
     def _model(self) -> VideoLlavaForConditionalGeneration:
@@ -192,28 +198,19 @@ class Recipe:
         return model
 
     def _make_features(self) -> None:
-        if self._finished('features'):
-            return
+        if not self._finished('features'):
+            new_features(self.out / 'features.npy', len(self.clips()), self.config.vision_dim)
+            self._together(features_member)
+            self._finish('features')
+
+    def see(self, team: Team) -> None:
+        """One process's part of the features."""
         data = self.clips()
-        model, path = self._with_tower(data), self.out / 'features.npy'
-        first = tower_features(model, pixels(data.frames([0])))
-        stored = np.lib.format.open_memmap(path, 'w+', np.float16, (len(data), *first.shape[1:]))
-        with progress_bar() as bar:
-            task = bar.add_task('features', total=len(data), note='clips')
-            for begin in range(0, len(data), 8):
-                rows = range(begin, min(begin + 8, len(data)))
-                stored[begin:begin + 8] = tower_features(model, pixels(data.frames(rows))).numpy()
-                bar.update(task, completed=rows.stop)
-        stored.flush()
-        self._finish('features')
+        write_features(self._with_tower(data), data, self.out / 'features.npy', team)
 
     def features(self) -> np.ndarray:
         """(N, F, S, D) float16 of the frozen tower for every training clip, as a memory map."""
-        try:
-            return np.load(self.out / 'features.npy', mmap_mode='r')
-        except (OSError, ValueError) as error:
-            raise CrossSpecError(f'cannot read {self.out}/features.npy ({error}): run the stage features '
-                                 f'again') from error
+        return read_features(self.out / 'features.npy')
 
     def _language_stage(self) -> LanguageStage:
         data = self.clips()
@@ -231,28 +228,27 @@ class Recipe:
     def _make_verifier(self) -> None:
         save_verifier(self.trained_verifier(), self.tokenizer, self.out / 'verifier')
 
-    def _make_drafter_truth(self) -> None:
-        self._train('drafter_truth')
-
-    def _drafter_truth_stage(self) -> DrafterStage:
-        return DrafterStage(new_drafter(self.tokenizer, self.config.seed), self.clips())
-
-    def _drafter_stage(self) -> DrafterStage:
-        drafter, answers = new_drafter(self.tokenizer, self.config.seed), read_answers(self.out / 'answers.json')
-        return DrafterStage(drafter, self.clips(), answers)
-
     def _make_answers(self) -> None:
         if self._finished('answers'):
             return
-        model, features = self.trained_verifier(), self.features()[:self.config.answered]
-        path = self.out / 'answers.json'
         if not self.resume:
-            path.unlink(missing_ok=True)
-        with progress_bar() as bar:
-            task = bar.add_task('answers', total=len(features), note='clips')
-            for count in collect_answers(model, self.tokenizer, features, ClipData.questions, path):
-                bar.update(task, completed=count)
+            shutil.rmtree(self.out / 'answers', ignore_errors=True)
+        self._together(answers_member)
         self._finish('answers')
+
+    def answer(self, team: Team) -> None:
+        """One process's part of the verifier's answers, on clips spread evenly over all drives."""
+        data, model = self.clips(), self.trained_verifier()
+        rows = np.unique(np.linspace(0, len(data) - 1, min(self.config.answered, len(data))).astype(int)).tolist()
+        with progress_bar(team.leads) as bar:
+            task = bar.add_task('answers', total=-(-len(rows) // team.size), note='clips')
+            for count in collect_answers(model, self.tokenizer, self.features(), data.answers, rows,
+                                         self.out / 'answers', team):
+                bar.update(task, completed=count)
+
+    def _drafter_stage(self) -> DrafterStage:
+        return DrafterStage(new_drafter(self.tokenizer, self.config.seed), self.clips(),
+                            read_answers(self.out / 'answers'))
 
     def _make_drafter(self) -> None:
         self._train('drafter')
@@ -265,6 +261,16 @@ def train_member(team: Team, out: Path, config: RecipeConfig, resume: bool, name
     """One process's work on a stage."""
     recipe = Recipe(out, config, resume)
     run_stage(recipe.stage(name), config.stage(name), out, resume=resume, team=team)
+
+
+def features_member(team: Team, out: Path, config: RecipeConfig, resume: bool) -> None:
+    """One process's part of the features."""
+    Recipe(out, config, resume).see(team)
+
+
+def answers_member(team: Team, out: Path, config: RecipeConfig, resume: bool) -> None:
+    """One process's part of the verifier's answers."""
+    Recipe(out, config, resume).answer(team)
 
 
 def save_drafter(drafter: EventDrafter, folder: Path) -> None:

@@ -9,18 +9,16 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from crossspec_ros.models.tokenizer import PROMPT_BEGIN, PROMPT_END
+from crossspec_ros.train.lexicon import lexicon
 
 PAD, EOS, UNKNOWN, IMAGE, VIDEO = '<pad>', '</s>', '<unk>', '<image>', '<video>'
 SPECIAL_TOKENS = (PAD, EOS, UNKNOWN, IMAGE, VIDEO)
-_ENGLISH = ('what where who how why when which is are was were be do does did has have can could should would will '
-            'the a an this that there it we you they he she in on at of to from with and or not no yes for by near '
-            'behind front side many any some people person vehicle vehicles road street lane scene car driving '
-            'describe tell me see happening happens safe danger dangerous now next traffic weather').split()
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> Tokenizer:
-    """BPE over bytes: any text can be encoded, and what the captions say takes about a token a word.
+def train_tokenizer(texts: Iterable[str], vocab_size: int = 3072) -> Tokenizer:
+    """BPE over bytes: any text can be encoded, and what the captions say takes a token a word.
 
+    Words of ``lexicon``, which prompts may hold, get what room the captions leave in the vocabulary.
     The decoder takes one space off the front, since an answer's first word follows ``ASSISTANT:`` with a space.
     """
     tokenizer = Tokenizer(models.BPE())
@@ -29,8 +27,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> Tokenizer:
     trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False,
                                   initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
     corpus = [f' {text}' for text in texts]
-    corpus += [f'{PROMPT_BEGIN.replace(VIDEO, "")}{PROMPT_END}'] * 2 + [f' {word}' for word in _ENGLISH] * 2
-    corpus += [f' {word} {word.capitalize()}' for word in _ENGLISH]
+    corpus += [f'{PROMPT_BEGIN.replace(VIDEO, "")}{PROMPT_END}'] * 2
+    for word in lexicon():
+        corpus += [f' {word}', f' {word}', f'{word.capitalize()}']
     tokenizer.train_from_iterator(corpus, trainer)
     return tokenizer
 

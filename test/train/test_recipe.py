@@ -12,11 +12,12 @@ from transformers import VideoLlavaForConditionalGeneration
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.drafter import load_drafter
-from crossspec_ros.recordings.world import DESCRIBE, EVALUATION_SEED
-from crossspec_ros.train.greedy import greedy_answers, read_answers
+from crossspec_ros.recordings.world import AHEAD, DESCRIBE, EVALUATION_SEED, QUESTIONS
+from crossspec_ros.train.answers import forced_answers, read_answers, verifier_answers
+from crossspec_ros.train.greedy import greedy_answers
 from crossspec_ros.train.recipe import STAGES, Recipe, RecipeConfig, save_drafter
 
-TINY = RecipeConfig(minutes=None, steps=12, drives=2, clips_per_drive=20, answered=6, workers=1, vision_dim=64,
+TINY = RecipeConfig(steps=12, drives=2, clips_per_drive=20, answered=6, workers=1, vision_dim=64,
                     vision_layers=1, dim=64, layers=1)
 
 
@@ -25,7 +26,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp('pair')
     patch = pytest.MonkeyPatch()
     patch.setattr('crossspec_ros.train.recipe._SETTINGS', {name: {'batch': 4, 'log_every': 1} for name in (
-        'vision', 'language', 'drafter_truth', 'drafter')})
+        'vision', 'language', 'drafter', 'drafter')})
     Recipe(folder, TINY).run()
     yield folder
     patch.undo()
@@ -57,9 +58,39 @@ def test_recipe_answers_equal_generate(finished: Path) -> None:
         one[DESCRIBE] for one in ours]
 
 
-@pytest.mark.parametrize('name', ['vision', 'drafter_truth'])
+@pytest.mark.parametrize('right', [True, False], ids=['right_guesses', 'wrong_guesses'])
+def test_answers_are_greedy_whatever_was_guessed(finished: Path, right: bool) -> None:
+    recipe = Recipe(finished, TINY, resume=True)
+    features, model = torch.from_numpy(recipe.features()[:3].copy()), recipe.trained_verifier()
+    expected = greedy_answers(model, recipe.tokenizer, features, [DESCRIBE, AHEAD])
+    guesses = expected if right else [{DESCRIBE: [9, 8, 7], AHEAD: [6]}] * 3
+    found = verifier_answers(model, recipe.tokenizer, features, guesses)
+    assert [{name: answer.token_ids.tolist() for name, answer in row.items()} for row in found] == expected
+    assert all(answer.greedy for row in found for answer in row.values())
+
+
+def test_answers_wrong_guess_is_not_called_greedy(finished: Path) -> None:
+    recipe = Recipe(finished, TINY, resume=True)
+    features = torch.from_numpy(recipe.features()[:1].copy())
+    answer = forced_answers(recipe.trained_verifier(), recipe.tokenizer, features, [{DESCRIBE: [9, 8, 7]}])[0][DESCRIBE]
+    assert not answer.greedy
+    assert answer.likely.shape == answer.probs.shape == (3, 8)
+    assert (np.diff(answer.probs, axis=1) <= 0).all() and (answer.probs.sum(1) <= 1.0001).all()
+
+
+def test_answers_read_back_are_those_of_spread_clips(finished: Path) -> None:
+    recipe = Recipe(finished, TINY, resume=True)
+    stored = read_answers(finished / 'answers')
+    assert list(stored) == [0, 11, 23, 35, 47, 59]
+    features = torch.from_numpy(recipe.features()[[23]].copy())
+    expected = greedy_answers(recipe.trained_verifier(), recipe.tokenizer, features, list(QUESTIONS))[0]
+    assert {name: answer.token_ids.tolist() for name, answer in stored[23].items()} == expected
+
+
+@pytest.mark.parametrize('name', ['vision', 'drafter'])
 def test_recipe_interrupted_then_resumed_gives_the_same_weights(finished: Path, tmp_path: Path, name: str) -> None:
-    (tmp_path / 'data').symlink_to(finished / 'data')
+    for made in ('data', 'answers'):
+        (tmp_path / made).symlink_to(finished / made)
     config = dataclasses.replace(TINY, steps=24)
     whole = Recipe(tmp_path, config)
     whole.run(('tokenizer', name))
@@ -95,9 +126,12 @@ def test_recipe_missing_parts_are_named(tmp_path: Path) -> None:
         recipe.clips()
     with pytest.raises(CrossSpecError, match='features'):
         recipe.features()
-    (tmp_path / 'answers.json').write_text('{"0": ', encoding='utf-8')
+    with pytest.raises(CrossSpecError, match='run the stage answers first'):
+        read_answers(tmp_path / 'answers')
+    (tmp_path / 'answers').mkdir()
+    (tmp_path / 'answers' / '000000.npz').write_bytes(b'PK half a file')
     with pytest.raises(CrossSpecError, match='delete the file'):
-        read_answers(tmp_path / 'answers.json')
+        read_answers(tmp_path / 'answers')
 
 
 def test_stages_are_those_of_the_recipe() -> None:
@@ -106,10 +140,11 @@ def test_stages_are_those_of_the_recipe() -> None:
 
 @pytest.mark.long
 def test_recipe_two_processes_leave_one_set_of_weights(finished: Path, tmp_path: Path) -> None:
-    (tmp_path / 'data').symlink_to(finished / 'data')
-    Recipe(tmp_path, dataclasses.replace(TINY, processes=2)).run(('tokenizer', 'drafter_truth'))
+    for made in ('data', 'answers'):
+        (tmp_path / made).symlink_to(finished / made)
+    Recipe(tmp_path, dataclasses.replace(TINY, processes=2)).run(('tokenizer', 'drafter'))
     state = torch.load(tmp_path / 'drafter_truth.pt')
-    assert state['step'] == TINY.stage('drafter_truth').steps
+    assert state['step'] == TINY.stage('drafter').steps
     assert all(torch.isfinite(value).all() for value in state['model'].values())
 
 

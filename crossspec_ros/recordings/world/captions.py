@@ -57,7 +57,7 @@ _SIGNAL = {'red light': 'the light is red', 'green light': 'the light is green',
 _LIGHT = {'day': ('it is a clear day', 'it is day'), 'dusk': ('it is dusk', 'dusk is falling'),
           'night': ('it is night', 'it is dark night'), 'rain': ('it is raining', 'rain is falling'),
           'fog': ('it is foggy', 'there is fog')}
-_CLEAR = 'The road ahead is clear'
+_CLEAR = 'The road ahead is clear and nobody is in our way'
 
 
 def _variant(*indices: int) -> int:

@@ -89,15 +89,16 @@ class World:
         """The RGB picture taken at ``t_s``: uint8 (H, W, 3)."""
         return self._camera.expose(*self._view.rgb(t_s), round(t_s * _NS))
 
-    def clip(self, window_end_s: float, frames: int = 8, interval_s: float = 0.125) -> Clip:
+    def clip(self, window_end_s: float, frames: int = 8, interval_s: float = 0.125, before_s: float = 0.0) -> Clip:
         """The window of ``frames`` slots of ``interval_s`` that ends at ``window_end_s`` (at least one window length).
 
-        Each frame is the newest of the RGB camera's in its slot, as a window of live frames would hold.
+        Each frame is the newest of the RGB camera's in its slot, as a window of live frames would hold. Events begin
+        ``before_s`` before the window.
         """
-        start = window_end_s - frames * interval_s
-        if start < -1e-9:
-            raise CrossSpecError(f'window_end_s must be >= {frames * interval_s:g} (a whole window), '
-                                 f'got {window_end_s}')
+        start = window_end_s - frames * interval_s - before_s
+        if start < -1e-9 or before_s < 0:
+            raise CrossSpecError(f'before_s must be >= 0 and window_end_s >= {frames * interval_s + before_s:g} (a '
+                                 f'whole window and what is before it), got {before_s} and {window_end_s}')
         ends = [window_end_s - (frames - 1 - i) * interval_s for i in range(frames)]
         stamps = [np.floor(end * self.rgb_hz + 1e-6) / self.rgb_hz for end in ends]
         pictures = np.stack([self.frame(stamp) for stamp in stamps])
