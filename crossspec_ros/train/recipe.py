@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import logging
+import resource
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -94,6 +96,11 @@ class RecipeConfig:
                               stride_s=_CALM_STRIDE_S)
 
 
+def _cpu_s() -> float:
+    """CPU seconds of this process and of its children that have ended."""
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
 class Recipe:
     """Runs stages in ``out``; see ``STAGES`` for their order."""
 
@@ -111,8 +118,19 @@ class Recipe:
             json.dumps(asdict(self.config), indent=2, default=str) + '\n', encoding='utf-8'))
         for name in stages:
             _LOG.info('stage %s', name)
+            begin, used = time.perf_counter(), _cpu_s()
             getattr(self, f'_make_{name}')()
+            self._note_time(name, time.perf_counter() - begin, _cpu_s() - used)
         draw_curves([self.out / f'{name}.csv' for name in STEPS], self.out / 'curves.png')
+
+    def _note_time(self, name: str, wall_s: float, cpu_s: float) -> None:
+        """Add what a stage took to ``times.json``."""
+        path = self.out / 'times.json'
+        times = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
+        before = times.get(name, {}) if self.resume else {}
+        times[name] = {'wall_s': round(before.get('wall_s', 0.0) + wall_s, 1),
+                       'cpu_s': round(before.get('cpu_s', 0.0) + cpu_s, 1)}
+        write_atomic(path, lambda target: target.write_text(json.dumps(times, indent=2) + '\n', encoding='utf-8'))
 
     def _finished(self, name: str) -> bool:
         return self.resume and (self.out / f'{name}.done').is_file()

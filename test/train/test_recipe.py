@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import json
 from pathlib import Path
 
 import numpy as np
@@ -164,3 +165,9 @@ def test_recipe_trains_on_no_seed_of_the_evaluation() -> None:
     assert (brisk.pace, calm.pace) == ('brisk', 'calm')
     with pytest.raises(CrossSpecError, match='seed must be below'):
         RecipeConfig(seed=100).data()
+
+
+def test_recipe_says_what_each_stage_took(finished: Path) -> None:
+    times = json.loads((finished / 'times.json').read_text())
+    assert tuple(times) == STAGES
+    assert all(stage['wall_s'] >= 0 and stage['cpu_s'] >= 0 for stage in times.values())
