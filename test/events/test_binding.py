@@ -1,4 +1,6 @@
-"""The binding's decoder gives the same events; a stand-in with its interface is used where it is not installed."""
+"""The binding's decoder gives the same events: with the real event_camera_py where it can be imported, and always with a
+stand-in of its interface, which can be told to misbehave.
+"""
 import sys
 import types
 
@@ -8,9 +10,9 @@ from event_streams import assert_same_events, packet, recording, words
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.binding import BindingDecoder
-from crossspec_ros.events.decode import make_decoder
-
-
+from crossspec_ros.events.decode import join_events, make_decoder
+from crossspec_ros.events.encode import Packetizer
+from crossspec_ros.events.types import Events
 
 
 class StandIn:
@@ -55,7 +57,15 @@ def binding(monkeypatch):
     monkeypatch.setitem(sys.modules, 'event_camera_py', types.SimpleNamespace(Decoder=StandIn))
 
 
-def test_binding_gives_the_same_events_and_triggers(binding):
+@pytest.fixture(params=['stand_in', 'installed'])
+def either(request):
+    """The stand-in, or event_camera_py itself where the host has it."""
+    if request.param == 'installed':
+        return pytest.importorskip('event_camera_py', reason='event_camera_py is not installed')
+    return request.getfixturevalue('binding')
+
+
+def test_binding_gives_the_same_events_and_triggers(either):
     packets = recording('evt3_trigger')
     ours, theirs = make_decoder('evt3', 1280, 720), make_decoder('evt3', 1280, 720, backend='event_camera_py')
     assert isinstance(theirs, BindingDecoder)
@@ -73,6 +83,17 @@ def test_binding_unwraps_times_after_35_minutes(binding, monkeypatch):
         assert decoder.decode(packet(stream, seq=second // 2, stamp_ns=second)).t_ns.tolist() == [
             (StandIn.shift_us + t_us) * 1000
         ]
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_binding_gives_the_same_synthetic_events(either, seed):
+    generator = np.random.default_rng(seed)
+    count = 20_000
+    events = Events(np.sort(generator.integers(0, 40_000_000, count)) * 1000, generator.integers(0, 640, count, np.uint16),
+                    generator.integers(0, 480, count, np.uint16), generator.integers(0, 2, count, np.uint8), 640, 480)
+    decoder, camera = BindingDecoder('evt3', 640, 480), Packetizer('evt3', 640, 480)
+    parts = [decoder.decode(camera.packet(events.part(begin, begin + 500), begin)) for begin in range(0, count, 500)]
+    assert_same_events(join_events(parts), events)
 
 
 def test_binding_uses_what_comes_before_a_malformed_word(binding):
