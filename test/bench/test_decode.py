@@ -33,6 +33,13 @@ def test_decode_reports_every_scheme(folder, capsys):
     assert report['speedup']['generate'] == 1.0
 
 
+def test_decode_assisted_generation_where_an_assistant_is_named(folder, capsys):
+    report = report_of(capsys, '--model', str(folder), '--assistant', str(folder), '--drafter', 'none', '--windows', '2',
+                       '--warm', '1', '--max-tokens', '12', '--schemes', 'assisted,plain')
+    assert report['schemes']['assisted']['identical'] and report['schemes']['assisted']['tau'] > 1
+    assert report['not_run'] == {}
+
+
 def test_decode_drive_reports_memory(folder, capsys):
     report = report_of(capsys, '--model', str(folder), '--drafter', 'none', '--drive', '12', '--max-tokens', '8')
     assert report['windows'] == report['stock'] == 12 and report['rss_mb']['12'] > 0
@@ -50,6 +57,7 @@ def test_decode_shapes_replay_recorded_captions(capsys):
 @pytest.mark.parametrize('words, text', [
     pytest.param(['--windows', '0'], '--windows must be', id='windows'),
     pytest.param(['--model', '/nowhere'], 'not there', id='model'),
+    pytest.param(['--assistant', '/nowhere'], 'not there', id='assistant'),
     pytest.param(['--shapes', 'videollava'], 'needs --traces', id='traces')])
 def test_decode_bad_option_is_one_error(words, text, capsys):
     assert main(['bench', 'decode', *words]) != 0
