@@ -275,8 +275,10 @@ class Proposer:
                        'survival_bins': len(self._record), 'uncounted_passes': len(self._uncounted)}
 
     def statistics(self) -> dict[str, Any]:
-        """Counts and rates by vLLM's names; see :class:`SpeculationStatistics`."""
-        self._count()
+        """Counts and rates by vLLM's names; see :class:`SpeculationStatistics`. For any thread.
+
+        Passes of the caption under way are counted when it ends.
+        """
         report = self._statistics.report()
         for name, counts in report['sources'].items():
             counts['on'] = self._switches[name].on

@@ -139,6 +139,7 @@ def test_prepare_gives_the_tree_that_propose_would():
     proposer._grown = None                                      # nothing is to be grown any more
     assert proposer.propose((), 64, max_depth=9, fused_tokens=5) == grown
     proposer.observe(grown, (), CAPTION[:1])
+    proposer.finish(CAPTION[:1])
     assert proposer.statistics()['sources']['memory']['num_draft_tokens'] == len(grown)
 
 
