@@ -57,7 +57,7 @@ class DrafterConfig(WindowConfig):
                             name='draft.deadline_ms', low=0, high=600000)
     event_clock: str = _p('estimated', 'estimated: sensor time is mapped to the ROS clock by packet arrival; synchronised: '
                           'event times are ROS time already', name='events.clock', choices=('estimated', 'synchronised'))
-    buffer_mb: int = _p(256, 'events kept, MB at most', name='events.buffer_mb', low=1, high=65536)
+    buffer_mb: int = _p(256, 'moments of events kept, MB at most', name='events.buffer_mb', low=1, high=65536)
     queue_mb: int = _p(64, 'packets waiting to be decoded, MB at most; the oldest go', name='events.queue_mb',
                        low=1, high=65536)
     idle_s: float = _p(2.0, 'drafts go on this long after the last packet: a still scene may give none, s',

@@ -16,7 +16,7 @@ matplotlib.use('Agg')
 from matplotlib import pyplot  # noqa: E402  (the backend has to be chosen first)
 
 _PLAIN, _WRONG, _MENDED = '#30343a', '#c0392b', '#1e8449'
-_LINE_CHARACTERS, _LETTER = 96, 0.0095          # letters a line, and the width of one as a share of the text's column
+_LINE_CHARACTERS, _LETTER = 110, 0.0083         # letters a line, and the width of one as a share of the text's column
 
 
 def marked_words(draft: str, target: str) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
