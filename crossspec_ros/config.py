@@ -86,7 +86,8 @@ class VerifierConfig(WindowConfig):
     rehearse: bool = _p(True, 'decode the caption of the frames so far while waiting', name='decode.rehearse', live=True)
     timeout_ms: float = _p(30000.0, 'a window is given up when its answer takes longer, ms', name='decode.timeout_ms',
                            low=1, high=3600000)
-    frame_grace_ms: float = _p(60.0, 'wait this long after a slot\'s end for its frame, ms', name='frames.grace_ms',
+    frame_grace_ms: float = _p(60.0, 'wait at most this long after a slot\'s end for its frame, ms; less once it is known how '
+                               'long frames take', name='frames.grace_ms',
                                low=0, high=10000)
     image_transport: str = _p('raw', 'raw: image; compressed: image/compressed', name='image_transport',
                               choices=('raw', 'compressed'))
