@@ -149,7 +149,8 @@ class OverlayNode(Node):
         if draft is not None:
             parts.append(f'draft {draft.compute_ms:.0f} ms')
         if caption is not None and caption.target_passes:
-            parts.append(f'caption {caption.answer_ms:.0f} ms, {caption.target_passes} passes, '
+            passes = f'{caption.target_passes} pass{"es" if caption.target_passes > 1 else ""}'
+            parts.append(f'caption {caption.answer_ms:.0f} ms, {passes}, '
                          f'{caption.accepted} of {caption.drafted} draft tokens')
         return '   '.join(parts)
 

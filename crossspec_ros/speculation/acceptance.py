@@ -12,6 +12,7 @@ import torch
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.speculation.randomness import gumbels
+from crossspec_ros.speculation.ranking import likeliest
 from crossspec_ros.speculation.tree import PREFIX, TokenTree
 
 
@@ -70,10 +71,10 @@ def accept_greedy(tree: TokenTree, logits: torch.Tensor) -> Accepted:
     Ties go to the lowest id, as in ``torch.argmax`` on the CPU and in ``generate``.
     """
     _check_shape(tree, logits)
-    best = logits.max(dim=-1)  # values and indices (n + 1,); NaN counts as the highest, so it shows in the values
-    if torch.isnan(best.values).any():
+    best, numbers = likeliest(logits)
+    if not numbers:
         raise CrossSpecError(_NAN)
-    return Accepted(*descend(tree, best.indices.tolist().__getitem__))  # one transfer a pass, not one a node
+    return Accepted(*descend(tree, best.__getitem__))  # one transfer a pass, not one a node
 
 
 def target_log_probs(

@@ -19,6 +19,7 @@ from crossspec_ros.speculation.audit import decode_plainly
 from crossspec_ros.speculation.costs import measure_costs
 from crossspec_ros.speculation.loop import Ending, Pass, Rule, run_pass
 from crossspec_ros.speculation.proposer import SOURCE_NAMES, Proposer, ProposerConfig
+from crossspec_ros.speculation.ranking import ranked
 from crossspec_ros.speculation.rehearsal import rehearse, until
 from crossspec_ros.speculation.rules import make_rule
 from crossspec_ros.speculation.savings import saved_ms
@@ -260,30 +261,29 @@ class CaptionEngine:
 
     def _learn(self, session: WindowSession, outcome: Pass) -> None:
         """What a pass said goes to the sources, what it cost to the curve that sizes trees."""
-        if self.config.acceptance == 'greedy':
-            self._note_gaps(session.window_id, outcome)
-        if not self.config.speculate:
-            return
         with session.times.stage('observe'):
-            self.proposer.observe(outcome.tree, outcome.nodes, outcome.emitted, self._rankings(outcome.logits))
+            values, ids = self._ranked(outcome.logits)
+            if self.config.acceptance == 'greedy':
+                self._note_gaps(session.window_id, outcome, values)
+            if not self.config.speculate:
+                return
+            recycled = 'recycling' in self.proposer.config.sources
+            self.proposer.observe(outcome.tree, outcome.nodes, outcome.emitted, ids.tolist() if recycled else None)
             self.proposer.cost.observe(outcome.new_tokens, outcome.verify_ms)
             if outcome.complete:
                 self.proposer.finish(self._answer_tokens(session))
 
-    def _note_gaps(self, window_id: int, outcome: Pass) -> None:
-        """How clearly the target decided: logits (e, V) of the emitted tokens' rows, best less second best."""
+    def _note_gaps(self, window_id: int, outcome: Pass, values: np.ndarray) -> None:
+        """How clearly the target decided: the best logit of each emitted token's row less the second best."""
         rows = [0, *(node + 1 for node in outcome.nodes)][:len(outcome.emitted)]
-        best = outcome.logits[rows].topk(2, dim=-1).values
+        best = values[rows] if max(rows) < len(values) else ranked(outcome.logits[rows], 2)[0]
         least = self.counters.decided((best[:, 0] - best[:, 1]).tolist(), self.config.near_tie)
         if least < self.config.near_tie:
             _log.debug('window %d: a token stands only %.3g above the runner-up', window_id, least)
 
-    def _rankings(self, logits: torch.Tensor) -> list[list[int]] | None:
+    def _ranked(self, logits: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """The target's best next tokens for each row of the logits, as many rows as are cheap to rank."""
-        if 'recycling' not in self.proposer.config.sources:
-            return None
-        rows = max(1, _RANKED // logits.shape[1])
-        return logits[:rows].topk(min(_RANKS, logits.shape[1]), dim=-1).indices.tolist()
+        return ranked(logits[:max(1, _RANKED // logits.shape[1])], _RANKS)
 
     def _chunk(self, session: WindowSession) -> tuple[torch.Tensor, int]:
         """What goes in before the tree, (T, D), and how many nodes the tree may have."""
