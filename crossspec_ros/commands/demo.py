@@ -29,8 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='where to leave the report (%(default)s)')
     parser.add_argument('--seed', type=int, default=default.seed, help='seed of the synthetic world (%(default)s)')
     parser.add_argument('--pace', choices=('calm', 'brisk'), default=default.pace,
-                        help='calm: as drives are; brisk: another street every second or two, as in the training of the '
-                             'built-in pair (%(default)s)')
+                        help='calm: as drives are; brisk: another street every second or two (%(default)s)')
     parser.add_argument('--prompt', default=default.prompt, help="the question (default: the built-in pair's own)")
     parser.add_argument('--verifier', default=default.verifier, metavar='MODEL',
                         help='checkpoint folder, hub id or builtin')
