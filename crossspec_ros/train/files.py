@@ -38,13 +38,19 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_folder_atomic(folder: Path, write: Callable[[Path], object]) -> None:
-    """The same for a folder; an older folder of that name is replaced only after the new one is complete."""
+    """The same for a folder; an older folder of that name is replaced only after the new one is complete.
+
+    Its files may be read by whoever may read the folder, whatever wrote them: weights come out for their owner only.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f'.{folder.name}.{os.getpid()}.part')
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir()
         write(temporary)
+        readable = temporary.stat().st_mode & 0o666
+        for path in temporary.iterdir():
+            path.chmod(readable)
         old = folder.with_name(f'.{folder.name}.{os.getpid()}.old')
         if folder.exists():
             folder.replace(old)

@@ -42,6 +42,14 @@ def test_recipe_end_to_end_gives_two_checkpoints_that_load(finished: Path) -> No
     assert (finished / 'curves.png').stat().st_size > 1000
 
 
+def test_recipe_checkpoints_may_be_read_by_others(finished: Path) -> None:
+    for name in ('verifier', 'drafter'):
+        folder = finished / name
+        wanted = folder.stat().st_mode & 0o666
+        assert {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()} == {
+            path.name: wanted for path in folder.iterdir()}
+
+
 def test_recipe_answers_equal_generate(finished: Path) -> None:
     recipe = Recipe(finished, TINY, resume=True)
     features = torch.from_numpy(recipe.features()[:2].copy())
