@@ -8,26 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-import tiny_models
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.models.verifier import load_verifier
 from crossspec_ros.speculation.proposer import SOURCE_NAMES
 from crossspec_ros.speculation.types import Mode, Stage, Verdict, prefix_hash, prompt_key
-from engine_harness import (FRAMES, KINDS, QUESTION, TOKENS, caption_of, draft_of, feed, make_engine, strip,
-                            without_clock)
-
-
-@pytest.fixture(scope='module', params=KINDS)
-def verifier(request, tmp_path_factory):
-    return load_verifier(tiny_models.write_checkpoint(tmp_path_factory.mktemp(request.param), request.param))
-
-
-@pytest.fixture(scope='module')
-def scenes(verifier):
-    """A few scenes and what generate says of them: with few of them, captions come again and memory has a chance."""
-    generator = np.random.default_rng(5)
-    frames = [[generator.integers(0, 256, (30, 40, 3), dtype=np.uint8) for _ in range(FRAMES)] for _ in range(4)]
-    return [(clip, strip(verifier, verifier.generate(clip, QUESTION, TOKENS))) for clip in frames]
+from engine_harness import FRAMES, QUESTION, TOKENS, caption_of, draft_of, feed, make_engine, strip, without_clock
 
 
 @pytest.mark.parametrize('sources', [pytest.param((name,), id=name) for name in SOURCE_NAMES]
