@@ -174,18 +174,21 @@ def _same_clock(first_event_ns: int) -> int:
 
 
 def representation_contest(packets: Sequence[Packet]) -> Contest:
-    """Representations of a million events of the stream (repeated where it has fewer)."""
+    """Representations of a million events of the stream (played again and again where it has fewer)."""
     decoder = make_decoder('evt3', packets[0].width, packets[0].height)
     events = join_events([decoder.decode(packet) for packet in packets])
-    take = np.sort(np.resize(np.arange(len(events)), _REPRESENTATION_EVENTS))
-    events = Events(events.t_ns[take], events.x[take], events.y[take], events.p[take], events.width, events.height)
+    turn, take = np.divmod(np.arange(_REPRESENTATION_EVENTS), len(events))
+    length_ns = int(events.t_ns[-1] - events.t_ns[0]) + 1000
+    events = Events(events.t_ns[take] + turn * length_ns, events.x[take], events.y[take], events.p[take], events.width,
+                    events.height)
     span = int(events.t_ns[0]) - 1, int(events.t_ns[-1])
     builds = {'histogram': lambda: histogram(events, *span, shape=SHAPE),
               'numpy histogram': lambda: histogram_numpy(events, SHAPE),
               'voxel_grid': lambda: voxel_grid(events, *span, bins=BINS, shape=SHAPE),
               'numpy voxel_grid': lambda: voxel_grid_numpy(events, *span, BINS, SHAPE)}
     for name in ('histogram', 'voxel_grid'):
-        if not np.allclose(builds[name](), builds[f'numpy {name}'](), atol=0.05):
+        # Ours adds up in float32, and a few cells of a short recording get most of the million.
+        if not np.allclose(builds[name](), builds[f'numpy {name}'](), rtol=1e-3, atol=0.05):
             raise CrossSpecError(f'{name} and its numpy counterpart differ on this recording: please report it')
     return Contest(
         len(events), {name: lambda build=build: len(build()) and len(events) for name, build in builds.items()}

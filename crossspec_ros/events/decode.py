@@ -184,11 +184,12 @@ class Decoder:
         self._other_counts = dict.fromkeys(CAUSES[len(_KERNEL_CAUSES):], 0)
         self._triggers: deque[Trigger] = deque()
         self.trigger_count = 0
+        self.state = evt3.new_state()
         self.reset()
 
     def reset(self) -> None:
         """Forget the stream (time, sequence, what is pending); counts and triggers are kept."""
-        self.state = evt3.new_state()
+        self.state.fill(0)
         self._last_seq: int | None = None
         self._last_stamp_ns = 0
         self._pending: deque[_Pending] = deque()

@@ -68,7 +68,7 @@ _ROWS, _BEYOND = np.uint32(_BY_ROW), np.uint32(_SIDE)
 
 _LONG_RUN = 100             # words that are enough to tell whether many say nothing
 _MANY_IDLE = 16             # one in so many is a lot
-SCRATCH_SIZE = 4096         # words looked at in one go where many do
+SCRATCH_SIZE = 1024         # words looked at in one go where many do
 
 # Lowest bit set of a vector word: jumping from event to event spares a branch for each lane.
 _LOWEST = np.array([(bits & -bits).bit_length() - 1 if bits else 0 for bits in range(1 << 12)], np.uint8)

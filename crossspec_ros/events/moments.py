@@ -131,6 +131,7 @@ class WindowMoments:
         self._table = word_table(decoder.width, decoder.height, self.shape[1:])
         self._columns = cell_table(decoder.width, self.shape[2], 1)
         self._rows = cell_table(decoder.height, *self.shape[1:])
+        self._carried = self._carry, decoder.state, decoder.counts, self._busy
 
     def clear(self) -> int:
         """Forget all events; returns how many."""
@@ -173,9 +174,8 @@ class WindowMoments:
         if words is None:
             return 0
         into, now, count, before = self._open, self._now, len(words), self._now[HITS]
-        carried = self._carry, decoder.state, decoder.counts, self._busy
         at, t_ns = self._add_words(words, 0, count, into.first_ns, into.last_ns, self._offset_ns, self._table,
-                                   *settled_ns, into.packed, into.sums, *carried)
+                                   *settled_ns, into.packed, into.sums, *self._carried)
         first_ns = now[FIRST]
         if first_ns == NO_TIME_NS:
             return 0
@@ -183,7 +183,7 @@ class WindowMoments:
         if at < count:
             def step(at: int, into: _Slice) -> tuple[int, int]:
                 return self._add_words(words, at, count, into.first_ns, into.last_ns, self._offset_ns, self._table,
-                                       *ALWAYS, into.packed, into.sums, *carried)
+                                       *ALWAYS, into.packed, into.sums, *self._carried)
 
             self._take_rest(step, at, t_ns, count)
         return now[HITS] - before
@@ -208,8 +208,7 @@ class WindowMoments:
         found = self._slices.get(first_ns)
         if found is None:
             self._make_room(max(grid_ns, self._now[NEWEST] + self._offset_ns))
-            packed = self._spare.pop() if self._spare else np.zeros(self._cells, np.int64)
-            found = self._slices[first_ns] = _Slice((first_ns, last_ns), packed)
+            found = self._slices[first_ns] = _Slice((first_ns, last_ns), self._cleared())
         self._open, self._now[PACKED] = found, found.held
         return found
 
@@ -237,8 +236,17 @@ class WindowMoments:
     def _remove(self, first_ns: int) -> None:
         packed = self._slices.pop(first_ns).packed
         if len(self._spare) < _SPARE:
-            packed.fill(0)
             self._spare.append(packed)
+
+    def _cleared(self) -> np.ndarray:
+        """Cells for a new slice. A spare array is cleared here, not when it was given back: then it is in the cache by
+        the time the events come.
+        """
+        if not self._spare:
+            return np.zeros(self._cells, np.int64)
+        packed = self._spare.pop()
+        packed.fill(0)
+        return packed
 
     def voxel_grid(self, end_ns: int) -> tuple[np.ndarray, int]:
         """Voxel grid, float32 (B, H, W), of the window that ends at ``end_ns``, and how many events are in it.
