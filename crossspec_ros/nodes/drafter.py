@@ -107,7 +107,9 @@ class DrafterNode(ModelNode):
         return job is not None or len(self._packets) > 0
 
     def _decode(self) -> None:
-        while not self._reset_wanted and (packet := self._packets.pop()) is not None:
+        for packet in self._packets.waiting():
+            if self._reset_wanted:
+                return
             try:
                 self._core.add_packet(packet)
             except CrossSpecError as error:

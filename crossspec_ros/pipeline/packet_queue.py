@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterator
 
 from crossspec_ros.events.types import Packet
 
@@ -38,6 +39,14 @@ class PacketQueue:
             packet = self._packets.popleft()
             self._bytes -= packet.payload.nbytes
             return packet
+
+    def waiting(self) -> Iterator[Packet]:
+        """Take what waits now, oldest first; what comes meanwhile is for the next time, so that this always ends."""
+        for _ in range(len(self._packets)):
+            packet = self.pop()
+            if packet is None:
+                return
+            yield packet
 
     def clear(self) -> None:
         """Forget all."""

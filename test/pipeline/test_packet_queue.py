@@ -33,3 +33,29 @@ def test_packet_queue_clear_frees_its_bytes():
     queue.push(packet(1, size=20))
     queue.clear()
     assert queue.push(packet(2, size=20)) == 0 and len(queue) == 1
+
+
+def test_packet_queue_what_comes_meanwhile_waits_for_the_next_time():
+    queue = PacketQueue(1000)
+    queue.push(packet(0))
+    queue.push(packet(1))
+    taken = []
+    for each in queue.waiting():
+        taken.append(each.seq)
+        queue.push(packet(each.seq + 10))                       # a stream faster than its decoder
+        assert len(taken) < 10
+    assert taken == [0, 1] and len(queue) == 2
+
+
+def test_packet_queue_overflow_while_its_packets_are_taken():
+    queue = PacketQueue(25)
+    queue.push(packet(0))
+    queue.push(packet(1))
+    waiting = queue.waiting()
+    assert next(waiting).seq == 0
+    queue.push(packet(2, size=25))
+    assert [each.seq for each in waiting] == [2]
+    queue.push(packet(3))
+    waiting = queue.waiting()
+    queue.clear()
+    assert list(waiting) == []
