@@ -6,8 +6,10 @@ import logging
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 _log = logging.getLogger(__name__)
@@ -30,7 +32,35 @@ def start(command: Sequence[str], environment: Mapping[str, str], **options: Any
 
     The death of the thread that started it ends a child too (SIGTERM; on Linux). ``options`` go to `subprocess.Popen`.
     """
-    return subprocess.Popen(list(command), env=dict(environment), start_new_session=True, preexec_fn=_prepare, **options)
+    with _signals_held() as held:
+        process = subprocess.Popen(list(command), env=dict(environment), start_new_session=True, preexec_fn=_prepare,
+                                   **options)
+    try:
+        for number in held:
+            signal.raise_signal(number)
+    except BaseException:                                       # nobody else knows of this child
+        process.kill()
+        process.wait()
+        raise
+    return process
+
+
+@contextmanager
+def _signals_held() -> Iterator[list[int]]:
+    """Hold SIGINT and SIGTERM back, for the caller to raise: Python swallows what their handlers raise amid a fork."""
+    held: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield held                                              # handlers run in the main thread only
+        return
+    before = {sign: signal.getsignal(sign) for sign in (signal.SIGINT, signal.SIGTERM)}
+    before = {sign: handler for sign, handler in before.items() if callable(handler)}
+    for sign in before:
+        signal.signal(sign, lambda number, _: held.append(number))
+    try:
+        yield held
+    finally:
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
 
 
 def end(processes: Iterable[subprocess.Popen], timeout_s: float,

@@ -35,3 +35,26 @@ def test_end_of_nothing_says_nothing():
     process.stdout.close()
     children.end([process], 5.0, pytest.fail)
     children.end([], 5.0, pytest.fail)
+
+
+@pytest.mark.parametrize('sign', [signal.SIGINT, signal.SIGTERM])
+def test_start_does_not_lose_a_signal_that_comes_amid_the_fork(sign):
+    code = f'''
+import os, signal, subprocess, sys
+from crossspec_ros import children
+
+def interrupt(number, frame):
+    raise KeyboardInterrupt
+
+signal.signal({int(sign)}, interrupt)
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), {int(sign)}))
+try:
+    children.start([sys.executable, '-c', 'import time; time.sleep(60)'], os.environ)
+except KeyboardInterrupt:
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        print('interrupted, no child left')
+'''
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ('interrupted, no child left\n', '')
