@@ -56,13 +56,15 @@ def packet_to(packet: Packet, frame_id: str = 'event_camera') -> EventPacket:
 
 
 def frame_from(message: Image | CompressedImage) -> Frame:
-    """A picture as RGB. Raises CrossSpecError for an unknown encoding, a wrong size or broken data."""
+    """A picture that becomes RGB when it is looked at, which raises CrossSpecError where it cannot be."""
+    return Frame(to_ns(message.header.stamp), lambda: _rgb_of(message))
+
+
+def _rgb_of(message: Image | CompressedImage) -> np.ndarray:
+    data = np.frombuffer(message.data, np.uint8)
     if isinstance(message, CompressedImage):
-        rgb = decode_compressed(message.format, np.frombuffer(message.data, np.uint8))
-    else:
-        rgb = decode_image(message.encoding, message.height, message.width, message.step, bool(message.is_bigendian),
-                           np.frombuffer(message.data, np.uint8))
-    return Frame(to_ns(message.header.stamp), rgb)
+        return decode_compressed(message.format, data)
+    return decode_image(message.encoding, message.height, message.width, message.step, bool(message.is_bigendian), data)
 
 
 def image_to(rgb: np.ndarray, stamp_ns: int, frame_id: str = 'camera') -> Image:

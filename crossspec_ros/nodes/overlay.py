@@ -123,10 +123,12 @@ class OverlayNode(Node):
         message, self._image = self._image, None
         if message is not None:
             try:
-                self._frame = frame_from(message)
+                frame = frame_from(message)
+                frame.unpack()
+                self._frame = frame
             except CrossSpecError as error:
                 self._health.drop('image_refused', error)
-        return self._frame.rgb if self._frame is not None else None
+        return self._frame.unpack() if self._frame is not None else None
 
     def _event_picture(self) -> np.ndarray | None:
         newest_ns = self._buffer.newest_ns

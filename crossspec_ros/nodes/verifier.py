@@ -74,14 +74,15 @@ class VerifierNode(ModelNode):
         super().close()
         self._audit.close()
 
-    # ---- callbacks: no more than converting and queueing
+    # ---- callbacks: no more than unpacking and queueing
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._touch()
         if self._worker is None or not self._enabled:
             return
+        frame = frame_from(message)
         try:
-            frame = frame_from(message)
+            self._core.prepare(frame)
         except CrossSpecError as error:
             self._health.drop('image_refused', error)
             return

@@ -77,8 +77,9 @@ class DirectReplay:
             if message.role == 'events' and self._drafting is not None:
                 self._timed('decode', lambda: self._drafting.add_packet(message.data))
             elif message.role in ('image', 'compressed') and self._verifying is not None:
-                rgb = self._timed('image', message.data.rgb)
-                self._verifying.add_frame(Frame(message.stamp_ns, rgb))
+                frame = Frame(message.stamp_ns, lambda: self._timed('image', message.data.rgb))
+                self._verifying.prepare(frame)
+                self._verifying.add_frame(frame)
             else:
                 return
         except CrossSpecError as error:

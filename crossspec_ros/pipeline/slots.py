@@ -1,6 +1,7 @@
 """Which frame stands in which slot of the grid, decided as frames and time come."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +13,27 @@ _DELAY_DECAY = 0.97             # a frame; a late one is forgotten in a few seco
 _JITTER_NS = 20_000_000         # arrivals vary by more than the worst of the last few tells
 
 
-@dataclass(frozen=True)
 class Frame:
-    """A picture, uint8 (H, W, 3) RGB, and its stamp in ROS time."""
+    """A picture and its stamp in ROS time.
 
-    stamp_ns: int
-    rgb: np.ndarray
+    ``picture`` is uint8 (H, W, 3) RGB, or makes it when it is first asked for: of a fast camera's frames only the
+    newest of each slot is looked at, and to unpack a large one takes longer than all else that is done with it.
+    """
+
+    __slots__ = ('stamp_ns', '_rgb', '_unpack')
+
+    def __init__(self, stamp_ns: int, picture: np.ndarray | Callable[[], np.ndarray]) -> None:
+        self.stamp_ns = stamp_ns
+        self._unpack = picture if callable(picture) else None
+        self._rgb = None if callable(picture) else picture
+
+    def unpack(self) -> np.ndarray:
+        """The picture. Two threads that ask at once may both make it. Raises CrossSpecError where it is damaged."""
+        unpack = self._unpack
+        if self._rgb is None and unpack is not None:
+            self._rgb = unpack()
+            self._unpack = None                                 # and with it the message
+        return self._rgb
 
 
 @dataclass(frozen=True)

@@ -68,9 +68,23 @@ class VerifyingPipeline:
         self._windows: dict[int, _Window] = {}
         self._newest_opened = -1
         self._last_frame: Frame | None = None
+        self._newest_stamp_ns: int | None = None
         self._reset_wanted = False
 
     # ---- from any thread
+
+    def prepare(self, frame: Frame) -> None:
+        """Unpack a frame that is likely to be looked at, so that the inference thread need not; then add it.
+
+        Likely: at the pace of this frame and the one before it, the next will be in a later slot. Raises CrossSpecError
+        where the frame is damaged.
+        """
+        with self._lock:
+            before_ns, self._newest_stamp_ns = self._newest_stamp_ns, frame.stamp_ns
+        next_ns = 2 * frame.stamp_ns - before_ns if before_ns is not None else None
+        if next_ns is None or next_ns <= frame.stamp_ns \
+                or self._grid.slot_index(next_ns) > self._grid.slot_index(frame.stamp_ns):
+            frame.unpack()
 
     def add_frame(self, frame: Frame, now_ns: int | None = None) -> None:
         """Queue a frame that arrives now (None: there is no clock); the oldest goes where the queue is full."""
@@ -132,21 +146,32 @@ class VerifyingPipeline:
 
     def _place(self, slot: Slot) -> None:
         """Put a settled slot into every window that contains it."""
-        if slot.frame is not None:
-            self._last_frame = slot.frame
+        own = self._sound(slot.frame)
+        if own is not None:
+            self._last_frame = own
         frames, stride = self._grid.window_frames, self._grid.stride_frames
         first = -(-slot.index // stride)
         for window_id in range(first, (slot.index + frames - 1) // stride + 1):
             position = slot.index - (window_id * stride - frames + 1)
             window = self._windows.get(window_id)
             if window is None:
-                if slot.frame is None or window_id <= self._newest_opened:
+                if own is None or window_id <= self._newest_opened:
                     continue                                    # no frame to begin with, or given up already
                 window = self._open(window_id)
-            window.own += slot.frame is not None
-            window.frames[position] = slot.frame or self._last_frame
+            window.own += own is not None
+            window.frames[position] = own or self._last_frame
             if position == frames - 1:
                 self._complete(window_id, window)
+
+    def _sound(self, frame: Frame | None) -> Frame | None:
+        """The frame, if there is one and it can be unpacked."""
+        try:
+            if frame is not None:
+                frame.unpack()
+        except CrossSpecError:
+            self.counts['frames_damaged'] += 1
+            return None
+        return frame
 
     def _open(self, window_id: int) -> _Window:
         window = _Window([None] * self._grid.window_frames, self.prompt)
@@ -187,7 +212,7 @@ class VerifyingPipeline:
             if window.fed < len(window.frames) and window.frames[window.fed] is not None:
                 frame = window.frames[window.fed]
                 try:
-                    self._engine.add_frame(window_id, window.fed, frame.stamp_ns, frame.rgb)
+                    self._engine.add_frame(window_id, window.fed, frame.stamp_ns, frame.unpack())
                 except CrossSpecError:
                     self._give_up(window_id, 'frame_refused')
                     raise
@@ -219,7 +244,7 @@ class VerifyingPipeline:
             for output in outputs:
                 if isinstance(output, Caption) and output.stage == Stage.FINAL:
                     final = True
-                    frames = tuple(frame.rgb for frame in window.frames)
+                    frames = tuple(frame.unpack() for frame in window.frames)
                     self.last_answered = Answered(window_id, frames, window.prompt, output.token_ids)
                 yield output
         finally:

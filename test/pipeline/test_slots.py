@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 
+from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.window import WindowGrid
 from crossspec_ros.pipeline.slots import Frame, FrameSlots
 
@@ -103,3 +104,21 @@ def test_slots_begin_to_learn_anew_after_a_reset():
     slots = streamed([10.0] * 12)
     slots.reset()
     assert slots.wait_ns == 500 * MS
+
+
+def test_frame_is_unpacked_once_and_when_asked_for():
+    asked = []
+    lazy = Frame(1, lambda: asked.append(1) or PIXELS)
+    assert asked == []
+    assert lazy.unpack() is PIXELS and lazy.unpack() is PIXELS and asked == [1]
+    assert Frame(1, PIXELS).unpack() is PIXELS
+
+
+def test_frame_that_is_damaged_says_so_each_time():
+    def unpack():
+        raise CrossSpecError('cut off')
+
+    damaged = Frame(1, unpack)
+    for _ in range(2):
+        with pytest.raises(CrossSpecError, match='cut off'):
+            damaged.unpack()

@@ -237,3 +237,35 @@ def test_verifying_idle_time_prepares_the_oldest_open_window():
     assert core.rehearse(lambda: False)
     assert core.rehearse(lambda: False) and core._engine.prepared == [1]
     assert not core.rehearse(lambda: False)
+
+
+def test_verifying_unpacks_only_frames_that_stand_in_a_slot():
+    core, unpacked, ahead = pipeline(), [], []
+    stamps = range(10_050, 11_001, 50)                          # 20 frames a second, 8 slots
+    for stamp in stamps:
+        frame = Frame(stamp * MS, lambda stamp=stamp: unpacked.append(stamp) or np.zeros((2, 2, 3), np.uint8))
+        core.prepare(frame)
+        ahead += [stamp] * (stamp in unpacked)
+        core.add_frame(frame)
+        core.advance()
+        while core.feed():
+            pass
+    assert answered(core) == [11]
+    in_slots = [max(stamp for stamp in stamps if stamp <= end) for end in range(10_125, 11_001, 125)]
+    assert core._engine.slots[11] == in_slots
+    assert unpacked == [10_050, *in_slots]                      # the first frame's pace is not known
+    assert ahead == unpacked                                    # none was left to the inference thread
+
+
+def test_verifying_damaged_frame_is_counted_and_the_one_before_it_repeated():
+    def damaged():
+        raise CrossSpecError('cut off')
+
+    core = pipeline()
+    send(core, range(10_125, 10_501, 125))
+    core.add_frame(Frame(10_625 * MS, damaged))
+    send(core, range(10_750, 11_001, 125))
+    assert answered(core) == [11] and core.statistics()['frames_damaged'] == 1
+    assert core._engine.slots[11] == [10_125, 10_250, 10_375, 10_500, 10_500, 10_750, 10_875, 11_000]
+    with pytest.raises(CrossSpecError, match='cut off'):
+        core.prepare(Frame(11_125 * MS, damaged))
