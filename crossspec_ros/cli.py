@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from crossspec_ros import __version__
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.interrupts import interruptible
 
 DESCRIPTION = 'Live captions of a driving scene from an event camera and an RGB camera.'
 EXIT_ERROR = 2
@@ -88,7 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser.parse_args(arguments)
         level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(args.verbose, 2)]
         logging.basicConfig(level=level, format='%(levelname)s %(name)s: %(message)s', stream=sys.stderr)
-        return int(args.func(args) or 0)
+        with interruptible():
+            return int(args.func(args) or 0)
     except CrossSpecError as error:
         return _fail(error)
     except ModuleNotFoundError as error:

@@ -9,11 +9,11 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from types import FrameType
 
 from crossspec_ros import children
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.graph import ARGUMENTS, NodeSpec, declare, node_environment
+from crossspec_ros.interrupts import interruptible
 
 _END_TIMEOUT_S = 15.0
 _RESTART_AFTER_S = (1.0, 2.0, 5.0, 10.0)                        # the longer, the more often in a row
@@ -131,19 +131,14 @@ def run(args: argparse.Namespace) -> int:
             print(shlex.join(spec.command()))
         return 0
     supervisor = _Supervisor(node_environment(domain_id=args.domain_id, local=not args.network), args.restart)
-
-    def terminated(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, terminated)
     try:
-        for spec in specs:
-            supervisor.start(spec)
-        while (code := supervisor.look()) is None:
-            time.sleep(0.1)
-        return code
+        with interruptible(signal.SIGINT, signal.SIGTERM):
+            for spec in specs:
+                supervisor.start(spec)
+            while (code := supervisor.look()) is None:
+                time.sleep(0.1)
+            return code
     except KeyboardInterrupt:
         return 0
     finally:
         supervisor.end()
-        signal.signal(signal.SIGTERM, previous)

@@ -7,12 +7,9 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
 from typing import IO, Any
 
 from crossspec_ros import __version__
@@ -25,6 +22,7 @@ from crossspec_ros.demo.report import write_html, write_json
 from crossspec_ros.demo.summary import DEFINITIONS, hardware, summarise
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.graph import LIFECYCLE_NODES, NodeSpec, declare, node_environment
+from crossspec_ros.interrupts import interruptible
 from crossspec_ros.nodes.tap import Tap, open_tap
 
 _log = logging.getLogger(__name__)
@@ -237,19 +235,6 @@ def _fresh_work_folder(out: Path) -> Path:
     return work
 
 
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends a demo as Ctrl-C does: with its processes ended first."""
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def run_demo(options: DemoOptions, topics: SourceTopics, *, screen: IO[str]) -> dict[str, Any]:
     """Run one demo and leave its report in ``options.out``; returns what ``report.json`` holds.
 
@@ -257,7 +242,7 @@ def run_demo(options: DemoOptions, topics: SourceTopics, *, screen: IO[str]) -> 
         CrossSpecError: a process failed or did not get ready; the text holds the end of its log.
     """
     work = _fresh_work_folder(options.out)
-    with _sigterm_as_interrupt():
+    with interruptible(signal.SIGINT, signal.SIGTERM):          # either way its processes are ended first
         report = _Demo(options, topics, work, screen).run()
     write_json(options.out / 'report.json', report)
     write_html(options.out / 'report.html', report, work / 'pictures')

@@ -8,6 +8,7 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.interrupts import interruptible
 from crossspec_ros.nodes import process
 from crossspec_ros.nodes.drafter import DrafterNode
 from crossspec_ros.nodes.verifier import VerifierNode
@@ -17,7 +18,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run both nodes; returns the exit code. Address parameters and remaps by node: ``-p drafter:draft.lead_ms:=100``."""
     nodes: list[DrafterNode | VerifierNode] = []
     try:
-        with rclpy.init(args=args):
+        with interruptible(), rclpy.init(args=args):
             nodes += [DrafterNode(), VerifierNode()]
             if not all([node.start() for node in nodes]):
                 return process.EXIT_BAD_INPUT

@@ -31,10 +31,16 @@ from crossspec_ros.pipeline.slots import Frame
 from crossspec_ros.speculation.types import Stage
 
 _EVENT_SPAN_NS = 60_000_000
+_LARGEST_SHARE = 0.4         # of the time that drawing may take
+_SNAPSHOT_WIDTH = 480        # at most, px
 
 
 class OverlayNode(Node):
-    """Draws at its own rate from the newest of everything, so that a missing image leaves text and events."""
+    """Draws at its own rate from the newest of everything, so that a missing image leaves text and events.
+
+    Where that would take more than a part of a core (large pictures on a small machine), pictures come more seldom: the
+    captions are worth more. A film repeats the one before.
+    """
 
     def __init__(self, **kwargs: object) -> None:
         super().__init__('overlay', **kwargs)
@@ -51,6 +57,7 @@ class OverlayNode(Node):
             warm_up()                                           # no picture waits for a compiler
             self._buffer = EventBuffer(max_bytes=32 << 20, max_span_ns=500_000_000)
         self._film, self._film_begin_s = None, 0.0
+        self._rest_until_s = 0.0
         self._pictured = -1                                     # window of the last snapshot
         if config.record_path:
             from crossspec_ros.recordings.film import Film
@@ -162,6 +169,10 @@ class OverlayNode(Node):
         watched = self._pictures.get_subscription_count() > 0
         if not (filming or watched or self._rviz or self._foxglove):
             return
+        begin_s = time.monotonic()
+        if begin_s < self._rest_until_s:
+            self._health.counts['pictures_skipped'] += 1
+            return
         words, rgb = self._words(), self._newest_rgb()
         pictures = [rgb, self._event_picture()] if self._config.show_events else [rgb]
         picture = compose(pictures, words, self._note(), self._config.width)
@@ -175,6 +186,7 @@ class OverlayNode(Node):
             self._publish_rviz(words)
         if self._foxglove is not None:
             self._publish_foxglove(words, stamp_ns)
+        self._rest_until_s = begin_s + (time.monotonic() - begin_s) / _LARGEST_SHARE
 
     def _record(self, picture: np.ndarray) -> None:
         """Add to the film as many pictures as its clock asks for, so that it plays at real speed."""
@@ -199,6 +211,10 @@ class OverlayNode(Node):
             if picture is None:
                 continue
             path = Path(self._config.snapshot_dir, f'{window_id}_{name}.jpg')
+            height, width = picture.shape[:2]
+            if width > _SNAPSHOT_WIDTH:
+                size = (_SNAPSHOT_WIDTH, max(1, height * _SNAPSHOT_WIDTH // width))
+                picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
             if not cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
                 self._health.drop('snapshot_failed', path)
 

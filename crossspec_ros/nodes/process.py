@@ -16,6 +16,7 @@ from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.node import Node
 
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.interrupts import interruptible
 
 EXIT_BAD_INPUT = 2
 
@@ -95,7 +96,7 @@ def run(make: Callable[[], Node], args: Sequence[str] | None = None) -> int:
     """
     node = None
     try:
-        with rclpy.init(args=args):
+        with interruptible(), rclpy.init(args=args):
             node = make()
             executor = SingleThreadedExecutor()
             executor.add_node(node)
