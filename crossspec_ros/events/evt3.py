@@ -235,40 +235,12 @@ def decode_evt3(words, begin, end, until_ns, width, height, t_out, x_out, y_out,
     # The loop looks up to three words ahead without asking for the end: the last ones follow in a padded copy.
     edge = max(begin, end - AHEAD)
     at, filled, trigger_count, reason = _decode_run(
-        words,
-        begin,
-        edge,
-        until_ns,
-        width,
-        height,
-        t_out,
-        x_out,
-        y_out,
-        p_out,
-        filled,
-        triggers,
-        trigger_count,
-        state,
-        counts,
-    )
+        words, begin, edge, until_ns, width, height, t_out, x_out, y_out, p_out, filled, triggers, trigger_count, state,
+        counts)
     if reason != DONE or at >= end:
         return at, filled, trigger_count, reason
     pad_tail(words, at, end, tail)
     used, filled, trigger_count, reason = _decode_run(
-        tail,
-        0,
-        end - at,
-        until_ns,
-        width,
-        height,
-        t_out,
-        x_out,
-        y_out,
-        p_out,
-        filled,
-        triggers,
-        trigger_count,
-        state,
-        counts,
-    )
+        tail, 0, end - at, until_ns, width, height, t_out, x_out, y_out, p_out, filled, triggers, trigger_count, state,
+        counts)
     return min(at + used, end), filled, trigger_count, reason

@@ -262,12 +262,13 @@ class CaptionEngine:
     def _learn(self, session: WindowSession, outcome: Pass) -> None:
         """What a pass said goes to the sources, what it cost to the curve that sizes trees."""
         with session.times.stage('observe'):
-            values, ids = self._ranked(outcome.logits)
-            if self.config.acceptance == 'greedy':
+            greedy = self.config.acceptance == 'greedy'
+            recycled = self.config.speculate and 'recycling' in self.proposer.config.sources
+            values, ids = self._ranked(outcome.logits) if greedy or recycled else (None, None)
+            if greedy:
                 self._note_gaps(session.window_id, outcome, values)
             if not self.config.speculate:
                 return
-            recycled = 'recycling' in self.proposer.config.sources
             self.proposer.observe(outcome.tree, outcome.nodes, outcome.emitted, ids.tolist() if recycled else None)
             self.proposer.cost.observe(outcome.new_tokens, outcome.verify_ms)
             if outcome.complete:
