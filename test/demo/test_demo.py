@@ -14,6 +14,10 @@ import psutil
 import pytest
 from shared_data import shared
 
+from crossspec_ros.recordings.dsec_convert import convert
+from crossspec_ros.recordings.dsec_make import make_sequence
+from crossspec_ros.recordings.dsec_source import DsecOptions
+
 pytest.importorskip('crossspec_ros.msg', reason='the messages are not built')
 from tiny_pair import write_pair  # noqa: E402 - only where there are messages
 
@@ -90,6 +94,17 @@ def test_demo_with_a_real_recording_drafts_from_its_events(tmp_path, pair, name)
     # The stream begins on a window's end: what the estimate of the sensor's clock puts on or before it is in no window.
     used = sum(window['events_used'] for window in report['captions_by_window'])
     assert 0.98 * expected['n'] <= used <= expected['n']
+
+
+def test_demo_with_a_converted_dsec_sequence_verifies_its_windows(tmp_path, pair):
+    make_sequence(tmp_path / 'sequence', seconds=4.0)
+    convert(tmp_path / 'sequence', tmp_path / 'bag', DsecOptions(images='compressed'))
+    report, done = _demo(tmp_path / 'out', '--bag', str(tmp_path / 'bag'), *pair)
+    assert report['windows'] >= 4 and report['drafts'] >= 4
+    assert report['captions'] >= 1, done.stderr         # 1440x1080 PNGs: a machine under load may skip windows
+    assert report['audit'] == {'checked': report['captions'], 'mismatched': 0}
+    assert 'image_refused' not in report['dropped'].get('verifier', {})
+    assert set(report['exit_codes'].values()) <= {0, -signal.SIGTERM}, done.stderr
 
 
 def _children(pid: int) -> list[psutil.Process]:
