@@ -99,6 +99,7 @@ class VerifierConfig(WindowConfig):
                            low=0, high=1, live=True)
     audit_after: bool = _p(False, 'keep every window\'s frames on disk for ~/audit', name='audit.keep')
     audit_keep: int = _p(1000, 'windows kept for ~/audit at most', name='audit.keep_windows', low=1, high=1000000)
+    audit_keep_mb: int = _p(2048, 'frames on disk for ~/audit, MB at most', name='audit.keep_mb', low=1, high=1000000)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ On a terminal the last windows are redrawn in place; into a file or a pipe it is
 """
 from __future__ import annotations
 
+import time
 from types import TracebackType
 from typing import IO
 
@@ -18,6 +19,7 @@ from crossspec_ros.demo.words import Fate, compare, remainder
 from crossspec_ros.events.window import WindowGrid
 
 _SHOWN = 5
+_PROGRESS_S = 5.0
 _GRID = WindowGrid()
 _DIM, _SOLID, _STRUCK, _ADDED = 'dim', 'bold', 'dim strike red', 'bold green'
 
@@ -53,6 +55,7 @@ class LiveView:
         self._record, self._title, self._status = record, title, ''
         self.first_ns: int | None = None
         self.last_ns: int | None = None
+        self._next_progress_s = 0.0
         self._console = Console(file=file, force_terminal=force_terminal, highlight=False, soft_wrap=True)
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
 
@@ -74,6 +77,13 @@ class LiveView:
             self._console.print(message, markup=False)
         else:
             self.tick()
+
+    def progress(self, message: str) -> None:
+        """How far something is; off a terminal a line now and then."""
+        now_s = time.monotonic()
+        if self._live is not None or now_s >= self._next_progress_s:
+            self._next_progress_s = now_s + _PROGRESS_S
+            self.say(message)
 
     def draft(self, window: WindowRecord) -> None:
         """A draft has arrived; off a terminal, one that goes on from verified words is no line of its own."""

@@ -33,7 +33,7 @@ class VerifierNode(ModelNode):
         super().__init__('verifier', VerifierConfig, **kwargs)
         self._core: VerifyingPipeline | None = None
         self._engine: CaptionEngine | None = None
-        self._audit = Audit(self._config.audit_keep)
+        self._audit = Audit(self._config.audit_keep, self._config.audit_keep_mb << 20)
         self._audit_running = False
         self._audit_debt = 0.0                                  # grows by audit_rate a window; 1: the next one is kept
         self._shown: Caption | None = None                      # the newest published that still stands

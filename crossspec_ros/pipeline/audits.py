@@ -19,17 +19,19 @@ class _Kept:
     path: Path
     prompt: str
     token_ids: tuple[int, ...]
+    nbytes: int
 
 
 class Audit:
-    """Keeps answered windows on disk, bounded, and decodes them again one by one when asked.
+    """Keeps answered windows on disk, bounded in number and bytes, and decodes them again one by one when asked.
 
     ``checked`` and ``mismatched`` count; ``mismatches`` names the windows whose tokens differ. A window that had to be
     dropped for room counts in ``dropped``.
     """
 
-    def __init__(self, keep_windows: int) -> None:
-        self._keep_windows = keep_windows
+    def __init__(self, keep_windows: int, keep_bytes: int) -> None:
+        self._keep_windows, self._keep_bytes = keep_windows, keep_bytes
+        self._bytes = 0
         self._folder: Path | None = None
         self._kept: deque[_Kept] = deque()
         self.checked = self.mismatched = self.dropped = 0
@@ -39,14 +41,16 @@ class Audit:
         return len(self._kept)
 
     def keep(self, answered: Answered) -> None:
-        """Write a window's frames to disk for later. Raises OSError where there is no room."""
+        """Write a window's frames to disk for later; older ones may have to go. Raises OSError where there is no room."""
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix='crossspec-audit-'))
         path = self._folder / f'{answered.window_id}.npz'
         np.savez(path, *answered.frames)
-        self._kept.append(_Kept(answered.window_id, path, answered.prompt, answered.token_ids))
-        if len(self._kept) > self._keep_windows:
-            self._kept.popleft().path.unlink(missing_ok=True)
+        size = path.stat().st_size
+        self._kept.append(_Kept(answered.window_id, path, answered.prompt, answered.token_ids, size))
+        self._bytes += size
+        while len(self._kept) > self._keep_windows or self._bytes > self._keep_bytes:
+            self._forget_oldest()
             self.dropped += 1
 
     def check_next(self, engine: CaptionEngine) -> bool | None:
@@ -57,13 +61,17 @@ class Audit:
         with np.load(kept.path) as stored:
             frames = [stored[name] for name in stored.files]
         same = tuple(engine.audit(frames, kept.prompt, kept.window_id)) == kept.token_ids
-        self._kept.popleft()
-        kept.path.unlink(missing_ok=True)
+        self._forget_oldest()
         self.checked += 1
         if not same:
             self.mismatched += 1
             self.mismatches = [*self.mismatches[-99:], kept.window_id]
         return same
+
+    def _forget_oldest(self) -> None:
+        kept = self._kept.popleft()
+        self._bytes -= kept.nbytes
+        kept.path.unlink(missing_ok=True)
 
     def statistics(self) -> dict[str, object]:
         """What was checked and what waits."""
@@ -76,3 +84,4 @@ class Audit:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
         self._kept.clear()
+        self._bytes = 0
