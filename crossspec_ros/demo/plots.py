@@ -10,6 +10,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+_MANY = 80                          # windows; beyond, marks and bars of their own would run into each other
 DRAFT, CAPTION, GRID, INK = '#e08a1e', '#1f6fb4', '#d9dee3', '#3b4650'
 SOURCE_COLOURS = ('#1f6fb4', '#e08a1e', '#3f9d6b', '#9467bd', '#c7504b', '#6b7a86', '#b8a03a')
 _RC = {'svg.fonttype': 'none', 'svg.hashsalt': 'crossspec', 'font.family': 'sans-serif', 'font.size': 9.5,
@@ -54,7 +55,8 @@ def ages_over_time(entries: Sequence[Mapping[str, Any]]) -> str:
                                            ('caption_age_ms', CAPTION, 'final caption, verified', 's')):
             points = [((entry['end_ns'] - start) / 1e9, entry[key]) for entry in entries if entry[key] is not None]
             if points:
-                axes.plot(*zip(*points), color=colour, marker=marker, markersize=4, linewidth=1, label=label)
+                axes.plot(*zip(*points), color=colour, marker=marker if len(points) <= _MANY else None, markersize=4,
+                          linewidth=1, label=label)
         axes.axhline(0, color=INK, linewidth=0.8)
         axes.xaxis.get_major_locator().set_params(integer=True)
         if axes.get_legend_handles_labels()[0]:
@@ -104,8 +106,13 @@ def stages(entries: Sequence[Mapping[str, Any]]) -> str:
         bottom = [0.0] * len(entries)
         for colour, name in zip(SOURCE_COLOURS * 3, names, strict=False):
             values = [entry['stage_ms'].get(name, 0.0) for entry in entries]
-            axes.bar(range(1, len(entries) + 1), values, bottom=bottom, color=colour, label=name, width=0.8)
-            bottom = [low + value for low, value in zip(bottom, values, strict=True)]
+            top = [low + value for low, value in zip(bottom, values, strict=True)]
+            windows = range(1, len(entries) + 1)
+            if len(entries) <= _MANY:
+                axes.bar(windows, values, bottom=bottom, color=colour, label=name, width=0.8)
+            else:
+                axes.fill_between(windows, bottom, top, step='mid', color=colour, label=name, linewidth=0)
+            bottom = top
         if names:
             axes.legend(frameon=False, loc='center left', bbox_to_anchor=(1, 0.5))
         axes.grid(axis='x', visible=False)
