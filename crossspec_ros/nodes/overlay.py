@@ -31,7 +31,7 @@ from crossspec_ros.pipeline.slots import Frame
 from crossspec_ros.speculation.types import Stage
 
 _EVENT_SPAN_NS = 60_000_000
-_LARGEST_SHARE = 0.4         # of the time that drawing may take
+_LARGEST_SHARE = 0.3         # of a core that drawing may take
 _SNAPSHOT_WIDTH = 480        # at most, px
 
 
@@ -169,7 +169,7 @@ class OverlayNode(Node):
         watched = self._pictures.get_subscription_count() > 0
         if not (filming or watched or self._rviz or self._foxglove):
             return
-        begin_s = time.monotonic()
+        begin_s, cpu_s = time.monotonic(), time.process_time()
         if begin_s < self._rest_until_s:
             self._health.counts['pictures_skipped'] += 1
             return
@@ -186,7 +186,7 @@ class OverlayNode(Node):
             self._publish_rviz(words)
         if self._foxglove is not None:
             self._publish_foxglove(words, stamp_ns)
-        self._rest_until_s = begin_s + (time.monotonic() - begin_s) / _LARGEST_SHARE
+        self._rest_until_s = begin_s + (time.process_time() - cpu_s) / _LARGEST_SHARE
 
     def _record(self, picture: np.ndarray) -> None:
         """Add to the film as many pictures as its clock asks for, so that it plays at real speed."""
