@@ -89,7 +89,9 @@ class _Demo:
         began = time.monotonic()
         with Processes(self._work) as processes:
             self._start(processes)
-            with open_tap(self.record, self._listen, domain_id=self._domain, namespace=_NAMESPACE) as tap, self._view:
+            # The processes end before the tap: it could wait for ever for a connection to one that is silent.
+            with open_tap(self.record, self._listen, domain_id=self._domain, namespace=_NAMESPACE) as tap, \
+                    processes.ended_after(), self._view:
                 self._wait_until_ready(processes, tap)
                 ready_s = time.monotonic() - began
                 stream = self._play(processes, tap)
@@ -99,7 +101,6 @@ class _Demo:
                 audit = self._audit(processes, tap)
                 self._view.say('ending')
                 self._watch(processes, tap, _DIAGNOSTICS_S)
-            processes.end_all()
             numbers = {'audit': audit, 'ready_s': round(ready_s, 2), 'rss_mb': processes.rss_mb(),
                        'cpu_s': processes.cpu_s(), 'exit_codes': processes.exit_codes()}
         return self._report(stream, numbers)

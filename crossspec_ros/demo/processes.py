@@ -4,7 +4,8 @@ from __future__ import annotations
 import logging
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +37,14 @@ class Processes:
 
     def __enter__(self) -> Processes:
         return self
+
+    @contextmanager
+    def ended_after(self) -> Iterator[None]:
+        """End all that still run where the block ends: for use inside what must outlive them."""
+        try:
+            yield
+        finally:
+            self.end_all()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:

@@ -1,14 +1,11 @@
 """Drafter and verifier in one process, for hosts where both share one GPU: one executor, a thread for each model."""
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 
-from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.interrupts import interruptible
 from crossspec_ros.nodes import process
 from crossspec_ros.nodes.drafter import DrafterNode
 from crossspec_ros.nodes.verifier import VerifierNode
@@ -17,25 +14,20 @@ from crossspec_ros.nodes.verifier import VerifierNode
 def main(args: Sequence[str] | None = None) -> int:
     """Run both nodes; returns the exit code. Address parameters and remaps by node: ``-p drafter:draft.lead_ms:=100``."""
     nodes: list[DrafterNode | VerifierNode] = []
-    try:
-        with interruptible(), rclpy.init(args=args):
-            nodes += [DrafterNode(), VerifierNode()]
-            if not all([node.start() for node in nodes]):
-                return process.EXIT_BAD_INPUT
-            executor = SingleThreadedExecutor()
-            for node in nodes:
-                executor.add_node(node)
-            while rclpy.ok():
-                executor.spin_once(timeout_sec=0.5)
-        return 0
-    except (KeyboardInterrupt, ExternalShutdownException):
-        return 0
-    except CrossSpecError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return process.EXIT_BAD_INPUT
-    finally:
+
+    def spin() -> int:
+        for make in (DrafterNode, VerifierNode):
+            nodes.append(make())
+        if not all([node.start() for node in nodes]):
+            return process.EXIT_BAD_INPUT
+        executor = SingleThreadedExecutor()
         for node in nodes:
-            process.close_node(node)
+            executor.add_node(node)
+        while rclpy.ok():
+            executor.spin_once(timeout_sec=0.5)
+        return 0
+
+    return process.run_nodes(spin, nodes, args)
 
 
 if __name__ == '__main__':

@@ -17,8 +17,10 @@ from rclpy.node import Node
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.interrupts import interruptible
+from crossspec_ros.nodes.watchdog import leave_if_stuck
 
 EXIT_BAD_INPUT = 2
+_DESTROY_S = 3.0
 
 
 class Worker:
@@ -94,26 +96,37 @@ def run(make: Callable[[], Node], args: Sequence[str] | None = None) -> int:
 
     0 after SIGINT or SIGTERM; 2 for bad input: a parameter out of range, a checkpoint that is not there.
     """
-    node = None
+    nodes: list[Node] = []
+
+    def spin() -> int:
+        nodes.append(make())
+        node, executor = nodes[0], SingleThreadedExecutor()
+        executor.add_node(node)
+        start = getattr(node, 'start', None)
+        if start is not None and not start():
+            return EXIT_BAD_INPUT
+        while rclpy.ok() and not getattr(node, 'finished', False):
+            executor.spin_once(timeout_sec=0.5)
+        return getattr(node, 'exit_code', 0)
+
+    return run_nodes(spin, nodes, args)
+
+
+def run_nodes(spin: Callable[[], int], nodes: Sequence[Node], args: Sequence[str] | None) -> int:
+    """Call ``spin`` with ROS there, then close the ``nodes`` it has made by then; returns the exit code as `run`."""
+    code = 1
     try:
         with interruptible(), rclpy.init(args=args):
-            node = make()
-            executor = SingleThreadedExecutor()
-            executor.add_node(node)
-            start = getattr(node, 'start', None)
-            if start is not None and not start():
-                return EXIT_BAD_INPUT
-            while rclpy.ok() and not getattr(node, 'finished', False):
-                executor.spin_once(timeout_sec=0.5)
-        return getattr(node, 'exit_code', 0)
+            code = spin()
     except (KeyboardInterrupt, ExternalShutdownException):
-        return 0
+        code = 0
     except CrossSpecError as error:
         print(f'error: {error}', file=sys.stderr)
-        return EXIT_BAD_INPUT
+        code = EXIT_BAD_INPUT
     finally:
-        if node is not None:
-            close_node(node)
+        for node in nodes:
+            _close_node(node, code)
+    return code
 
 
 def leave(code: int) -> NoReturn:
@@ -127,12 +140,16 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def close_node(node: Node) -> None:
-    """End a node's threads and files, then the node; never raises."""
+def _close_node(node: Node, code: int) -> None:
+    """End a node's threads and files, then the node; never raises.
+
+    Fast DDS 3.2 may wait for ever for the thread of a TCP connection that nothing comes from: `_DESTROY_S` must do.
+    """
     try:
         close = getattr(node, 'close', None)
         if close is not None:
             close()
-        node.destroy_node()
+        with leave_if_stuck(_DESTROY_S, code):
+            node.destroy_node()
     except Exception:  # noqa: BLE001 - the process ends; what is left to do is to say why it was not clean
         traceback.print_exc()
