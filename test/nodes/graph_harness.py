@@ -25,6 +25,8 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
+from crossspec_ros import children
+from crossspec_ros.commands.doctor_checks import dead_segments
 from crossspec_ros.demo.options import free_domain
 from crossspec_ros.events.encode import encode_mono
 from crossspec_ros.events.types import Events, Packet
@@ -62,6 +64,7 @@ class Processes:
         self.folder, self.domain_id = folder, domain_id
         self.environment = node_environment(domain_id=domain_id) | {'OMP_NUM_THREADS': '1'}
         self._running: dict[str, subprocess.Popen] = {}
+        self._left: set[Path] = set()                           # shared memory of killed nodes, which nobody removes
 
     def start(self, name: str, **parameters: Any) -> subprocess.Popen:
         """Start a node; parameter names with their dots as double underscores."""
@@ -76,8 +79,12 @@ class Processes:
         return (self.folder / f'{name}.log').read_text(errors='replace')
 
     def kill(self, name: str) -> None:
-        self._running[name].kill()
-        self._running.pop(name).wait()
+        process = self._running.pop(name)
+        maps = Path(f'/proc/{process.pid}/maps')
+        if maps.exists():
+            self._left |= {Path(line.split()[-1]) for line in maps.read_text().splitlines() if '/dev/shm/' in line}
+        process.kill()
+        process.wait()
 
     def end(self, name: str, timeout_s: float = 60.0) -> int:
         """SIGINT; returns the exit code."""
@@ -94,10 +101,10 @@ class Processes:
         return self._running[name].poll() is None
 
     def close(self) -> None:
-        for process in self._running.values():
-            process.kill()
-            process.wait()
+        children.end(self._running.values(), 15.0)
         self._running.clear()
+        for path in self._left & set(dead_segments()):          # some were those of nodes that lived on
+            path.unlink(missing_ok=True)
 
 
 class Probe:
