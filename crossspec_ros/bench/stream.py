@@ -110,7 +110,7 @@ def measure(rate_mev_s: float, seconds: float, drafter: str) -> dict[str, Any]:
             if spec.name in ('drafter', 'player'):
                 processes.start(spec.name, spec.command(), environment)
         from crossspec_ros.nodes.tap import open_tap
-        with open_tap(record, domain_id=domain, namespace=_NAMESPACE) as tap, processes.ended_after():
+        with open_tap(record, domain_id=domain, namespace=_NAMESPACE) as tap, processes:   # which end before the tap
             _wait(lambda: tap.lifecycle_state('drafter') == 'active' and tap.service_is_there('player/play'), tap,
                   processes, watched, _READY_TIMEOUT_S, 'drafter and player are not ready')
             reply = tap.call('player/play', 10.0)

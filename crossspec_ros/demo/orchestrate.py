@@ -90,8 +90,8 @@ class _Demo:
         with Processes(self._work) as processes:
             self._start(processes)
             # The processes end before the tap: it could wait for ever for a connection to one that is silent.
-            with open_tap(self.record, self._listen, domain_id=self._domain, namespace=_NAMESPACE) as tap, \
-                    processes.ended_after(), self._view:
+            with open_tap(self.record, self._listen, domain_id=self._domain, namespace=_NAMESPACE) as tap, processes, \
+                    self._view:
                 self._wait_until_ready(processes, tap)
                 ready_s = time.monotonic() - began
                 stream = self._play(processes, tap)

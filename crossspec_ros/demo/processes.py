@@ -4,8 +4,7 @@ from __future__ import annotations
 import logging
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +28,10 @@ class _Child:
 
 
 class Processes:
-    """A group of named child processes with a log file each; a context manager that ends them however it is left."""
+    """A group of named child processes with a log file each; a context manager that ends them however it is left.
+
+    It may be entered again, within what must outlive them.
+    """
 
     def __init__(self, log_dir: Path) -> None:
         self._log_dir = log_dir
@@ -37,14 +39,6 @@ class Processes:
 
     def __enter__(self) -> Processes:
         return self
-
-    @contextmanager
-    def ended_after(self) -> Iterator[None]:
-        """End all that still run where the block ends: for use inside what must outlive them."""
-        try:
-            yield
-        finally:
-            self.end_all()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
