@@ -259,8 +259,9 @@ def closing_words(report: dict[str, Any], out: Path) -> str:
              f'mode {report["mode"]}',
              f'draft age {ages("draft_age_ms")}; caption age {ages("caption_age_ms")}']
     if acceptance['tau'] is not None:
+        checked = f'{audit["checked"]}' + (f' of {report["captions"]}' if audit['checked'] < report['captions'] else '')
         lines.append(f'{acceptance["tau"]:.2f} tokens a target pass; '
-                     f'audit: {audit["checked"]} decoded again without drafts, {audit["mismatched"]} differ')
+                     f'audit: {checked} decoded again without drafts, {audit["mismatched"]} differ')
     lines.append(f'{sum(report["rss_mb"].values()) / 1000:.2f} GB in {len(report["rss_mb"])} processes; '
                  f'report: {out / "report.html"}')
     return '\n'.join(lines)

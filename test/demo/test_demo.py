@@ -149,3 +149,13 @@ def test_light_nodes_do_not_load_the_models_libraries(node):
     code = f'import sys, crossspec_ros.nodes.{node}; print(sorted({{"torch", "transformers"}} & set(sys.modules)))'
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=120, env=_environment())
     assert done.stdout.strip() == '[]', done.stderr
+
+
+@pytest.mark.parametrize('checked, told', [(3, 'audit: 3 of 5 decoded again'), (5, 'audit: 5 decoded again')])
+def test_closing_words_tell_of_captions_that_were_not_checked(checked, told):
+    from crossspec_ros.demo.orchestrate import closing_words
+    ages = {'p50': 1.0, 'p99': 2.0}
+    words = closing_words({'windows': 5, 'drafts': 5, 'captions': 5, 'mode': 'cross_modal', 'draft_age_ms': ages,
+                           'caption_age_ms': ages, 'acceptance': {'tau': 9.0}, 'rss_mb': {'verifier': 500.0},
+                           'audit': {'checked': checked, 'mismatched': 0}}, Path('out'))
+    assert told in words
