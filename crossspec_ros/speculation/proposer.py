@@ -1,140 +1,81 @@
-"""The proposer: all draft sources behind one door, one token tree a pass."""
+"""The proposer: all draft sources after one door, one token tree a pass."""
 from __future__ import annotations
 
-import threading
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.speculation.budget import CostCurve, Pace, SurvivalRecord, best_size
 from crossspec_ros.speculation.growth import MIN_SURVIVAL, Growth, grow
-from crossspec_ros.speculation.sources.base import DraftSource
-from crossspec_ros.speculation.sources.chain import PreviousCaption, PromptLookup, Rehearsal
-from crossspec_ros.speculation.sources.foreign import ForeignDraft, Hypothesis, Tokenize
-from crossspec_ros.speculation.sources.recall import Recall
-from crossspec_ros.speculation.sources.recycling import TokenRecycling
+from crossspec_ros.speculation.inbox import Admission, Inbox
+from crossspec_ros.speculation.outcome import PassOutcome
+from crossspec_ros.speculation.sources import DRAFTS, SOURCE_NAMES, SourceSettings, check_names, make_sources
+from crossspec_ros.speculation.sources.base import DraftSource, Opening
 from crossspec_ros.speculation.statistics import SpeculationStatistics
 from crossspec_ros.speculation.switch import SourceSwitch
-from crossspec_ros.speculation.tree import PREFIX, TokenTree
-from crossspec_ros.speculation.types import Draft, prefix_hash
+from crossspec_ros.speculation.tree import TokenTree
 
 _FIRST_STEP = 16                 # nodes grown before their worth is looked at for the first time
-SOURCE_NAMES = ('memory', 'previous', 'event_drafter', 'rehearsal', 'recycling', 'prompt')
 
 
 @dataclass(frozen=True)
 class ProposerConfig:
-    """What the proposer uses and how much it may hold."""
+    """Which sources propose, what they may hold, and what a node costs besides the target's time."""
 
     sources: tuple[str, ...] = SOURCE_NAMES
-    memory_captions: int = 256
-    memory_growth: float = 1.03
-    memory_escape: float = 0.15
-    max_prompts: int = 4
-    max_draft_nodes: int = 512
-    windows_ahead: int = 8
+    holding: SourceSettings = field(default_factory=SourceSettings)
     prepared_nodes: int = 256
     node_ms: float = 0.004
-    vocab_size: int | None = None
-    tokenizer_key: str | None = None
-    banned_ids: frozenset[int] = field(default_factory=frozenset)
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.sources) - set(SOURCE_NAMES))
-        if unknown:
-            raise CrossSpecError(f'sources must be among {", ".join(SOURCE_NAMES)}, got {", ".join(unknown)}')
-        if self.memory_captions < 1:
-            raise CrossSpecError(f'memory_captions must be > 0, got {self.memory_captions}')
+        check_names(self.sources)
 
 
 class Proposer:
     """Draft sources, merged.
 
-    One thread drives ``begin``, ``propose``, ``observe``, ``finish``; ``offer`` may be called by any thread at any
-    time. ``tokenize`` (text -> ids) lets drafts of another tokenizer in. Once ``cost`` has been told the times of the
-    target's forwards (``proposer.cost.observe(tokens, ms)``), trees are only as large as pays.
+    One thread drives everything but ``inbox.offer``. Once ``cost`` has been told the times of the target's forwards
+    (``proposer.cost.observe(tokens, ms)``), trees are only as large as pays.
     """
 
-    def __init__(self, config: ProposerConfig | None = None, *, tokenize: Tokenize | None = None) -> None:
+    def __init__(self, config: ProposerConfig | None = None, admission: Admission | None = None) -> None:
         self.config = config = config or ProposerConfig()
-        self._foreign = ForeignDraft(
-            vocab_size=config.vocab_size, banned_ids=config.banned_ids, tokenizer_key=config.tokenizer_key,
-            tokenize=tokenize, max_nodes=config.max_draft_nodes)
-        self._rehearsal, self._prompt, self._recycling = Rehearsal(), PromptLookup(), TokenRecycling()
-        every: dict[str, DraftSource] = {
-            'memory': Recall(
-                config.memory_captions, growth=config.memory_growth, escape=config.memory_escape,
-                max_prompts=config.max_prompts),
-            'previous': PreviousCaption(max_prompts=config.max_prompts),
-            'event_drafter': self._foreign, 'rehearsal': self._rehearsal,
-            'recycling': self._recycling, 'prompt': self._prompt,
-        }
-        self.sources: tuple[DraftSource, ...] = tuple(every[name] for name in config.sources)
+        self._own = make_sources(config.sources, config.holding)
+        self._banned_ids = (admission or Admission()).banned_ids
+        self.inbox = Inbox(admission or Admission(), reserved={DRAFTS, *(source.name for source in self._own)})
+        self.needs: frozenset[str] = frozenset().union(*(source.needs for source in self._own))
         self.cost = CostCurve()
         self._record, self._pace = SurvivalRecord(), Pace()
-        self._switches = {source.name: SourceSwitch() for source in self.sources}
-        self._statistics = SpeculationStatistics([source.name for source in self.sources])
-        self._lock = threading.Lock()
+        self._switches: defaultdict[str, SourceSwitch] = defaultdict(SourceSwitch)
+        self._statistics = SpeculationStatistics()
         self._forget()
 
     def _forget(self) -> None:
-        self._window_id: int | None = None
-        self._prompt_key: str | None = None
-        self._committed: tuple[int, ...] = ()
-        self._waiting: dict[int, tuple[int, str, Hypothesis]] = {}
-        self._first_pass = True
+        self._live: tuple[DraftSource, ...] = ()                 # those that the last tree was grown from
         self._states: list[tuple[int, Any]] = []
         self._prepared: _Prepared | None = None
-        self._uncounted: list[tuple[TokenTree, tuple[int, ...], tuple[int, ...], bool]] = []
+        self._heard = 0                                          # rehearsals
+        self._uncounted: list[PassOutcome] = []
 
-    def begin(self, window_id: int, prompt_key: str, prompt_ids: Sequence[int] = ()) -> None:
-        """Start a window's caption. ``prompt_ids``: the question's text tokens, for prompt lookup."""
-        with self._lock:
-            self._window_id, self._prompt_key, self._committed = window_id, prompt_key, ()
-            self._waiting = {key: value for key, value in self._waiting.items() if key >= window_id}
+    @property
+    def sources(self) -> tuple[DraftSource, ...]:
+        """The engine's own, then one a drafter that was heard; a source keeps its place."""
+        return self._own + self.inbox.sources if DRAFTS in self.config.sources else self._own
+
+    def begin(self, opening: Opening) -> None:
+        """Start a window's caption."""
+        self.inbox.begin(opening.window_id, opening.prompt_key)
         self._count()
-        self._first_pass, self._prepared = True, None
+        self._prepared = None
         for source in self.sources:
-            source.begin(window_id, prompt_key)
-        self._prompt.set_tokens(prompt_ids)
+            source.begin(opening)
 
-    def offer(self, draft: Draft) -> str | None:
-        """Take a draft at any time, from any thread.
-
-        Returns None where it was taken, else the cause of refusal: ``malformed``, ``vocabulary``, ``tokenizer``,
-        ``foreign_prompt``, ``foreign_window`` (too far ahead), ``late`` (its window is over), ``stale`` (an older
-        revision, or not an extension of the committed prefix). The proposer uses the newest at its next pass.
-        """
-        admitted = self._foreign.admit(draft)
-        with self._lock:
-            cause = admitted if isinstance(admitted, str) else self._refusal(draft, admitted)
-            if cause is None:
-                self._waiting[draft.window_id] = (draft.revision, draft.prompt_key, admitted)
-            self._statistics.count_offer(cause)
-        return cause
-
-    def _refusal(self, draft: Draft, admitted: Hypothesis) -> str | None:
-        current = self._window_id
-        if current is not None and draft.window_id < current:
-            return 'late'
-        if current is not None and draft.window_id > current + self.config.windows_ahead:
-            return 'foreign_window'
-        if current is None and len(self._waiting) >= self.config.windows_ahead and draft.window_id not in self._waiting:
-            return 'foreign_window'
-        if current == draft.window_id:
-            if draft.prompt_key != self._prompt_key:
-                return 'foreign_prompt'
-            if not _extends(admitted, self._committed):
-                return 'stale'
-        held = self._waiting.get(draft.window_id)
-        return 'stale' if held is not None and draft.revision <= held[0] else None
-
-    def offer_rehearsal(self, window_id: int, token_ids: Sequence[int]) -> None:
-        """Tokens that the target itself decoded for the frames so far. Called by the engine's own thread."""
-        if window_id == self._window_id:
-            self._rehearsal.set_tokens(token_ids)
-            self._prepared = None
+    def rehearsed(self, token_ids: Sequence[int]) -> None:
+        """The target itself decoded these tokens for the frames so far."""
+        self._heard += 1
+        for source in self.sources:
+            source.rehearsed(token_ids)
 
     def prepare(self, max_nodes: int, *, max_depth: int | None = None, fused_tokens: int = 0) -> bool:
         """Grow the caption's first tree ahead of time; `propose` with the same bounds then has it ready.
@@ -142,48 +83,37 @@ class Proposer:
         Costs nothing where that is done already; a draft or rehearsal that comes later makes `propose` grow anew.
         Returns whether there was anything to do.
         """
-        bounds = max_nodes, max_depth, fused_tokens
-        hypothesis = self._newest(())
-        if self._prepared is not None and self._prepared.serves(bounds, hypothesis):
+        bounds, heard = (max_nodes, max_depth, fused_tokens), (self.inbox.taken, self._heard)
+        if self._prepared is not None and self._prepared.serves(bounds, heard):
             return False
-        tree = self._grown((), hypothesis, *bounds)
-        self._prepared = _Prepared(bounds, hypothesis, tree, self._states)
+        tree = self._grown((), *bounds)
+        self._prepared = _Prepared(bounds, heard, tree, self._live, self._states)
         return True
 
-    def propose(
-        self, committed: Sequence[int], max_nodes: int, *, max_depth: int | None = None, fused_tokens: int = 0,
-    ) -> TokenTree:
+    def propose(self, committed: Sequence[int], max_nodes: int, *, max_depth: int | None = None,
+                fused_tokens: int = 0) -> TokenTree:
         """The tree for the next target pass, from whatever drafts are there now. Never waits.
 
         At most ``max_nodes`` nodes and ``max_depth`` deep; ``fused_tokens``: prompt tokens that the same forward takes
         anyway. Fewer nodes where the cost curve says that more do not pay.
         """
-        committed = tuple(committed)
         prepared, self._prepared = self._prepared, None
-        hypothesis = self._newest(committed)
-        bounds = max_nodes, max_depth, fused_tokens
-        if prepared is not None and not committed and prepared.serves(bounds, hypothesis):
-            self._states = prepared.states
+        bounds, heard = (max_nodes, max_depth, fused_tokens), (self.inbox.taken, self._heard)
+        self.inbox.commit(committed)
+        if prepared is not None and not committed and prepared.serves(bounds, heard):
+            self._live, self._states = prepared.live, prepared.states
             return prepared.tree
-        return self._grown(committed, hypothesis, *bounds)
+        return self._grown(tuple(committed), *bounds)
 
-    def _newest(self, committed: tuple[int, ...]) -> Hypothesis | None:
-        """The newest draft of this window, where it extends what is committed."""
-        with self._lock:
-            self._committed = committed
-            held = self._waiting.get(self._window_id)
-        usable = held is not None and held[1] == self._prompt_key
-        return held[2] if usable and _extends(held[2], committed) else None
-
-    def _grown(self, committed: tuple[int, ...], hypothesis: Hypothesis | None, max_nodes: int, max_depth: int | None,
+    def _grown(self, committed: tuple[int, ...], max_nodes: int, max_depth: int | None,
                fused_tokens: int) -> TokenTree:
-        self._foreign.use(hypothesis)
+        self._live = sources = self.sources
         self._states = self._start_all(committed)
-        live = [(index, state) for index, state in self._states if self._switches[self.sources[index].name].on]
+        live = [(index, state) for index, state in self._states if self._switches[sources[index].name].on]
         known, pace = self.cost.known, self._pace.tokens_per_ms
         # Half the mean slope: what promises less than that costs cannot pay, so it is not even grown.
         floor = pace * (0.5 * self.cost.mean_slope() + self.config.node_ms) if known and pace else 0.0
-        growth = Growth(self.sources, live, banned_ids=self.config.banned_ids, max_depth=max_depth,
+        growth = Growth(sources, live, banned_ids=self._banned_ids, max_depth=max_depth,
                         min_survival=max(floor, MIN_SURVIVAL))
         if not known:
             growth.extend(max_nodes)
@@ -199,37 +129,28 @@ class Proposer:
             wanted = min(2 * wanted, max_nodes)
 
     def _start_all(self, committed: Sequence[int]) -> list[tuple[int, Any]]:
-        states = ((index, source.start(committed)) for index, source in enumerate(self.sources))
+        states = ((index, source.start(committed)) for index, source in enumerate(self._live))
         return [(index, state) for index, state in states if state is not None]
 
-    def observe(
-        self, tree: TokenTree, accepted_nodes: Sequence[int], emitted: Sequence[int],
-        topk: Sequence[Sequence[int]] | None = None,
-    ) -> None:
-        """Tell what the target said to the last tree.
-
-        ``emitted``: the accepted tokens and one more. ``topk``: the target's best next tokens, best first, one row per
-        row of its logits (row 0: after the committed prefix, row i + 1: after node i).
-        """
-        self._uncounted.append((tree, tuple(accepted_nodes), tuple(emitted), self._first_pass))
-        self._first_pass = False
+    def observe(self, outcome: PassOutcome, committed: Sequence[int]) -> None:
+        """Tell what the target said to the last tree, and what of the caption stands now."""
+        self._uncounted.append(outcome)
         for index, state in self._states:
-            source = self.sources[index]
-            offers, hits = _replay(source, state, emitted)
+            source = self._live[index]
+            offers, hits = _replay(source, state, outcome.emitted)
             self._switches[source.name].add(offers, hits)
-        if topk is not None:
-            read = (self._committed[-1:] or (PREFIX,)) + tree.token_ids
-            self._recycling.observe(read, topk)
-        with self._lock:
-            self._committed += tuple(emitted)
+        for source in self._live:
+            source.observe(outcome)
+        self.cost.observe(outcome.new_tokens, outcome.verify_ms)
+        self.inbox.commit(committed)
 
     def _count(self) -> None:
         """Count the passes of a caption: at its end, when nobody waits for the next pass."""
-        for tree, accepted, emitted, first in self._uncounted:
-            self._statistics.count_pass(tree, accepted, emitted, first=first)
+        for outcome in self._uncounted:
+            self._statistics.count_pass(outcome.tree, outcome.nodes, outcome.emitted, first=outcome.first)
             if self.cost.known:
-                self._account(len(tree), len(emitted), first)
-            self._record.observe(tree.sources, tree.probs, frozenset(accepted))
+                self._account(len(outcome.tree), len(outcome.emitted), outcome.first)
+            self._record.observe(outcome.tree.sources, outcome.tree.probs, frozenset(outcome.nodes))
         self._uncounted.clear()
 
     def _account(self, drafted: int, emitted: int, first: bool) -> None:
@@ -246,24 +167,21 @@ class Proposer:
     def finish(self, token_ids: Sequence[int]) -> None:
         """The window's caption is complete and verified: sources learn it."""
         self._count()
-        for source in self.sources:
+        self._live = self.sources
+        for source in self._live:
             source.finish(token_ids)
-        self._prepare()
+        # Grow the next caption's first tree once now: the sources keep what they computed, and nobody waits yet.
+        grow(self._live, self._start_all(()), self.config.prepared_nodes)
         self._statistics.count_caption()
-        with self._lock:
-            self._waiting.pop(self._window_id, None)
-
-    def _prepare(self) -> None:
-        """Grow the next caption's first tree once now: the sources keep what they computed, and nobody waits yet."""
-        grow(self.sources, self._start_all(()), self.config.prepared_nodes)
+        self.inbox.finish()
 
     def reset(self) -> None:
         """Forget every caption, draft and count (time jumped back)."""
-        with self._lock:
-            self._forget()
+        self._forget()
+        self.inbox.reset()
         for source in self.sources:
             source.reset()
-            self._switches[source.name].clear()
+        self._switches.clear()
         self._record.clear()
         self._pace.clear()
         self._statistics.clear()
@@ -271,37 +189,34 @@ class Proposer:
     def sizes(self) -> dict[str, int]:
         """How much is held: states and captions of the memory, waiting drafts, bins of what was measured."""
         held = {name: size for source in self.sources for name, size in source.sizes().items()}
-        return held | {'waiting_drafts': len(self._waiting), 'cost_bins': self.cost.bins,
-                       'survival_bins': len(self._record), 'uncounted_passes': len(self._uncounted)}
+        return held | self.inbox.sizes() | {'cost_bins': self.cost.bins, 'survival_bins': len(self._record),
+                                            'uncounted_passes': len(self._uncounted)}
 
     def statistics(self) -> dict[str, Any]:
         """Counts and rates by vLLM's names; see :class:`SpeculationStatistics`. For any thread.
 
         Passes of the caption under way are counted when it ends.
         """
-        report = self._statistics.report()
-        for name, counts in report['sources'].items():
-            counts['on'] = self._switches[name].on
+        names = [source.name for source in self.sources]
+        report = self._statistics.report(names) | {'offers': dict(self.inbox.refusals)}
+        for name in names:
+            report['sources'][name]['on'] = self._switches[name].on
         return report
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Prepared:
     """A first tree grown ahead of time, and what it was grown from."""
 
     bounds: tuple[int, int | None, int]
-    hypothesis: Hypothesis | None
+    heard: tuple[int, int]
     tree: TokenTree
+    live: tuple[DraftSource, ...]
     states: list[tuple[int, Any]]
 
-    def serves(self, bounds: tuple[int, int | None, int], hypothesis: Hypothesis | None) -> bool:
-        """Whether a tree within these bounds, from this draft, would be the same."""
-        return self.bounds == bounds and self.hypothesis is hypothesis
-
-
-def _extends(draft: Hypothesis, committed: tuple[int, ...]) -> bool:
-    length = draft.base_length
-    return length <= len(committed) and prefix_hash(committed[:length]) == draft.base_hash
+    def serves(self, bounds: tuple[int, int | None, int], heard: tuple[int, int]) -> bool:
+        """Whether a tree within these bounds, from what was heard by now, would be the same."""
+        return self.bounds == bounds and self.heard == heard
 
 
 def _replay(source: DraftSource, state: Any, emitted: Sequence[int]) -> tuple[int, int]:

@@ -1,122 +1,342 @@
-"""One open window: its frames, its key-value cache, and what of its prompt is already in the cache.
-
-The sequence of a window is prefix, frame 0 .. frame n-1, closing, tail (question), answer. Frames enter in time order,
-so whatever is known is put into the cache when it is known; causal attention makes that exact. Only the newest frame, the
-closing and the tail are left for the forward that also verifies the first tree.
-"""
+"""One open window, from its first frame to its caption."""
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field, replace
 from time import perf_counter_ns
 
+import numpy as np
 import torch
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.speculation.types import prompt_key
-from crossspec_ros.speculation.verifier import KeyValues, PromptSegments, Verifier
+from crossspec_ros.speculation.features import FeatureCache, check_frame, frame_key
+from crossspec_ros.speculation.outcome import PassOutcome
+from crossspec_ros.speculation.passes import Ending, passes, plain, rehearsal_of, until
+from crossspec_ros.speculation.proposer import Proposer
+from crossspec_ros.speculation.ranking import ranked
+from crossspec_ros.speculation.rules import Rule
+from crossspec_ros.speculation.schedules import Certified, Free
+from crossspec_ros.speculation.settings import EngineConfig, EngineCounters
+from crossspec_ros.speculation.sources.base import Opening
+from crossspec_ros.speculation.target import Layout, Target
+from crossspec_ros.speculation.tree import TokenTree
+from crossspec_ros.speculation.types import Caption, Mode, Stage, Verdict, prefix_hash, prompt_key
+from crossspec_ros.speculation.window import WindowState
 
-
-class StageTimes(dict[str, float]):
-    """Milliseconds by stage, added up; `stage('verify')` times a block."""
-
-    def stage(self, name: str) -> _Timer:
-        """A context manager that adds its block's time to a stage."""
-        return _Timer(self, name)
-
-
-class _Timer:
-    def __init__(self, times: StageTimes, name: str) -> None:
-        self._times, self._name = times, name
-
-    def __enter__(self) -> _Timer:
-        self._begin = perf_counter_ns()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.ms = (perf_counter_ns() - self._begin) / 1e6
-        self._times[self._name] = self._times.get(self._name, 0.0) + self.ms
+_REPLACEMENT = '\ufffd'          # stands for bytes of a character whose other bytes are still to come
+_RANKED, _RANKS = 1 << 20, 4     # logits ranked a pass at most; best next tokens kept of each row
 
 
 @dataclass
-class WindowSession:
-    """State of one window between `open` and `close`."""
+class Shared:
+    """What all windows of an engine share."""
 
-    window_id: int
-    window_end_ns: int
-    prompt: str
-    segments: PromptSegments
-    cache: KeyValues
-    slots: list[torch.Tensor | None]
-    stamps_ns: list[int]
-    prefilled: int = 0                       # frames in the cache; the prefix goes in with the first
-    committed: list[int] = field(default_factory=list)
-    pending: int | None = None               # last committed token: emitted, but not yet in the cache
-    finished: bool = False
-    rehearsed: tuple[int, ...] = ()
-    passes: int = 0
-    drafted: dict[str, int] = field(default_factory=dict)
-    accepted: dict[str, int] = field(default_factory=dict)
-    nodes_checked: int = 0
-    nodes_accepted: int = 0
-    times: StageTimes = field(default_factory=StageTimes)
-    newest_ns: int = 0                       # perf_counter_ns when the newest slot's frame came in
-    asked: torch.Tensor | None = None        # embeddings of the question, once they were asked for
+    target: Target
+    proposer: Proposer
+    config: EngineConfig
+    rule: Rule
+    ending: Ending
+    schedule: Free | Certified
+    free: Free                               # rehearsals, which decide nothing, always run freely
+    exact: bool                              # forwards of other shapes decide no token otherwise
+    features: FeatureCache
+    counters: EngineCounters = field(default_factory=EngineCounters)
+    focused: int | None = None               # window that the proposer was pointed at last
+    size: tuple[int, int] = (240, 320)       # height and width of the newest frame, px
 
-    @classmethod
-    def begin(cls, verifier: Verifier, window_id: int, window_end_ns: int, prompt: str, frames: int,
-              answer_tokens: int, tree_nodes: int) -> WindowSession:
-        """Open a window with an empty cache that has room for prompt, answer and one tree."""
-        segments = verifier.segments(prompt, frames)
-        length = (len(segments.prefix_ids) + frames * segments.frame_tokens + len(segments.closing)
-                  + len(segments.tail_ids))
-        cache = verifier.new_cache(length + answer_tokens + tree_nodes + 1)
-        return cls(window_id, window_end_ns, prompt, segments, cache, [None] * frames, [0] * frames)
+    def propose(self, committed: tuple[int, ...], most: int, depth: int, fused_tokens: int) -> TokenTree:
+        """The proposer's tree; asked even where no node may come back, since sources follow the text by it."""
+        return self.proposer.propose(committed, most, max_depth=depth, fused_tokens=fused_tokens)
+
+
+class Session:
+    """A window between `CaptionEngine.open` and its end::
+
+        for slot, frame in enumerate(frames):             # as they arrive; encoded and prefilled at once
+            session.add_frame(slot, frame.stamp_ns, frame.rgb)
+            session.rehearse(should_stop=another_frame_is_here)
+        for output in session.answer():                   # Verdict and Caption after each target pass
+            publish(output)
+        session.close()
+    """
+
+    def __init__(self, shared: Shared, window_id: int, window_end_ns: int, prompt: str,
+                 on_close: Callable[[Session], None]) -> None:
+        self._shared, self._on_close = shared, on_close
+        self._prompt = prompt
+        self._size = shared.size
+        frames = shared.config.window_frames
+        layout = shared.target.layout(prompt, frames, *self._size)
+        self._state = WindowState(window_id, window_end_ns, prompt_key(prompt), layout, self._cache(layout),
+                                  [None] * len(layout.groups))
+        self._frames: list[np.ndarray | None] = [None] * frames     # until their group is encoded
+        self._keys: list[Hashable | None] = [None] * frames
+        self._stamps_ns = [0] * frames
+        self._rehearsed: tuple[int, ...] = ()
+        self._newest_ns = 0                                          # perf_counter_ns of the newest slot's arrival
+        self._closed = False
+
+    def _cache(self, layout: Layout) -> object:
+        config = self._shared.config
+        room = config.max_new_tokens + max(config.first_nodes, config.max_nodes, config.block) + 1
+        return self._shared.target.new_cache(layout, layout.length + room)
 
     @property
-    def prompt_key(self) -> str:
-        """Names the question across processes."""
-        return prompt_key(self.prompt)
+    def window_id(self) -> int:
+        """The window's number on the grid."""
+        return self._state.window_id
 
     @property
-    def complete(self) -> bool:
-        """True when every slot has its frame."""
-        return all(features is not None for features in self.slots)
+    def missing(self) -> tuple[int, ...]:
+        """Slots that have no frame yet."""
+        return tuple(slot for slot, key in enumerate(self._keys) if key is None)
 
-    def put(self, slot: int, stamp_ns: int, features: torch.Tensor) -> None:
-        """Fill a slot. Raises `CrossSpecError` for a slot that does not exist, is filled, or came too late."""
-        self.check_slot(slot)
-        self.slots[slot], self.stamps_ns[slot] = features, stamp_ns
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """Verified tokens so far, end token not included."""
+        tokens = self._state.committed
+        return tuple(tokens[:-1] if tokens and tokens[-1] in self._shared.ending.eos_ids else tokens)
 
-    def check_slot(self, slot: int) -> None:
-        """Raises `CrossSpecError` unless ``slot`` exists and is empty."""
-        if not 0 <= slot < len(self.slots):
-            raise CrossSpecError(f'slot must be 0 to {len(self.slots) - 1}, got {slot}')
-        if self.slots[slot] is not None:
+    # -- frames ------------------------------------------------------------------------------------------------------
+
+    def add_frame(self, slot: int, stamp_ns: int, rgb: np.ndarray) -> None:
+        """Frame for ``slot`` (0 is the oldest), uint8 (H, W, 3) RGB; slots may come in any order, each once.
+
+        A group is encoded when its last frame is there, once for all windows that are given the same stamps and
+        pixels, and prefilled when all before it are; the newest group's prefill is part of the first verification.
+        Raises `CrossSpecError` for a wrong shape, type or slot; the window stays as it was.
+        """
+        arrival_ns = perf_counter_ns()
+        self._check(slot, rgb)
+        self._frames[slot], self._keys[slot] = rgb, frame_key(stamp_ns, rgb)
+        try:
+            self._encode(slot)
+        except Exception:
+            self._frames[slot] = self._keys[slot] = None
+            raise
+        self._stamps_ns[slot] = stamp_ns
+        if slot == len(self._keys) - 1:
+            self._newest_ns = arrival_ns
+        if self._shared.config.anticipatory:
+            self._prefill()
+
+    def _check(self, slot: int, rgb: np.ndarray) -> None:
+        if self._closed:
+            raise CrossSpecError(f'window {self.window_id} must be open, it was closed; open another')
+        if not 0 <= slot < len(self._keys):
+            raise CrossSpecError(f'slot must be 0 to {len(self._keys) - 1}, got {slot}')
+        if self._keys[slot] is not None:
             raise CrossSpecError(f'slot {slot} of window {self.window_id} must be filled once, it has a frame already')
+        check_frame(rgb)
+        size = rgb.shape[:2]
+        if size == self._size:
+            return
+        shared, state = self._shared, self._state
+        layout = shared.target.layout(self._prompt, len(self._keys), *size)
+        if layout is not state.layout:
+            if len(self.missing) < len(self._keys):
+                raise CrossSpecError(f'rgb must be {self._size[0]} x {self._size[1]} as the window\'s first frame, got '
+                                     f'{size[0]} x {size[1]}')
+            shared.target.release(state.cache)
+            state.layout, state.cache = layout, self._cache(layout)
+            state.rows = [None] * len(layout.groups)
+        self._size = shared.size = size
 
-    def known(self, verifier: Verifier, stop: int) -> torch.Tensor | None:
-        """Embeddings that can enter the cache now: the prefix and frames in order up to slot ``stop``; None if none."""
-        ready = self.prefilled
-        while ready < stop and self.slots[ready] is not None:
-            ready += 1
-        parts = [features for features in self.slots[self.prefilled:ready] if features is not None]
-        if not parts:
-            return None
-        if self.prefilled == 0 and self.segments.prefix_ids:
-            parts.insert(0, verifier.embed(self.segments.prefix_ids))
-        return torch.cat(parts)
+    def _encode(self, slot: int) -> None:
+        """Encode what the frame in ``slot`` makes whole: its group, or the clip where groups cannot be told apart."""
+        shared, state = self._shared, self._state
+        if not shared.target.abilities.anticipatory:
+            if not self.missing:
+                with state.times.stage('encode') as timer:
+                    state.rows[:] = shared.target.encode_all(state.layout, self._frames)
+                self._encoded(len(self._frames), timer.ms)
+            return
+        place, group = next((place, group) for place, group in enumerate(state.layout.groups)
+                            if group.first <= slot < group.first + group.frames)
+        span = slice(group.first, group.first + group.frames)
+        frames, keys = self._frames[span], self._keys[span]
+        if any(key is None for key in keys):
+            return
+        if not shared.target.abilities.frame_cache:
+            keys = [place, self._state.prompt_key, *keys]
+        with state.times.stage('encode') as timer:
+            state.rows[place], known = shared.features.of(
+                keys, lambda: shared.target.encode(state.layout, place, frames))
+        self._encoded(len(frames), timer.ms, known)
+        self._frames[span] = [None] * len(frames)
 
-    def prefill(self, verifier: Verifier, stop: int) -> None:
-        """Put what is known up to slot ``stop`` into the cache."""
-        embeds = self.known(verifier, stop)
-        if embeds is not None:
-            with self.times.stage('prefill'):
-                verifier.extend(self.cache, embeds)
-            while self.prefilled < stop and self.slots[self.prefilled] is not None:
-                self.prefilled += 1
+    def _encoded(self, frames: int, elapsed_ms: float, known: bool = False) -> None:
+        counters = self._shared.counters
+        counters.forward_ms += elapsed_ms
+        counters.frames_shared += frames * known
+        counters.frames_encoded += frames * (not known)
 
-    def question(self, verifier: Verifier) -> torch.Tensor:
-        """Embeddings of what follows the last frame: closing and tail."""
-        if self.asked is None:
-            self.asked = torch.cat([self.segments.closing, verifier.embed(self.segments.tail_ids)])
-        return self.asked
+    def _prefill(self) -> None:
+        """Put what is known into the cache, all but the newest group."""
+        times = self._state.times
+        before = times.get('prefill', 0.0)
+        self._shared.schedule.prefill(self._state, len(self._state.rows) - 1)
+        self._shared.counters.forward_ms += times.get('prefill', 0.0) - before
+
+    def close(self) -> None:
+        """Forget the window; nothing where it is closed already."""
+        if not self._closed:
+            self._closed = True
+            self._shared.target.release(self._state.cache)
+            self._on_close(self)
+
+    # -- while frames are awaited ------------------------------------------------------------------------------------
+
+    def rehearse(self, should_stop: Callable[[], bool] | None = None, *, until_ns: int | None = None
+                 ) -> tuple[int, ...]:
+        """Decode the caption of the frames so far on a fork of the window; the tokens become a draft.
+
+        ``should_stop`` is asked between target passes; no pass starts that would likely end after ``until_ns``
+        (`perf_counter_ns`). Returns the tokens, end token included (may be partial, or empty where nothing is to do).
+        """
+        shared, state = self._shared, self._state
+        if self._closed or not 0 < len(self.missing) <= shared.config.rehearse_missing or state.committed \
+                or not shared.config.speculate or not shared.target.abilities.anticipatory:
+            return ()
+        self._prefill()
+        if not state.prefilled:
+            return ()
+        self._focus()
+        may_start = until(should_stop, until_ns, perf_counter_ns, lambda: shared.counters.pass_ms)
+        start_ns, base, fork = perf_counter_ns(), state.cache.length, rehearsal_of(state)
+        free = replace(shared.free, first_nodes=shared.config.max_nodes)
+        try:
+            for _ in passes(fork, shared.target, free, shared.propose, shared.rule, shared.ending, may_start):
+                pass
+        finally:
+            state.cache.truncate(base)
+        shared.counters.rehearsed(fork.finished, (perf_counter_ns() - start_ns) / 1e6)
+        if fork.committed:
+            self._rehearsed = tuple(fork.committed)
+            shared.proposer.rehearsed(self._rehearsed)
+        self.prepare()
+        return tuple(fork.committed)
+
+    def prepare(self) -> bool:
+        """Grow the tree of the window's first pass while its newest group is awaited, so that the pass need not.
+
+        For idle time, as `rehearse` is, which ends with it: call it again when a draft may have come since. Returns
+        whether there was anything to do; never while groups before the newest are missing.
+        """
+        shared, state = self._shared, self._state
+        config = shared.config
+        if self._closed or len(state.rows) - state.prefilled != 1 or state.rows[-1] is not None or state.committed \
+                or not config.speculate or shared.schedule is not shared.free or not config.fused:
+            return False
+        self._focus()
+        most, fused_tokens = shared.schedule.room(state)
+        return shared.proposer.prepare(most, max_depth=max(config.max_new_tokens - 1, 1), fused_tokens=fused_tokens)
+
+    def _focus(self) -> None:
+        """Point the proposer at this window, with what was rehearsed for it."""
+        if self._shared.focused != self.window_id:
+            self._shared.focused = self.window_id
+            self._shared.proposer.begin(Opening(self.window_id, self._state.prompt_key,
+                                                self._state.layout.question_ids, self._rehearsed))
+
+    # -- the answer --------------------------------------------------------------------------------------------------
+
+    def answer(self, *, deadline_ns: int | None = None,
+               should_stop: Callable[[], bool] | None = None) -> Iterator[Verdict | Caption]:
+        """Decode the caption: after each target pass a `Verdict` and a `Caption` (PARTIAL), at the end one FINAL.
+
+        ``deadline_ns`` is on the clock of `time.perf_counter_ns`: no pass starts that would likely end after it.
+        At the deadline, or when ``should_stop()`` is true, the iterator ends without a FINAL caption: the last
+        PARTIAL is what was verified by then; calling `answer` again goes on from there. Raises `CrossSpecError` when
+        frames are missing, the window is closed or answered, or logits are not finite (the window is closed then);
+        the engine goes on with other windows.
+        """
+        self._check_answerable()
+        shared, state = self._shared, self._state
+        self._newest_ns = self._newest_ns or perf_counter_ns()
+        self._focus()
+        may_start = until(should_stop, deadline_ns, perf_counter_ns, lambda: shared.counters.pass_ms)
+        propose = shared.propose if shared.config.speculate else plain
+        outcomes = passes(state, shared.target, shared.schedule, propose, shared.rule, shared.ending, may_start)
+        while (outcome := self._next(outcomes)) is not None:
+            shared.counters.passed(len(outcome.emitted), outcome.verify_ms)
+            shared.counters.windows_answered += outcome.complete
+            try:
+                yield self._verdict()
+                yield self._caption(outcome.lossless)
+            finally:                          # sources learn after the caption, not before it
+                self._learn(outcome)
+        if not state.finished:
+            shared.counters.windows_cut += 1
+
+    def _check_answerable(self) -> None:
+        if self._closed:
+            raise CrossSpecError(f'window {self.window_id} must be open, it was closed; open another')
+        if self.missing:
+            raise CrossSpecError(f'window {self.window_id} must have a frame in each slot, missing are '
+                                 f'{list(self.missing)}')
+        if self._state.finished:
+            raise CrossSpecError(f'window {self.window_id} is answered already')
+
+    def _next(self, outcomes: Iterator[PassOutcome]) -> PassOutcome | None:
+        try:
+            return next(outcomes, None)
+        except CrossSpecError:
+            self._shared.counters.windows_failed += 1
+            self.close()
+            raise
+
+    def _learn(self, outcome: PassOutcome) -> None:
+        """What a pass said goes to the sources, what it cost to the curve that sizes trees."""
+        shared = self._shared
+        with self._state.times.stage('observe'):
+            recycled = shared.config.speculate and 'topk' in shared.proposer.needs
+            greedy = shared.rule.name == 'greedy'
+            if greedy or recycled:
+                rows = max(1, _RANKED // outcome.logits.shape[1])        # as many as are cheap to rank
+                values, ids = ranked(outcome.logits[:rows], _RANKS)
+                if greedy:
+                    self._note_gaps(outcome, values)
+                if recycled:
+                    outcome = replace(outcome, topk=tuple(map(tuple, ids.tolist())))
+            if not shared.config.speculate:
+                return
+            shared.proposer.observe(outcome, self._state.committed)
+            if outcome.complete:
+                shared.proposer.finish(self.token_ids)
+
+    def _note_gaps(self, outcome: PassOutcome, values: np.ndarray) -> None:
+        """How clearly the target decided: the best logit of each emitted token's row less the second best."""
+        rows = [0, *(node + 1 for node in outcome.nodes)][:len(outcome.emitted)]
+        best = values[rows] if max(rows) < len(values) else ranked(outcome.logits[rows], 2)[0]
+        gaps = (best[:, 0] - best[:, 1]).tolist()
+        self._state.near_ties += self._shared.counters.decided(gaps, self._shared.config.near_tie)
+
+    def _verdict(self) -> Verdict:
+        state, committed = self._state, self.token_ids
+        return Verdict(state.window_id, state.window_end_ns, committed, prefix_hash(committed), state.passes,
+                       state.finished, dict(state.accepted), dict(state.drafted))
+
+    def _caption(self, lossless: bool) -> Caption:
+        shared, state, tokens = self._shared, self._state, self.token_ids
+        text = shared.target.decode(tokens)
+        now_ns = perf_counter_ns()
+        return Caption(
+            window_id=state.window_id, window_end_ns=state.window_end_ns,
+            stage=Stage.FINAL if state.finished else Stage.PARTIAL, text=text,
+            stable_length=len(text) if state.finished else len(text.rstrip(_REPLACEMENT)), token_ids=tokens,
+            mode=Mode.CROSS_MODAL if shared.proposer.inbox.drafted(state.window_id) else Mode.VERIFIER_ONLY,
+            lossless=lossless and shared.exact and shared.rule.keeps == 'tokens',
+            drafted=state.nodes_checked, accepted=state.nodes_accepted, target_passes=state.passes,
+            frame_stamps_ns=tuple(self._stamps_ns),
+            stage_ms=dict(state.times) | {'total': sum(state.times.values())},
+            answer_ms=(now_ns - self._newest_ns) / 1e6, acceptance_rule=shared.rule.name, exact=shared.exact,
+            near_ties=state.near_ties)
+
+    def decode_plainly(self) -> tuple[int, ...]:
+        """The answer's tokens with no drafts, in the schedule's own forwards; nothing learns from it (audits)."""
+        self._check_answerable()
+        shared = self._shared
+        for _ in passes(self._state, shared.target, shared.schedule, plain, shared.rule, shared.ending, lambda: True):
+            pass
+        return self.token_ids

@@ -1,55 +1,53 @@
-"""How the decode engine decodes, and what it counts."""
+"""How the decode engine decodes, and what it counts. Each setting stands here once; its parameter is ``decode.<name>``."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.fields import checked, described
+from crossspec_ros.speculation.sources import SOURCE_NAMES, check_names
 
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """How the engine decodes. Defaults are lossless.
+    """How the engine decodes. Defaults are lossless."""
 
-    ``acceptance`` names a rule of `speculation.rules`: 'greedy', 'gumbel' (seeded sampling; lossless; temperature > 0),
-    or a lossy one. ``max_nodes`` bounds the tree of a pass, ``first_nodes`` that of the pass fused with the prefill.
-    ``anticipatory``: prefill frames as they arrive; ``fused``: verify the first tree in the forward of the last prefill
-    chunk; ``frame_cache``: share a frame's features between windows; ``speculate``: use drafts at all;
-    ``rehearse_missing``: rehearse once at most so many frames are still to come. ``max_windows`` may be open at a time:
-    opening one more closes the oldest. ``threads``: torch threads of the process (None: as it is). ``near_tie``: a token
-    whose logit is less than this above the runner-up's is counted as one that another order of sums might have decided
-    otherwise; in float32 such tokens are rare, in bfloat16 they are where captions differ from those of `generate`.
-    """
-
-    window_frames: int = 8
-    max_new_tokens: int = 96
-    acceptance: str = 'greedy'
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int = 0
-    max_nodes: int = 64
-    first_nodes: int = 256
-    stop_strings: tuple[str, ...] = ()
-    anticipatory: bool = True
-    fused: bool = True
-    frame_cache: bool = True
-    speculate: bool = True
-    rehearse_missing: int = 2
-    max_windows: int = 10
-    threads: int | None = None
-    near_tie: float = 0.06
+    window_frames: int = described(8, 'frame slots of a window', low=1, high=256)
+    max_new_tokens: int = described(96, 'tokens of a caption at most', low=1, high=4096)
+    acceptance: str = described('greedy', 'greedy or gumbel (seeded sampling): lossless; rejection: keeps the '
+                                'distribution; typical, fuzzy, deferral: lossy, when asked for')
+    exactness: str = described('auto', 'auto: exact in float32, not certain in 16 bits; certified: forwards of fixed '
+                               'shapes, exact in any type, slower', choices=('auto', 'certified'))
+    temperature: float = described(1.0, 'sampling temperature', low=0, high=100)
+    top_k: int = described(0, 'sample from so many likeliest tokens; 0: from all', low=0, high=1_000_000)
+    top_p: float = described(1.0, 'sample from the likeliest tokens of this share; 1: from all', low=0, high=1)
+    seed: int = described(0, 'seed of sampling', low=0, high=2**31 - 1)
+    speculate: bool = described(True, 'use drafts; false decodes token by token, for comparison')
+    sources: tuple[str, ...] = described(SOURCE_NAMES, 'draft sources in use; drafts: those of drafters')
+    max_nodes: int = described(64, 'nodes of a token tree at most', low=0, high=1024)
+    first_nodes: int = described(256, 'nodes of the tree that is verified with the last prefill at most', low=0,
+                                 high=1024)
+    memory_captions: int = described(256, 'verified captions that the caption memory holds a prompt', low=1,
+                                     high=100_000)
+    stop_strings: tuple[str, ...] = described((), 'a caption ends where it holds one of these; none by default')
+    anticipatory: bool = described(True, 'prefill frames as they arrive')
+    fused: bool = described(True, 'verify the first tree in the forward of the last prefill')
+    frame_cache: bool = described(True, 'share a frame\'s features between windows')
+    rehearse_missing: int = described(2, 'rehearse once at most so many frames are still to come; 0: never', low=0,
+                                      high=64)
+    max_windows: int = described(10, 'windows open at a time; one more closes the oldest', low=1, high=256)
+    block: int = described(16, 'answer tokens of a forward in certified decoding', low=2, high=256)
+    near_tie: float = described(0.06, 'a token whose logit is less than this above the runner-up\'s is counted as one '
+                                'that another order of sums might have decided otherwise', low=0, high=100)
 
     def __post_init__(self) -> None:
-        for name, low, high in (('window_frames', 1, 64), ('max_new_tokens', 1, 4096), ('max_nodes', 0, 1024),
-                                ('first_nodes', 0, 1024), ('rehearse_missing', 0, 64), ('max_windows', 1, 256)):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise CrossSpecError(f'{name} must be {low} to {high}, got {value}')
-        if self.threads is not None and self.threads < 1:
-            raise CrossSpecError(f'threads must be >= 1 or None, got {self.threads}')
-        if not self.near_tie >= 0:
-            raise CrossSpecError(f'near_tie must be >= 0, got {self.near_tie}')
+        for item in fields(self):
+            value = checked(item.name, getattr(self, item.name), item.default, item.metadata)
+            object.__setattr__(self, item.name, value)
+        check_names(self.sources)
+        if any(not stop for stop in self.stop_strings):
+            raise CrossSpecError("stop_strings must hold no empty string, got ''")
 
 
 @dataclass
@@ -74,12 +72,12 @@ class EngineCounters:
     near_ties: int = 0               # emitted tokens less than ``near_tie`` above the runner-up
     smallest_gap: float | None = None
 
-    def decided(self, gaps: Sequence[float], near_tie: float) -> float:
-        """Tokens were emitted whose logits stood so far above the runners-up; returns the smallest gap."""
-        least = min(gaps)
-        self.near_ties += sum(gap < near_tie for gap in gaps)
+    def decided(self, gaps: Sequence[float], near_tie: float) -> int:
+        """Tokens were emitted whose logits stood so far above the runners-up; returns the number of near ties."""
+        least, close = min(gaps), sum(gap < near_tie for gap in gaps)
+        self.near_ties += close
         self.smallest_gap = least if self.smallest_gap is None else min(self.smallest_gap, least)
-        return least
+        return close
 
     def passed(self, tokens: int, verify_ms: float) -> None:
         """A pass that emitted ``tokens`` took ``verify_ms``."""

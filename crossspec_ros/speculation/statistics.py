@@ -33,7 +33,6 @@ def _rate(part: float, whole: float) -> float | None:
 class SpeculationStatistics:
     """What the target did with the trees it was given."""
 
-    source_names: Sequence[str]
     counts: Counter = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -42,14 +41,9 @@ class SpeculationStatistics:
     def clear(self) -> None:
         """Count from zero."""
         self.counts = Counter()
-        self.offers: Counter = Counter()
-        self.by_source = {name: SourceCounts() for name in self.source_names}
+        self.by_source: dict[str, SourceCounts] = {}
         self.accepted_per_pos = [0] * _MAX_POSITIONS
         self.saved_ms = 0.0
-
-    def count_offer(self, cause: str | None) -> None:
-        """A draft came in: taken, or refused for a cause."""
-        self.offers['taken' if cause is None else cause] += 1
 
     def count_pass(self, tree: TokenTree, accepted: Sequence[int], emitted: Sequence[int], *, first: bool) -> None:
         """A target pass checked a tree."""
@@ -65,13 +59,14 @@ class SpeculationStatistics:
         for depth in range(min(len(accepted), _MAX_POSITIONS)):
             self.accepted_per_pos[depth] += 1
         for bits, drafted in Counter(tree.sources).items():
-            self._count_source(bits, drafted, 'draft')
+            self._count_source(tree.source_names, bits, drafted, 'draft')
         for node in accepted:
-            self._count_source(tree.sources[node], 1, 'accepted')
+            self._count_source(tree.source_names, tree.sources[node], 1, 'accepted')
 
-    def _count_source(self, bits: int, count: int, what: str) -> None:
-        for place, source in enumerate(self.by_source.values()):
+    def _count_source(self, names: Sequence[str], bits: int, count: int, what: str) -> None:
+        for place, name in enumerate(names):
             if bits >> place & 1:
+                source = self.by_source.setdefault(name, SourceCounts())
                 key = f'num_{what}_tokens'
                 setattr(source, key, getattr(source, key) + count)
                 if bits == 1 << place:
@@ -82,8 +77,8 @@ class SpeculationStatistics:
         """A caption was completed."""
         self.counts['num_captions'] += 1
 
-    def report(self) -> dict[str, Any]:
-        """All counts and rates as plain values; a rate with nothing behind it is None.
+    def report(self, source_names: Sequence[str] = ()) -> dict[str, Any]:
+        """All counts and rates as plain values; a rate over nothing is None. ``source_names`` stand in it in any case.
 
         ``mean_acceptance_length`` counts the recovered or bonus token, as vLLM does: it is tau.
         ``hidden_tokens_accepted`` were accepted in the pass fused with the prefill, so they cost no pass of their own.
@@ -102,6 +97,6 @@ class SpeculationStatistics:
             'acceptance_rate_per_pos': positions,
             'first_pass_accepted': _rate(counts['hidden_tokens_accepted'], counts['num_first_passes']),
             'saved_ms': self.saved_ms,
-            'offers': dict(self.offers),
-            'sources': {name: source.report() for name, source in self.by_source.items()},
+            'sources': {name: self.by_source.get(name, SourceCounts()).report()
+                        for name in dict.fromkeys((*source_names, *self.by_source))},
         }

@@ -48,6 +48,18 @@ class TokenTree:
         return TokenTree(
             self.token_ids[:count], self.parents[:count], self.sources[:count], self.probs[:count], self.source_names)
 
+    def trunk(self, length: int | None = None) -> TokenTree:
+        """The path that takes the likeliest child of each node (the first, where probabilities are equal), as a chain
+        of ``length`` nodes at most."""
+        nodes: list[int] = []
+        node = PREFIX
+        while (length is None or len(nodes) < length) and (children := self.children(node)):
+            node = max(children, key=self.probs.__getitem__)
+            nodes.append(node)
+        return TokenTree(tuple(self.token_ids[node] for node in nodes), tuple(range(-1, len(nodes) - 1)),
+                         tuple(self.sources[node] for node in nodes), tuple(self.probs[node] for node in nodes),
+                         self.source_names)
+
     @cached_property
     def _children(self) -> dict[int, dict[int, int]]:
         table: dict[int, dict[int, int]] = {}

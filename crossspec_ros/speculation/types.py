@@ -28,7 +28,7 @@ class Draft:
     """A speculative caption of one window, or a revision of one.
 
     ``token_ids`` continue the prefix of ``base_length`` tokens whose ``prefix_hash`` is ``base_hash`` (0 tokens: the
-    caption's begin). ``parents[i]`` is the node before node ``i`` (-1: the prefix; always < i); empty means a chain.
+    caption's start). ``parents[i]`` is the node before node ``i`` (-1: the prefix; always < i); empty means a chain.
     ``weights`` are unnormalised positive integers by node for siblings to be compared; empty means certain.
     ``text`` is the whole speculative caption as a person reads it.
     """
@@ -85,7 +85,9 @@ class Caption:
     """The text of a window at some stage. ``stable_length`` characters of ``text`` will not change any more.
 
     ``drafted`` and ``accepted`` count draft tokens; ``stage_ms`` are compute times by stage (encode, prefill, propose,
-    verify, commit, total); ``answer_ms`` is from the newest frame (or the call) to this caption.
+    verify, commit, total); ``answer_ms`` is from the newest frame (or the call) to this caption. ``lossless``: token for
+    token what the target would have said alone; ``exact``: forwards of other shapes would have decided no token
+    otherwise (float32, or certified); ``near_ties`` counts tokens of which that could be doubted.
     """
 
     window_id: int
@@ -103,3 +105,5 @@ class Caption:
     stage_ms: dict[str, float] = field(default_factory=dict)
     answer_ms: float = 0.0
     acceptance_rule: str = 'greedy'
+    exact: bool = True
+    near_ties: int = 0

@@ -1,41 +1,69 @@
-"""The protocol of a draft source, and what is measured about each of them.
+"""What a draft source is, and what is measured about each of them.
 
 A source is a function from a state to the tokens that may come next. The proposer asks every live source for its state
-at the committed prefix, grows one tree by following their answers, and tells each source afterwards what the target
-really said. Sources never see the tree.
+at the committed prefix, grows one tree by following their answers, and hands each source afterwards what the target
+really said. Sources never see the tree while it grows.
 """
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
+
+from crossspec_ros.speculation.outcome import PassOutcome
 
 Step = tuple[int, float, Any]
 """(token, probability that the target says it here, state after it; None: the source has nothing further)."""
 
+NEEDS = ('topk', 'hidden')
+"""What a source may ask of a pass's outcome: the target's best next tokens, its decoder's states."""
 
-class DraftSource(Protocol):
+
+@dataclass(frozen=True)
+class Opening:
+    """A caption that starts: its window, its question (key and text tokens), and what was rehearsed for it so far."""
+
+    window_id: int
+    prompt_key: str
+    question_ids: tuple[int, ...] = ()
+    rehearsed: tuple[int, ...] = ()
+
+
+class DraftSource(ABC):
     """Proposes next tokens. States are immutable values of the source's own choosing; None means nothing to say."""
 
     name: str
+    needs: frozenset[str] = frozenset()
 
-    def begin(self, window_id: int, prompt_key: str) -> None:
-        """A new caption starts."""
+    def begin(self, opening: Opening) -> None:
+        """A caption starts."""
 
+    @abstractmethod
     def start(self, committed: Sequence[int]) -> Any | None:
         """State after the committed tokens of the current caption."""
 
+    @abstractmethod
     def step(self, state: Any) -> Sequence[Step]:
         """What may come next, most probable first, tokens all different. Must not change the source."""
 
     def feedback(self, state: Any, token: int) -> None:
         """The target said ``token`` at ``state``: probabilities are corrected by it."""
 
+    def observe(self, outcome: PassOutcome) -> None:
+        """A target pass is over; its outcome holds what some source needs."""
+
+    def rehearsed(self, token_ids: Sequence[int]) -> None:
+        """The target itself said this about the frames so far."""
+
     def finish(self, token_ids: Sequence[int]) -> None:
         """The caption is complete and verified."""
 
+    @abstractmethod
     def reset(self) -> None:
         """Forget everything (time jumped back)."""
 
+    @abstractmethod
     def sizes(self) -> dict[str, int]:
         """How much is held, by a name that says of what; all of it bounded."""
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from crossspec_ros.speculation.sources.base import HitTable, Step
+from crossspec_ros.speculation.sources.base import DraftSource, HitTable, Opening, Step
 
 _MATCH_PRIORS = (0.5, 0.3, 0.45, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8)
 
@@ -32,7 +32,7 @@ def align(sequence: Sequence[int], committed: Sequence[int], max_match: int = 8)
     return best, best_key[0]
 
 
-class ChainSource:
+class ChainSource(DraftSource):
     """Follows one sequence from the place where it agrees with the committed prefix.
 
     State: (index into the sequence, tokens matched so far). After a mismatch the next pass aligns it again, so that an
@@ -44,9 +44,6 @@ class ChainSource:
         self._min_match = min_match
         self._sequence: tuple[int, ...] = ()
         self._hits = HitTable(_MATCH_PRIORS)
-
-    def begin(self, window_id: int, prompt_key: str) -> None:
-        """Nothing to do: subclasses choose their sequence here."""
 
     def start(self, committed: Sequence[int]) -> tuple[int, int] | None:
         """Align the sequence with the committed prefix."""
@@ -65,9 +62,6 @@ class ChainSource:
         """Count the hit or miss at this match length."""
         index, match = state
         self._hits.add(match, self._sequence[index] == token)
-
-    def finish(self, token_ids: Sequence[int]) -> None:
-        """Nothing to learn by default."""
 
     def reset(self) -> None:
         """Forget the sequence and what was measured."""
@@ -88,10 +82,10 @@ class PreviousCaption(ChainSource):
         self._captions: dict[str, tuple[int, ...]] = {}
         self._prompt_key = ''
 
-    def begin(self, window_id: int, prompt_key: str) -> None:
+    def begin(self, opening: Opening) -> None:
         """Take the last caption of this prompt."""
-        self._prompt_key = prompt_key
-        self._sequence = self._captions.get(prompt_key, ())
+        self._prompt_key = opening.prompt_key
+        self._sequence = self._captions.get(opening.prompt_key, ())
 
     def finish(self, token_ids: Sequence[int]) -> None:
         """Keep the caption for the next window of this prompt."""
@@ -116,16 +110,16 @@ class Rehearsal(ChainSource):
     def __init__(self) -> None:
         super().__init__('rehearsal')
 
-    def begin(self, window_id: int, prompt_key: str) -> None:
+    def begin(self, opening: Opening) -> None:
         """The old window's rehearsal is worth nothing now."""
-        self._sequence = ()
+        self._sequence = opening.rehearsed
 
     def finish(self, token_ids: Sequence[int]) -> None:
         """The same at the caption's end."""
         self._sequence = ()
 
-    def set_tokens(self, token_ids: Sequence[int]) -> None:
-        """Tokens of the rehearsed caption, from its begin."""
+    def rehearsed(self, token_ids: Sequence[int]) -> None:
+        """Tokens of the rehearsed caption, from its start."""
         self._sequence = tuple(token_ids)
 
 
@@ -135,9 +129,9 @@ class PromptLookup(ChainSource):
     def __init__(self, *, min_match: int = 2) -> None:
         super().__init__('prompt', min_match=min_match)
 
-    def set_tokens(self, token_ids: Sequence[int]) -> None:
-        """Tokens of the prompt's text, without visual placeholders."""
-        self._sequence = tuple(token_ids)
+    def begin(self, opening: Opening) -> None:
+        """Take the question's text tokens, without visual placeholders."""
+        self._sequence = opening.question_ids
 
     def start(self, committed: Sequence[int]) -> tuple[int, int] | None:
         """A prompt says nothing about how a caption begins."""

@@ -1,21 +1,19 @@
 """Drafts that come from outside: checked on arrival, re-rooted at the committed prefix when they are used."""
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from crossspec_ros.speculation.sources.base import HitTable, Step
+from crossspec_ros.speculation.sources.base import DraftSource, HitTable, Step
 from crossspec_ros.speculation.sources.chain import align
-from crossspec_ros.speculation.tree import PREFIX, tree_fault, vocabulary_fault
+from crossspec_ros.speculation.tree import PREFIX
 from crossspec_ros.speculation.types import Draft, prefix_hash
 
 _RANKS = 4
 _PRIORS = (0.5, 0.2, 0.1, 0.05)
 
-Tokenize = Callable[[str], Sequence[int]]
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Hypothesis:
     """A draft that passed: its tree with the children of each node in the order of their weights."""
 
@@ -24,6 +22,26 @@ class Hypothesis:
     base_hash: int
     children: dict[int, tuple[tuple[int, float], ...]]
     """Node (or -1) -> (child, weight / sum of its siblings' weights), heaviest first."""
+
+    @classmethod
+    def of(cls, draft: Draft) -> Hypothesis:
+        """The tree of a draft; of siblings that carry the same token the heaviest stays."""
+        parents = draft.parents or tuple(range(-1, len(draft.token_ids) - 1))
+        weights = draft.weights or (1,) * len(draft.token_ids)
+        families: dict[int, dict[int, int]] = {}
+        for node, (parent, token) in enumerate(zip(parents, draft.token_ids)):
+            siblings = families.setdefault(parent, {})
+            twin = next((other for other in siblings if draft.token_ids[other] == token), None)
+            if twin is None or weights[node] > siblings[twin]:
+                if twin is not None:
+                    del siblings[twin]
+                siblings[node] = weights[node]
+        children = {}
+        for parent, siblings in families.items():
+            total = sum(siblings.values())
+            ordered = sorted(siblings.items(), key=lambda item: -item[1])
+            children[parent] = tuple((node, weight / total) for node, weight in ordered)
+        return cls(draft.token_ids, draft.base_length, draft.base_hash, children)
 
     def trunk(self) -> list[int]:
         """Nodes of the heaviest path from the base."""
@@ -34,74 +52,31 @@ class Hypothesis:
             nodes.append(node)
         return nodes
 
-
-def _hypothesis(draft: Draft) -> Hypothesis:
-    parents = draft.parents or tuple(range(-1, len(draft.token_ids) - 1))
-    weights = draft.weights or (1,) * len(draft.token_ids)
-    families: dict[int, dict[int, int]] = {}
-    for node, (parent, token) in enumerate(zip(parents, draft.token_ids)):
-        siblings = families.setdefault(parent, {})
-        twin = next((other for other in siblings if draft.token_ids[other] == token), None)
-        if twin is None or weights[node] > siblings[twin]:
-            if twin is not None:
-                del siblings[twin]
-            siblings[node] = weights[node]
-    children = {}
-    for parent, siblings in families.items():
-        total = sum(siblings.values())
-        ordered = sorted(siblings.items(), key=lambda item: -item[1])
-        children[parent] = tuple((node, weight / total) for node, weight in ordered)
-    return Hypothesis(draft.token_ids, draft.base_length, draft.base_hash, children)
+    def extends(self, committed: Sequence[int]) -> bool:
+        """Whether the draft continues a prefix of the committed tokens."""
+        length = self.base_length
+        return length <= len(committed) and prefix_hash(committed[:length]) == self.base_hash
 
 
-class ForeignDraft:
-    """The newest draft of the current window, e.g. the event drafter's.
+class ForeignDraft(DraftSource):
+    """The newest draft of the current window by one drafter.
 
-    State: (node, matched, exact). Where the draft's tree contains the committed text the state is the node reached;
-    where it does not, its heaviest path is aligned again after the last place that agrees.
+    State: (node, exact). Where the draft's tree contains the committed text the state is the node reached; where it
+    does not, its heaviest path is aligned again after the last place that agrees.
     """
 
-    def __init__(
-        self, name: str = 'event_drafter', *, vocab_size: int | None = None, banned_ids: Collection[int] = (),
-        tokenizer_key: str | None = None, tokenize: Tokenize | None = None, max_nodes: int = 512,
-    ) -> None:
+    def __init__(self, name: str, newest: Callable[[Sequence[int]], Hypothesis | None]) -> None:
+        """``newest(committed)`` gives the drafter's newest draft that extends the committed tokens, if there is one."""
         self.name = name
-        self._vocab_size = vocab_size
-        self._banned_ids = frozenset(banned_ids)
-        self._tokenizer_key = tokenizer_key
-        self._tokenize = tokenize
-        self._max_nodes = max_nodes
+        self._newest = newest
         self._hypothesis: Hypothesis | None = None
         self._exact = HitTable(_PRIORS)
         self._realigned = HitTable(_PRIORS)
 
-    def admit(self, draft: Draft) -> Hypothesis | str:
-        """Check a draft: what may be used of it, or the cause of refusal. Changes nothing; safe from any thread."""
-        if self._tokenizer_key is not None and draft.tokenizer_key != self._tokenizer_key:
-            if self._tokenize is None:
-                return 'tokenizer'
-            tokens = tuple(int(token) for token in self._tokenize(draft.text))[:self._max_nodes]
-            draft = Draft(draft.window_id, draft.window_end_ns, draft.revision, draft.prompt_key, '', '', tokens)
-        if tree_fault(draft.token_ids, draft.parents, draft.weights, max_nodes=self._max_nodes) is not None:
-            return 'malformed'
-        if draft.base_length < 0 or (draft.base_length == 0 and draft.base_hash != prefix_hash(())):
-            return 'malformed'
-        if vocabulary_fault(draft.token_ids, self._vocab_size, self._banned_ids) is not None:
-            return 'vocabulary'
-        return _hypothesis(draft)
-
-    def use(self, hypothesis: Hypothesis | None) -> None:
-        """Propose from this draft from now on."""
-        self._hypothesis = hypothesis
-
-    def begin(self, window_id: int, prompt_key: str) -> None:
-        """Drafts of the last window are worth nothing now."""
-        self._hypothesis = None
-
     def start(self, committed: Sequence[int]) -> tuple[int, bool] | None:
         """Node of the draft that stands for the committed prefix, and whether the whole text led to it."""
-        draft = self._hypothesis
-        if draft is None or draft.base_length > len(committed):
+        self._hypothesis = draft = self._newest(committed)
+        if draft is None:
             return None
         node = PREFIX
         for token in committed[draft.base_length:]:
@@ -149,4 +124,4 @@ class ForeignDraft:
 
     def sizes(self) -> dict[str, int]:
         """Nodes of the draft in use."""
-        return {'draft_nodes': len(self._hypothesis.token_ids) if self._hypothesis else 0}
+        return {f'{self.name}_nodes': len(self._hypothesis.token_ids) if self._hypothesis else 0}

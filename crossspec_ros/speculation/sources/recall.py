@@ -4,10 +4,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from crossspec_ros.speculation.memory import CaptionMemory
-from crossspec_ros.speculation.sources.base import Step
+from crossspec_ros.speculation.sources.base import DraftSource, Opening, Step
 
 
-class Recall:
+class Recall(DraftSource):
     """Proposes what verified captions of the same prompt said in the same context.
 
     State: a state of the memory's automaton. The least recently used prompt is forgotten beyond ``max_prompts``.
@@ -23,11 +23,11 @@ class Recall:
         self._memories: dict[str, CaptionMemory] = {}
         self._memory = CaptionMemory(**self._settings)
 
-    def begin(self, window_id: int, prompt_key: str) -> None:
+    def begin(self, opening: Opening) -> None:
         """Take this prompt's memory."""
-        memory = self._memories.pop(prompt_key, None)
+        memory = self._memories.pop(opening.prompt_key, None)
         self._memory = CaptionMemory(**self._settings) if memory is None else memory
-        self._memories[prompt_key] = self._memory
+        self._memories[opening.prompt_key] = self._memory
         while len(self._memories) > self._max_prompts:
             del self._memories[next(iter(self._memories))]
 
@@ -38,9 +38,6 @@ class Recall:
     def step(self, state: int) -> Sequence[Step]:
         """Tokens that followed this context, blended over its shorter ones."""
         return self._memory.followers(state)
-
-    def feedback(self, state: int, token: int) -> None:
-        """Nothing: the memory learns whole captions."""
 
     def finish(self, token_ids: Sequence[int]) -> None:
         """Remember the caption."""

@@ -3,12 +3,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from crossspec_ros.speculation.sources.base import HitTable, Step
+from crossspec_ros.speculation.outcome import PassOutcome
+from crossspec_ros.speculation.sources.base import DraftSource, HitTable, Step
 
 _RANK_PRIORS = (0.35, 0.12, 0.06, 0.04, 0.03, 0.02, 0.015, 0.01)
 
 
-class TokenRecycling:
+class TokenRecycling(DraftSource):
     """After a token, what the target ranked highest the last time it read that token, whatever it was checked for.
 
     State: the token read last. Costs no forward: every checked node, accepted or not, brings a ranking. Bounded to
@@ -16,6 +17,7 @@ class TokenRecycling:
     """
 
     name = 'recycling'
+    needs = frozenset({'topk'})
 
     def __init__(self, *, width: int = 8, max_tokens: int = 8192) -> None:
         self._width = width
@@ -23,9 +25,6 @@ class TokenRecycling:
         self._following: dict[int, tuple[int, ...]] = {}
         self._hits = HitTable(_RANK_PRIORS[:width])
         self._shares = _RANK_PRIORS[:width]
-
-    def begin(self, window_id: int, prompt_key: str) -> None:
-        """Bigrams hold for every prompt."""
 
     def start(self, committed: Sequence[int]) -> int | None:
         """The last committed token, where a ranking is known. The measured shares are read once a tree."""
@@ -45,16 +44,13 @@ class TokenRecycling:
         for rank, candidate in enumerate(self._following.get(state, ())):
             self._hits.add(rank, candidate == token)
 
-    def observe(self, read: Sequence[int], rankings: Sequence[Sequence[int]]) -> None:
-        """Learn the target's best next tokens, ``rankings[i]``, after it read token ``read[i]``."""
-        for token, ranking in zip(read, rankings):
+    def observe(self, outcome: PassOutcome) -> None:
+        """Learn the target's best next tokens after each token that it read."""
+        for token, ranking in zip(outcome.read, outcome.topk or ()):
             self._following.pop(token, None)
-            self._following[token] = tuple(int(candidate) for candidate in ranking[:self._width])
+            self._following[token] = tuple(ranking[:self._width])
         while len(self._following) > self._max_tokens:
             del self._following[next(iter(self._following))]
-
-    def finish(self, token_ids: Sequence[int]) -> None:
-        """Nothing: it learns at every pass."""
 
     def reset(self) -> None:
         """Forget the bigrams."""
