@@ -1,6 +1,6 @@
 """Keys and values of a sequence that speculation needs: grow, cut back, keep only the accepted path of a tree.
 
-Two kinds behind one interface (`speculation.verifier.KeyValues`). The dynamic one hands the model views of the part
+Two kinds behind one interface (`speculation.target.KeyValues`). The dynamic one hands the model views of the part
 in use, so that the cost of a forward follows the true length. The static one is transformers' own: the model always
 sees the whole buffer at fixed addresses, which compiled forwards and CUDA graphs need.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from crossspec_ros.models import vision_ops  # noqa: F401, I001 - before transformers is imported
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from crossspec_ros.errors import CrossSpecError

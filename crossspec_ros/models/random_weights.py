@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import torch
+from crossspec_ros.models import vision_ops  # noqa: F401, I001 - before transformers is imported
 from transformers import CLIPVisionConfig, LlamaConfig, VideoLlavaConfig, VideoLlavaForConditionalGeneration
 
 _VOCABULARY, VIDEO_ID, IMAGE_ID, PAD_ID, EOS_ID = 32064, 32001, 32000, 32002, 2

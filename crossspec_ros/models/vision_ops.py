@@ -48,3 +48,6 @@ def require_vision_ops(folder: object) -> None:
     if not load_vision_ops():
         raise CrossSpecError(f'the processor in {folder} needs torchvision, which is not installed; install the '
                              f'torchvision that fits torch {torch.__version__}')
+
+
+load_vision_ops()                  # whoever imports this module has it before transformers looks for it

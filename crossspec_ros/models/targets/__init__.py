@@ -1,4 +1,5 @@
 """Targets: nearly any video-language model of transformers, cut into rows, masks and positions for speculation."""
+from crossspec_ros.models import vision_ops  # noqa: F401 - before transformers is imported
 from crossspec_ros.models.targets.load import load_target
 from crossspec_ros.models.targets.transformers_target import Scorer, TransformersTarget
 
