@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.models.verifier import load_verifier
+from crossspec_ros.models.targets import load_target
 from crossspec_ros.speculation.engine import CaptionEngine
+from crossspec_ros.speculation.session import Session
 from crossspec_ros.speculation.settings import EngineConfig
 from crossspec_ros.speculation.types import Caption, Draft, Verdict, prompt_key
 
@@ -28,13 +29,16 @@ class Captioner:
     """Captions of clips, or of a stream of frames, from a transformers checkpoint."""
 
     def __init__(self, model: str | Path = 'builtin', *, device: str = 'cpu', dtype: str = 'float32',
-                 config: EngineConfig | None = None, cache: str = 'dynamic') -> None:
-        """``model``: checkpoint folder, hub id or 'builtin'. Raises `CrossSpecError` where it cannot be loaded."""
-        self.verifier = load_verifier(model, device, dtype, cache)
-        self.engine = CaptionEngine.for_verifier(self.verifier, config)
-        self._window = 0
-        self._prompt = DEFAULT_PROMPT
-        self._pushed = 0
+                 config: EngineConfig | None = None, cache: str = 'dynamic', fps: float = 8.0) -> None:
+        """``model``: checkpoint folder, hub id or 'builtin'; ``fps``: frames a second, which some models are told.
+
+        Raises `CrossSpecError` where it cannot be loaded.
+        """
+        config = config or EngineConfig()
+        self.target = load_target(model, device, dtype, cache, fps=fps, max_new_tokens=config.max_new_tokens)
+        self.engine = CaptionEngine(self.target, config)
+        self._windows = 0
+        self._pushed: tuple[Session, str, int] | None = None         # the window being filled, its prompt, its frames
 
     def caption(self, frames: Sequence[np.ndarray], prompt: str = DEFAULT_PROMPT, draft: str = '') -> Caption:
         """The caption of one clip. ``draft`` is a guess at the text, from anywhere; it can only make it faster.
@@ -48,49 +52,67 @@ class Captioner:
                draft: str = '') -> Iterator[Verdict | Caption]:
         """As `caption`, but gives what is verified so far after each target pass; the last is the FINAL caption."""
         wanted = self.engine.config.window_frames
+        if not isinstance(frames, (Sequence, np.ndarray)) or isinstance(frames, (str, bytes)):
+            raise CrossSpecError(f'frames must be a list of frames, got {type(frames).__name__}; '
+                                 'make one with list(frames), or give them one by one to push')
         if len(frames) != wanted:
             raise CrossSpecError(f'frames must be {wanted} (window_frames), got {len(frames)}')
-        window = self._open(prompt, draft)
+        _check_draft(draft)
+        session = self._open(prompt)
         try:
             for slot, frame in enumerate(frames):
-                self.engine.add_frame(window, slot, window * wanted + slot, frame)
-            yield from self.engine.answer(window)
+                session.add_frame(slot, session.window_id * wanted + slot, frame)
+            self._offer(session, prompt, draft)
+            yield from session.answer()
         finally:
-            self.engine.close(window)
+            session.close()
 
     def push(self, frame: np.ndarray, prompt: str = DEFAULT_PROMPT, draft: str = '') -> Caption | None:
         """The next frame of a stream, encoded and prefilled at once; the caption comes with a window's last frame.
 
         Windows follow each other without overlap; ``prompt`` counts at a window's first frame, ``draft`` at its last.
+        Clips may be captioned in between. Raises `CrossSpecError` as `caption` does; a frame that is refused is as if
+        it had not been given.
         """
-        window = self._window if self._pushed else self._open(prompt, '')
-        slot = self._pushed
+        _check_draft(draft)
+        if self._pushed is not None and self._pushed[0].closed:      # too many windows were open at a time
+            self._pushed = None
+        session, asked, slot = self._pushed or (self._open(prompt), prompt, 0)
+        wanted = self.engine.config.window_frames
         try:
-            self.engine.add_frame(window, slot, window * self.engine.config.window_frames + slot, frame)
+            session.add_frame(slot, session.window_id * wanted + slot, frame)
         except CrossSpecError:
-            if not self._pushed:
-                self.engine.close(window)
+            if self._pushed is None:
+                session.close()
             raise
-        self._pushed += 1
-        if slot + 1 < self.engine.config.window_frames:
+        self._pushed = session, asked, slot + 1
+        if slot + 1 < wanted:
             return None
-        self._pushed = 0
-        self._offer(window, draft)
+        self._pushed = None
         try:
-            *_, final = self.engine.answer(window)
+            self._offer(session, asked, draft)
+            *_, final = session.answer()
             return final
         finally:
-            self.engine.close(window)
+            session.close()
 
-    def _open(self, prompt: str, draft: str) -> int:
-        self._window += 1
-        self._prompt = prompt
-        self.engine.open(self._window, self._window, prompt)
-        self._offer(self._window, draft)
-        return self._window
+    def _open(self, prompt: str) -> Session:
+        self._windows += 1
+        return self.engine.open(self._windows, self._windows, prompt)
 
-    def _offer(self, window: int, text: str) -> None:
+    def _offer(self, session: Session, prompt: str, text: str) -> None:
         if text:
-            tokens = self.verifier.encode_text(text)
-            self.engine.offer(Draft(window, window, 0, prompt_key(self._prompt), self.verifier.tokenizer_key, text,
-                                    tokens, source='text'))
+            session.focus()
+            self.engine.offer(Draft(session.window_id, session.window_id, 0, prompt_key(prompt),
+                                    self.target.tokenizer_key, text, self.target.encode_text(text), source='text'))
+
+
+def _check_draft(draft: object) -> None:
+    """Raises `CrossSpecError` unless ``draft`` is a text that a tokenizer can take."""
+    if not isinstance(draft, str):
+        raise CrossSpecError(f'draft must be a text, got {type(draft).__name__}')
+    try:
+        draft.encode('utf-8')
+    except UnicodeEncodeError as error:
+        raise CrossSpecError(f'draft must be text that UTF-8 can hold, got a lone surrogate at character '
+                             f'{error.start}; leave it out') from error

@@ -12,14 +12,13 @@ from typing import Any
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.window import WindowGrid
+from crossspec_ros.fields import checked, described
+from crossspec_ros.speculation.settings import EngineConfig
 
 DEFAULT_PROMPT = 'What is happening?'
 
 
-def _p(default: Any, description: str, *, name: str = '', low: float | None = None, high: float | None = None,
-       choices: tuple[str, ...] = (), live: bool = False) -> Any:
-    return dataclasses.field(default=default, metadata={
-        'name': name, 'description': description, 'low': low, 'high': high, 'choices': choices, 'live': live})
+_p = described
 
 
 @dataclass(frozen=True)
@@ -73,17 +72,14 @@ class VerifierConfig(WindowConfig):
     device: str = _p('cpu', 'torch device of the verifier', name='model.device')
     dtype: str = _p('float32', 'type the verifier computes in', name='model.dtype',
                     choices=('float32', 'float16', 'bfloat16'))
+    trust_remote_code: bool = _p(False, 'run Python code that a checkpoint brings; false: such a checkpoint is refused',
+                                 name='model.trust_remote_code')
     threads: int = _p(0, 'torch threads of the verifier; 0: as torch decides', name='model.threads', low=0, high=256)
     prompt: str = _p('', 'the question at the start; empty: the built-in pair\'s own')
     autostart: bool = _p(True, 'configure and activate by itself')
     enabled: bool = _p(True, 'captions at the start; ~/enable changes it')
-    max_tokens: int = _p(64, 'tokens of a caption at most', name='decode.max_tokens', low=1, high=1024)
-    acceptance_rule: str = _p('greedy', 'greedy or gumbel (sampling): lossless; the name of a lossy rule: asked for',
-                              name='decode.acceptance_rule')
-    temperature: float = _p(1.0, 'sampling temperature of gumbel', name='decode.temperature', low=0.01, high=10)
-    seed: int = _p(0, 'seed of sampling', name='decode.seed', low=0, high=2**31 - 1)
-    speculate: bool = _p(True, 'use drafts; false decodes token by token, for comparison', name='decode.speculate')
-    rehearse: bool = _p(True, 'decode the caption of the frames so far while waiting', name='decode.rehearse', live=True)
+    decode: EngineConfig = dataclasses.field(default_factory=EngineConfig, metadata={
+        'group': 'decode', 'without': ('window_frames',)})
     timeout_ms: float = _p(30000.0, 'a window is given up when its answer takes longer, ms', name='decode.timeout_ms',
                            low=1, high=3600000)
     frame_grace_ms: float = _p(60.0, 'wait at most this long after a slot\'s end for its frame, ms; less once it is known how '
@@ -157,11 +153,11 @@ NODES: dict[str, type] = {'drafter': DrafterConfig, 'verifier': VerifierConfig, 
 
 @dataclass(frozen=True)
 class ParameterInfo:
-    """One ROS parameter as the dataclass declares it."""
+    """One ROS parameter as the dataclass declares it. ``field`` is dotted where it lies in a group of settings."""
 
     name: str
     field: str
-    default: bool | int | float | str
+    default: bool | int | float | str | tuple[str, ...]
     description: str
     low: float | None
     high: float | None
@@ -170,25 +166,32 @@ class ParameterInfo:
 
 
 def parameters_of(config: type) -> list[ParameterInfo]:
-    """The parameters of a node, in the order of its dataclass."""
-    return [ParameterInfo(field.metadata['name'] or field.name, field.name, field.default,
-                          field.metadata['description'], field.metadata['low'], field.metadata['high'],
-                          field.metadata['choices'], field.metadata['live'])
-            for field in dataclasses.fields(config)]
+    """The parameters of a node, in the order of its dataclass; those of a group as ``group.name``."""
+    found = []
+    for field in dataclasses.fields(config):
+        meta = field.metadata
+        if 'group' in meta:
+            group = [info for info in parameters_of(field.default_factory) if info.field not in meta['without']]
+            found += [dataclasses.replace(info, name=f'{meta["group"]}.{info.name}', field=f'{field.name}.{info.field}')
+                      for info in group]
+        else:
+            found.append(ParameterInfo(meta['name'] or field.name, field.name, field.default, meta['description'],
+                                       meta['low'], meta['high'], meta['choices'], meta['live']))
+    return found
 
 
 def check(info: ParameterInfo, value: Any) -> Any:
     """The value as the parameter's type. Raises CrossSpecError with the rule it breaks."""
-    wanted = type(info.default)
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if type(value) is not wanted:
-        raise CrossSpecError(f'{info.name} must be {wanted.__name__}, got {value!r}')
-    if info.choices and value not in info.choices:
-        raise CrossSpecError(f'{info.name} must be one of {", ".join(info.choices)}, got {value!r}')
-    if info.low is not None and not info.low <= value <= info.high:      # also refuses nan
-        raise CrossSpecError(f'{info.name} must be {info.low:g} to {info.high:g}, got {value!r}')
-    return value
+    return checked(info.name, value, info.default, {'choices': info.choices, 'low': info.low, 'high': info.high})
+
+
+def with_values(config: Any, values: Mapping[str, Any]) -> Any:
+    """A config with other values, by (dotted) field."""
+    own = {field: value for field, value in values.items() if '.' not in field}
+    for group in {field.split('.', 1)[0] for field in values if '.' in field}:
+        inner = {field.split('.', 1)[1]: value for field, value in values.items() if field.startswith(f'{group}.')}
+        own[group] = with_values(getattr(config, group), inner)
+    return dataclasses.replace(config, **own)
 
 
 def make(config: type, values: Mapping[str, Any]) -> Any:
@@ -201,7 +204,7 @@ def make(config: type, values: Mapping[str, Any]) -> Any:
     unknown = sorted(set(values) - set(infos))
     if unknown:
         raise CrossSpecError(f'{config.__name__} has no parameter {unknown[0]!r}; it has {", ".join(infos)}')
-    made = config(**{infos[name].field: check(infos[name], value) for name, value in values.items()})
+    made = with_values(config(), {infos[name].field: check(infos[name], value) for name, value in values.items()})
     if isinstance(made, WindowConfig):
         made.grid()
     return made
@@ -212,7 +215,13 @@ def parameter_table(node: str) -> str:
     rows = ['| Parameter | Default | Range | Meaning |', '| --- | --- | --- | --- |']
     for info in parameters_of(NODES[node]):
         span = ', '.join(info.choices) if info.choices else '' if info.low is None else f'{info.low:g} to {info.high:g}'
-        default = f"'{info.default}'" if isinstance(info.default, str) else str(info.default).lower()
         live = '; may change while running' if info.live else ''
-        rows.append(f'| `{info.name}` | `{default}` | {span} | {info.description}{live} |')
+        rows.append(f'| `{info.name}` | `{_shown(info.default)}` | {span} | {info.description}{live} |')
     return '\n'.join(rows)
+
+
+def _shown(default: object) -> str:
+    """A default as YAML has it."""
+    if isinstance(default, tuple):
+        return f'[{", ".join(default)}]'
+    return f"'{default}'" if isinstance(default, str) else str(default).lower()

@@ -19,7 +19,7 @@ from crossspec_ros.bench.decode_drive import drive
 from crossspec_ros.bench.decode_schemes import Outcome, PlainGeneration, Speculation, Window
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.representations import voxel_grid
-from crossspec_ros.models.verifier import TransformersVerifier, load_verifier
+from crossspec_ros.models.targets import TransformersTarget, load_target
 from crossspec_ros.recordings.world import DESCRIBE, EVALUATION_SEED, Clip, World
 from crossspec_ros.speculation.settings import EngineConfig
 from crossspec_ros.speculation.types import Draft, prompt_key
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         from crossspec_ros.bench.decode_shapes import run_shapes
         report = run_shapes(args)
     else:
-        verifier = load_verifier(args.model, args.device, args.dtype)
+        verifier = load_target(args.model, args.device, args.dtype)
         drafter = None if args.drafter == 'none' else _drafter(args.drafter, verifier)
         report = _drive(args, verifier, drafter) if args.drive else compare(args, verifier, drafter)
     report['hardware'] = hardware(args.device)
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _drafter(name: str, verifier: TransformersVerifier) -> EventDrafter:
+def _drafter(name: str, verifier: TransformersTarget) -> EventDrafter:
     from crossspec_ros.models.drafter import load_drafter
     drafter = load_drafter(name)
     if drafter.tokenizer_key != verifier.tokenizer_key:
@@ -118,16 +118,16 @@ def _draft(drafter: EventDrafter, clip: Clip, window: Window, lead_ms: int, revi
 
 # -- schemes ---------------------------------------------------------------------------------------------------------
 
-def load_assistant(name: str, verifier: TransformersVerifier, args: argparse.Namespace) -> torch.nn.Module:
+def load_assistant(name: str, verifier: TransformersTarget, args: argparse.Namespace) -> torch.nn.Module:
     """The model that drafts in the assisted generation of transformers; it must share the verifier's vocabulary."""
-    assistant = load_verifier(name, args.device, args.dtype)
+    assistant = load_target(name, args.device, args.dtype)
     if assistant.tokenizer_key != verifier.tokenizer_key:
         raise CrossSpecError(f'--assistant must share the vocabulary of the verifier ({verifier.tokenizer_key}), got '
                              f'{assistant.tokenizer_key}: name a smaller checkpoint of the same family')
     return assistant.model
 
 
-def make_schemes(verifier: TransformersVerifier, max_tokens: int, with_drafter: bool,
+def make_schemes(verifier: TransformersTarget, max_tokens: int, with_drafter: bool,
                  assistant: torch.nn.Module | None = None) -> dict[str, PlainGeneration | Speculation]:
     """Plain, prompt lookup and assisted generation, and the ladder: each rung adds one feature to the one before."""
     base = EngineConfig(window_frames=8, max_new_tokens=max_tokens, anticipatory=False, fused=False, frame_cache=False,
@@ -151,8 +151,8 @@ def make_schemes(verifier: TransformersVerifier, max_tokens: int, with_drafter: 
         'anticipatory': Speculation(verifier, ahead, recall),
     }
     if with_drafter:
-        schemes['event_drafter'] = Speculation(verifier, ahead, (*recall, 'event_drafter'), drafts=True)
-    schemes['ours'] = Speculation(verifier, ahead, (*recall, 'event_drafter', 'rehearsal'), drafts=with_drafter,
+        schemes['drafts'] = Speculation(verifier, ahead, (*recall, 'drafts'), drafts=True)
+    schemes['ours'] = Speculation(verifier, ahead, (*recall, 'drafts', 'rehearsal'), drafts=with_drafter,
                                   rehearse=True)
     return schemes
 
@@ -166,7 +166,7 @@ def chosen_schemes(schemes: dict[str, PlainGeneration | Speculation], names: str
     return {name: scheme for name, scheme in schemes.items() if not wanted or name in wanted or name == 'generate'}
 
 
-def compare(args: argparse.Namespace, verifier: TransformersVerifier, drafter: EventDrafter | None) -> dict:
+def compare(args: argparse.Namespace, verifier: TransformersTarget, drafter: EventDrafter | None) -> dict:
     """All schemes on the same windows, window by window, so that the machine's load is the same for each."""
     assistant = load_assistant(args.assistant, verifier, args) if args.assistant else None
     schemes = chosen_schemes(make_schemes(verifier, args.max_tokens, drafter is not None, assistant), args.schemes)
@@ -216,7 +216,7 @@ def summary(rows: Sequence[Outcome], reference: Sequence[Outcome]) -> dict:
             'own_share': own_share, 'beside_model_share': beside_share}
 
 
-def _drive(args: argparse.Namespace, verifier: TransformersVerifier, drafter: EventDrafter | None) -> dict:
+def _drive(args: argparse.Namespace, verifier: TransformersTarget, drafter: EventDrafter | None) -> dict:
     """Ours alone over a long drive; see `bench.decode_drive`."""
     scheme = make_schemes(verifier, args.max_tokens, drafter is not None)['ours']
     return drive(args, scheme, make_windows(min(args.drive, _DRIVE_WINDOWS), args.seed, 0, args.prompt, drafter))

@@ -30,7 +30,7 @@ def drive(args: argparse.Namespace, scheme: Speculation, stock: Sequence[Window]
     The rise is from the point at which the caption memory has been renewed once (or, on a short drive, from the tenth
     window) to the end.
     """
-    settled = min(2 * scheme.engine.proposer.config.memory_captions, max(args.drive // 2, 1))
+    settled = min(2 * scheme.engine.config.memory_captions, max(args.drive // 2, 1))
     points = {_WARM, settled, args.drive, *range(0, args.drive, max(args.drive // _POINTS, 1))} - {0}
     order = np.random.default_rng(args.seed).integers(len(stock), size=args.drive)
     process, rss_mb, sizes = psutil.Process(), {}, {}

@@ -8,15 +8,15 @@ last interval is there when the newest frame comes, the one from the whole windo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter_ns
 
 import numpy as np
 
-from crossspec_ros.models.verifier import TransformersVerifier
+from crossspec_ros.models.targets import TransformersTarget
 from crossspec_ros.speculation.engine import CaptionEngine
+from crossspec_ros.speculation.session import Session
 from crossspec_ros.speculation.settings import EngineConfig
-from crossspec_ros.speculation.tree import TokenTree
 from crossspec_ros.speculation.types import Caption, Draft
 
 _MS = 1_000_000
@@ -55,8 +55,8 @@ class Outcome:
 class PlainGeneration:
     """transformers ``generate``, with its own options: nothing is done before the newest frame is there."""
 
-    def __init__(self, verifier: TransformersVerifier, max_new_tokens: int, **options: object) -> None:
-        self._verifier, self._max_new_tokens, self._options = verifier, max_new_tokens, options
+    def __init__(self, target: TransformersTarget, max_new_tokens: int, **options: object) -> None:
+        self._target, self._max_new_tokens, self._options = target, max_new_tokens, options
 
     def run(self, window: Window) -> Outcome:
         """Tokens, age and passes of one window."""
@@ -66,59 +66,59 @@ class PlainGeneration:
             nonlocal passes
             passes += 1
 
-        hook = self._verifier.adapter.language_model.register_forward_pre_hook(count)
+        hook = self._target.adapter.language_model.register_forward_pre_hook(count)
         try:
             begin_ns = perf_counter_ns()
-            tokens = self._verifier.generate(window.frames, window.prompt, self._max_new_tokens, **self._options)
+            tokens = self._target.generate(window.frames, window.prompt, self._max_new_tokens, **self._options)
             age_ms = (perf_counter_ns() - begin_ns) / _MS
         finally:
             hook.remove()
-        return Outcome(_answer(self._verifier, tokens), age_ms, age_ms, passes, len(tokens))
+        return Outcome(_answer(self._target, tokens), age_ms, age_ms, passes, len(tokens))
 
 
 class Speculation:
     """The engine with some of its features."""
 
-    def __init__(self, verifier: TransformersVerifier, config: EngineConfig, sources: Sequence[str], *,
+    def __init__(self, target: TransformersTarget, config: EngineConfig, sources: Sequence[str], *,
                  rehearse: bool = False, drafts: bool = False, chains: bool = False, early_encode: bool = True,
                  frame_interval_ms: float = 125.0) -> None:
-        self.engine = CaptionEngine.for_verifier(verifier, config, sources)
+        self.engine = CaptionEngine(target, replace(config, sources=tuple(sources)))
         self._rehearse, self._drafts, self._interval_ms = rehearse, drafts, frame_interval_ms
         self._early_encode = early_encode
         if chains:
             propose = self.engine.proposer.propose
-            self.engine.proposer.propose = lambda *args, **options: best_chain(propose(*args, **options))
+            self.engine.proposer.propose = lambda *args, **options: propose(*args, **options).trunk()
 
     def run(self, window: Window) -> Outcome:
         """Tokens, age, compute and passes of one window, frames given in order as they would come."""
         engine, window_id = self.engine, window.window_id
         begin_ns = perf_counter_ns()
-        engine.open(window_id, window_id * 1000 * _MS, window.prompt)
+        session = engine.open(window_id, window_id * 1000 * _MS, window.prompt)
         *earlier, newest = window.frames
         arrival_ns = perf_counter_ns()
         for slot, frame in enumerate(earlier):
             gap_end_ns = perf_counter_ns() + int(self._interval_ms * _MS)
-            engine.add_frame(window_id, slot, _stamp(window_id, slot), frame)
+            session.add_frame(slot, _stamp(window_id, slot), frame)
             if self._drafts and window.early is not None and slot == len(earlier) - 1:
                 engine.offer(window.early)
             if self._rehearse:
-                engine.rehearse(window_id, until_ns=gap_end_ns)
+                session.rehearse(until_ns=gap_end_ns)
         if self._early_encode:
             arrival_ns = perf_counter_ns()
-        forwards_ms, model_ms = engine.counters.forward_ms, engine.verifier.model_ms
+        forwards_ms, model_ms = engine.counters.forward_ms, engine.target.model_ms
         emitted = engine.counters.tokens
-        engine.add_frame(window_id, len(earlier), _stamp(window_id, len(earlier)), newest)
-        caption, age_ms = self._answer(window, arrival_ns)
-        beside_ms = age_ms - (engine.verifier.model_ms - model_ms)
-        engine.close(window_id)
+        session.add_frame(len(earlier), _stamp(window_id, len(earlier)), newest)
+        caption, age_ms = self._answer(session, window, arrival_ns)
+        beside_ms = age_ms - (engine.target.model_ms - model_ms)
+        session.close()
         return Outcome(caption.token_ids, age_ms, (perf_counter_ns() - begin_ns) / _MS, caption.target_passes,
                        engine.counters.tokens - emitted, age_ms - (engine.counters.forward_ms - forwards_ms), beside_ms,
                        dict(caption.stage_ms))
 
-    def _answer(self, window: Window, arrival_ns: int) -> tuple[Caption, float]:
+    def _answer(self, session: Session, window: Window, arrival_ns: int) -> tuple[Caption, float]:
         """The final caption and its age. The late draft is handed in between passes, once it could be there."""
         late = window.late if self._drafts else None
-        for output in self.engine.answer(window.window_id):
+        for output in session.answer():
             age_ms = (perf_counter_ns() - arrival_ns) / _MS
             if late is not None and age_ms > late.compute_ms + _TRANSPORT_MS:
                 self.engine.offer(late)
@@ -126,19 +126,9 @@ class Speculation:
         return output, age_ms
 
 
-def best_chain(tree: TokenTree) -> TokenTree:
-    """Of a tree, the one path that always takes the likeliest child: what drafting without trees would check."""
-    path, node = [], -1
-    while children := tree.children(node):
-        node = max(children, key=tree.probs.__getitem__)
-        path.append(node)
-    return TokenTree(tuple(tree.token_ids[n] for n in path), tuple(range(-1, len(path) - 1)),
-                     tuple(tree.sources[n] for n in path), tuple(tree.probs[n] for n in path), tree.source_names)
-
-
 def _stamp(window_id: int, slot: int) -> int:
     return (window_id * 1000 + slot * 125) * _MS
 
 
-def _answer(verifier: TransformersVerifier, tokens: Sequence[int]) -> tuple[int, ...]:
-    return tuple(tokens[:-1] if tokens and tokens[-1] in verifier.eos_ids else tokens)
+def _answer(target: TransformersTarget, tokens: Sequence[int]) -> tuple[int, ...]:
+    return tuple(tokens[:-1] if tokens and tokens[-1] in target.eos_ids else tokens)

@@ -19,11 +19,12 @@ from rich.progress import track
 
 from crossspec_ros.bench.decode_schemes import Outcome, PlainGeneration, Speculation, Window
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.models.adapters import VideoLlavaAdapter
 from crossspec_ros.models.preprocessing import FramePreprocessor
 from crossspec_ros.models.random_weights import EOS_ID, IMAGE_ID, PAD_ID, VIDEO_ID, build_model
-from crossspec_ros.models.verifier import TransformersVerifier
+from crossspec_ros.models.targets import TransformersTarget
+from crossspec_ros.models.targets.adapters import Adapter, Parts, VideoLlavaAdapter
 from crossspec_ros.speculation.acceptance import Accepted, descend
+from crossspec_ros.speculation.rules import Accept, Rule
 from crossspec_ros.speculation.settings import EngineConfig
 from crossspec_ros.speculation.tree import TokenTree
 from crossspec_ros.speculation.types import Draft, prompt_key
@@ -41,19 +42,27 @@ class Recorded:
     draft: tuple[int, ...]
 
 
-class ShapesVerifier(TransformersVerifier):
-    """A verifier around random weights: no tokenizer, a prompt of the usual length."""
+class ShapesAdapter(VideoLlavaAdapter):
+    """Random weights with no folder: no tokenizer, a prompt of the usual length."""
 
-    def __init__(self, model: torch.nn.Module, cache: str) -> None:
-        self._setup(model, VideoLlavaAdapter(model), cache)
+    def __init__(self, model: torch.nn.Module) -> None:
+        Adapter.__init__(self, Parts(Path(), model, None))
         self.preprocessor = FramePreprocessor(224, None, (224, 224), 'bicubic', 1 / 255, (0.48, 0.46, 0.41),
                                               (0.27, 0.26, 0.28))
-        self.tokenizer_key = self.model_key = 'random'
-        self._set_ids((EOS_ID,), (VIDEO_ID, IMAGE_ID, PAD_ID))
+        self.video_token_id = VIDEO_ID
 
     def input_ids(self, prompt: str, frames: int) -> tuple[int, ...]:
         """A prompt as long as a real one."""
-        return (*_PREFIX, *[VIDEO_ID] * (frames * self.adapter.frame_tokens()), *_TAIL)
+        return (*_PREFIX, *[VIDEO_ID] * (frames * self.frame_tokens()), *_TAIL)
+
+
+class ShapesTarget(TransformersTarget):
+    """A target around random weights."""
+
+    def __init__(self, model: torch.nn.Module, cache: str) -> None:
+        self._setup(ShapesAdapter(model), cache, lean=True)
+        self.tokenizer_key = self.model_key = 'random'
+        self._set_ids((EOS_ID,), (VIDEO_ID, IMAGE_ID, PAD_ID))
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Ids in words; there is no tokenizer."""
@@ -67,8 +76,8 @@ class ShapesVerifier(TransformersVerifier):
 def run_shapes(args: argparse.Namespace) -> dict:
     """All schemes at these shapes over the recorded captions in recording order."""
     recorded = read_traces(args.traces)[:args.windows]
-    verifier = ShapesVerifier(build_model(args.device, args.dtype), 'dynamic')
-    schemes = make_schemes(verifier, recorded)
+    target = ShapesTarget(build_model(args.device, args.dtype), 'dynamic')
+    schemes = make_schemes(target, recorded)
     rows: dict[str, list[Outcome]] = {name: [] for name in schemes}
     frames = [np.random.default_rng(i).integers(0, 256, (480, 640, 3), dtype=np.uint8) for i in range(16)]
     costs = {}
@@ -82,8 +91,8 @@ def run_shapes(args: argparse.Namespace) -> dict:
         for name, scheme in schemes.items():
             rows[name].append(scheme.run(window))
     report = {'windows': len(recorded), 'model': 'video-llava shapes, random weights, recorded captions',
-              'parameters': sum(weight.numel() for weight in verifier.model.parameters()),
-              'dtype': str(verifier.dtype), 'cost_ms': costs,
+              'parameters': sum(weight.numel() for weight in target.model.parameters()),
+              'dtype': str(target.dtype), 'cost_ms': costs,
               'schemes': {name: _summary(found, recorded) for name, found in rows.items()}, 'not_run': {}}
     plain = report['schemes']['generate']['age_ms']['p50']
     report['speedup'] = {name: plain / scheme['age_ms']['p50'] for name, scheme in report['schemes'].items()}
@@ -98,7 +107,7 @@ def _summary(found: Sequence[Outcome], recorded: Sequence[Recorded]) -> dict:
     return summary(said, said) | {'identical': None, 'identical_windows': None}      # its own words are not recorded
 
 
-def make_schemes(verifier: ShapesVerifier, recorded: Sequence[Recorded]) -> dict:
+def make_schemes(target: ShapesTarget, recorded: Sequence[Recorded]) -> dict:
     """The ladder without rehearsal, whose tokens nobody recorded."""
     longest = max(len(row.target) for row in recorded) + 1
     base = EngineConfig(window_frames=8, max_new_tokens=longest, anticipatory=False, fused=False, frame_cache=False,
@@ -106,27 +115,27 @@ def make_schemes(verifier: ShapesVerifier, recorded: Sequence[Recorded]) -> dict
     drafted = replace(base, frame_cache=True, speculate=True)
     ahead = replace(drafted, fused=True, anticipatory=True)
     schemes: dict[str, PlainGeneration | Speculation] = {
-        'generate': PlainGeneration(verifier, longest - 1, min_new_tokens=longest - 1),
-        'plain': Speculation(verifier, base, (), early_encode=False),
-        'cache': Speculation(verifier, replace(base, frame_cache=True), ()),
-        'memory': Speculation(verifier, drafted, ('memory', 'previous'), chains=True),
-        'tree': Speculation(verifier, drafted, ('memory', 'previous')),
-        'fused': Speculation(verifier, replace(drafted, fused=True), ('memory', 'previous')),
-        'anticipatory': Speculation(verifier, ahead, ('memory', 'previous')),
-        'ours': Speculation(verifier, ahead, ('memory', 'previous', 'event_drafter'), drafts=True)}
+        'generate': PlainGeneration(target, longest - 1, min_new_tokens=longest - 1),
+        'plain': Speculation(target, base, (), early_encode=False),
+        'cache': Speculation(target, replace(base, frame_cache=True), ()),
+        'memory': Speculation(target, drafted, ('memory', 'previous'), chains=True),
+        'tree': Speculation(target, drafted, ('memory', 'previous')),
+        'fused': Speculation(target, replace(drafted, fused=True), ('memory', 'previous')),
+        'anticipatory': Speculation(target, ahead, ('memory', 'previous')),
+        'ours': Speculation(target, ahead, ('memory', 'previous', 'drafts'), drafts=True)}
     for scheme in schemes.values():
         if isinstance(scheme, Speculation):
-            scheme.engine.use_rule(_recorded_rule(recorded))
+            scheme.engine.use_rule(Rule('recorded', 'nothing', _recorded(recorded)))
     return schemes
 
 
-def _recorded_rule(recorded: Sequence[Recorded]):
-    def rule(tree: TokenTree, logits: torch.Tensor, window_id: int, position: int) -> Accepted:
+def _recorded(recorded: Sequence[Recorded]) -> Accept:
+    def accept(tree: TokenTree, logits: torch.Tensor, window_id: int, position: int) -> Accepted:
         said = (*recorded[window_id].target, EOS_ID)
         logits.argmax(dim=-1).tolist()                   # the real rule's work, and its wait for the device
         steps = iter(said[position:])
         return Accepted(*descend(tree, lambda row: next(steps, EOS_ID)))
-    return rule
+    return accept
 
 
 def read_traces(path: str) -> list[Recorded]:

@@ -22,7 +22,10 @@ from statistics import fmean
 from typing import Any
 
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.speculation.outcome import PassOutcome
 from crossspec_ros.speculation.proposer import Proposer, ProposerConfig
+from crossspec_ros.speculation.sources import SourceSettings
+from crossspec_ros.speculation.sources.base import Opening
 from crossspec_ros.speculation.tree import TokenTree
 from crossspec_ros.speculation.types import Draft
 
@@ -101,13 +104,13 @@ def replay(
     ``sized``: the tree's size follows the cost of the clips before, as the engine's follows measured forwards; else
     every pass takes as many nodes as it may.
     """
-    proposer = Proposer(ProposerConfig(sources=tuple(sources), memory_captions=captions))
+    proposer = Proposer(ProposerConfig(tuple(sources), SourceSettings(captions)))
     clips: list[list[tuple[int, float]]] = []
     cpu_ms: list[float] = []
     for window_id, row in enumerate(rows):
-        proposer.begin(window_id, _PROMPT)
+        proposer.begin(Opening(window_id, _PROMPT))
         if row.draft:
-            proposer.offer(Draft(window_id, 0, 0, _PROMPT, '', '', row.draft))
+            proposer.inbox.offer(Draft(window_id, 0, 0, _PROMPT, '', '', row.draft))
         clips.append(list(_decode(proposer, row.target, layout, cpu_ms)))
         proposer.finish(row.target)
         if sized and row.stages_ms is not None:
@@ -132,8 +135,8 @@ def _decode(
         cpu_ms.append((time.thread_time_ns() - begun_cpu_ns) / 1e6)
         spent_ms = (time.perf_counter_ns() - begun_ns) / 1e6
         accepted, emitted = follow(tree, target[done:])
-        proposer.observe(tree, accepted, emitted)
-        done += len(emitted)
+        first, done = not done, done + len(emitted)
+        proposer.observe(PassOutcome(tree, tuple(accepted), tuple(emitted), first=first), target[:done])
         yield len(tree), spent_ms
 
 

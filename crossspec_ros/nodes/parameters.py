@@ -1,7 +1,6 @@
 """ROS parameters declared from the config dataclasses, so that a default stands in one place only."""
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,7 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from crossspec_ros.config import ParameterInfo, check, make, parameters_of
+from crossspec_ros.config import ParameterInfo, check, make, parameters_of, with_values
 from crossspec_ros.errors import CrossSpecError
 
 
@@ -35,7 +34,9 @@ def declare(node: Node, config: type) -> Any:
     values = {}
     for info in parameters_of(config):
         try:
-            values[info.name] = node.declare_parameter(info.name, info.default, _descriptor(info)).value
+            # An empty list has no type in ROS; [''] stands for it.
+            default = (list(info.default) or ['']) if isinstance(info.default, tuple) else info.default
+            values[info.name] = node.declare_parameter(info.name, default, _descriptor(info)).value
         except InvalidParameterTypeException as error:
             given = node._parameter_overrides[info.name].value if info.name in node._parameter_overrides else '?'
             raise CrossSpecError(f'{info.name} must be {type(info.default).__name__}, got {given!r}') from error
@@ -57,7 +58,7 @@ def follow_changes(node: Node, config: Any, changed: Callable[[Any], None]) -> N
         except CrossSpecError as error:
             return SetParametersResult(successful=False, reason=str(error))
         if news:
-            state['config'] = dataclasses.replace(state['config'], **news)
+            state['config'] = with_values(state['config'], news)
             changed(state['config'])
         return SetParametersResult(successful=True)
 

@@ -91,7 +91,7 @@ class VerifierNode(ModelNode):
         self._worker.wake()
 
     def _on_draft(self, message: DraftMsg) -> None:
-        if self._worker is None or not self._enabled or not self._config.speculate:
+        if self._worker is None or not self._enabled or not self._config.decode.speculate:
             return
         cause = self._core.offer(draft_from(message))
         if cause is not None:
@@ -138,7 +138,7 @@ class VerifierNode(ModelNode):
             return True
         if self._audit_running or (self._config.audit_rate and len(self._audit)):
             return self._check_one()
-        return self._config.rehearse and self._core.rehearse(lambda: not self._working)
+        return self._core.rehearse(lambda: not self._working)
 
     def _answer(self, window_id: int) -> None:
         for output in self._core.answer(window_id):

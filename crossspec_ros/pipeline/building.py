@@ -4,6 +4,7 @@ Models are imported where they are needed only: a process that drafts does not p
 """
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from crossspec_ros.config import DEFAULT_PROMPT, DrafterConfig, VerifierConfig
@@ -33,21 +34,13 @@ def build_drafting(config: DrafterConfig, prompt: str = '') -> DraftingPipeline:
 
 
 def build_engine(config: VerifierConfig) -> CaptionEngine:
-    """Load the verifier, with the sources of drafts that its vocabulary allows. Raises CrossSpecError as above."""
-    from crossspec_ros.models.verifier import load_verifier
-    from crossspec_ros.speculation.engine import CaptionEngine, EngineConfig
-    from crossspec_ros.speculation.proposer import Proposer, ProposerConfig
+    """Load the verifier, with the draft sources that its vocabulary allows. Raises CrossSpecError as above."""
+    from crossspec_ros.models.targets import load_target
+    from crossspec_ros.speculation.engine import CaptionEngine
 
-    sampled = config.acceptance_rule != 'greedy'
-    engine_config = EngineConfig(
-        window_frames=config.window_frames, max_new_tokens=config.max_tokens, acceptance=config.acceptance_rule,
-        temperature=config.temperature if sampled else 0.0, seed=config.seed, speculate=config.speculate,
-        threads=config.threads or None)
-    verifier = load_verifier(config.model, config.device, config.dtype)
-    proposer = Proposer(
-        ProposerConfig(vocab_size=verifier.vocab_size, tokenizer_key=verifier.tokenizer_key,
-                       banned_ids=frozenset(verifier.banned_ids)), tokenize=verifier.encode_text)
-    return CaptionEngine(verifier, proposer, engine_config)
+    target = load_target(config.model, config.device, config.dtype, fps=1000.0 / config.frame_interval_ms,
+                         max_new_tokens=config.decode.max_new_tokens, trust_remote_code=config.trust_remote_code)
+    return CaptionEngine(target, replace(config.decode, window_frames=config.window_frames))
 
 
 def build_verifying(config: VerifierConfig, prompt: str = '', *, newest_wins: bool = True
@@ -59,6 +52,5 @@ def build_verifying(config: VerifierConfig, prompt: str = '', *, newest_wins: bo
     prompt = prompt or config.prompt or DEFAULT_PROMPT
     engine.warm_up(prompt)
     pipeline = VerifyingPipeline(engine, config.grid(), prompt, frame_grace_ms=config.frame_grace_ms,
-                                 queue=config.frame_queue, timeout_ms=config.timeout_ms, newest_wins=newest_wins,
-                                 check_prompt=lambda asked: engine.verifier.segments(asked, config.window_frames))
+                                 queue=config.frame_queue, timeout_ms=config.timeout_ms, newest_wins=newest_wins)
     return pipeline, engine

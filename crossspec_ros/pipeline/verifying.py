@@ -17,6 +17,7 @@ from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.window import WindowGrid
 from crossspec_ros.pipeline.slots import Frame, FrameSlots, Slot
 from crossspec_ros.speculation.engine import CaptionEngine
+from crossspec_ros.speculation.session import Session
 from crossspec_ros.speculation.types import Caption, Draft, Stage, Verdict
 
 _MS = 1_000_000
@@ -34,8 +35,9 @@ class Answered:
 
 @dataclass
 class _Window:
-    """A window being filled: the frames of its slots, those handed to the engine first."""
+    """A window being filled: the frames of its slots, those handed to its session first."""
 
+    session: Session
     frames: list[Frame | None]
     prompt: str
     fed: int = 0
@@ -53,13 +55,11 @@ class VerifyingPipeline:
     """
 
     def __init__(self, engine: CaptionEngine, grid: WindowGrid, prompt: str, *, frame_grace_ms: float = 60.0,
-                 queue: int = 32, timeout_ms: float = 30000.0, newest_wins: bool = True,
-                 check_prompt: Callable[[str], object] | None = None) -> None:
+                 queue: int = 32, timeout_ms: float = 30000.0, newest_wins: bool = True) -> None:
         self.prompt = prompt
         self.counts: Counter[str] = Counter()
         self.last_answered: Answered | None = None
         self._engine, self._grid, self._newest_wins = engine, grid, newest_wins
-        self._check_prompt = check_prompt
         self._timeout_ns = round(timeout_ms * _MS)
         self._slots = FrameSlots(grid, round(frame_grace_ms * _MS))
         self._queue: deque[tuple[Frame, int | None]] = deque()      # with the time of arrival
@@ -174,9 +174,8 @@ class VerifyingPipeline:
         return frame
 
     def _open(self, window_id: int) -> _Window:
-        window = _Window([None] * self._grid.window_frames, self.prompt)
-        self._engine.open(window_id, self._grid.end_ns(window_id), self.prompt)
-        self._windows[window_id] = window
+        session = self._engine.open(window_id, self._grid.end_ns(window_id), self.prompt)
+        window = self._windows[window_id] = _Window(session, [None] * self._grid.window_frames, self.prompt)
         self._newest_opened = window_id
         return window
 
@@ -200,8 +199,7 @@ class VerifyingPipeline:
 
     def _give_up(self, window_id: int, cause: str) -> None:
         self.counts[f'window_{cause}'] += 1
-        self._engine.close(window_id)
-        self._windows.pop(window_id, None)
+        self._windows.pop(window_id).session.close()
 
     def feed(self) -> bool:
         """Hand one frame to the engine, of the most urgent window that has one; False where none waits."""
@@ -212,7 +210,7 @@ class VerifyingPipeline:
             if window.fed < len(window.frames) and window.frames[window.fed] is not None:
                 frame = window.frames[window.fed]
                 try:
-                    self._engine.add_frame(window_id, window.fed, frame.stamp_ns, frame.unpack())
+                    window.session.add_frame(window.fed, frame.stamp_ns, frame.unpack())
                 except CrossSpecError:
                     self._give_up(window_id, 'frame_refused')
                     raise
@@ -240,8 +238,7 @@ class VerifyingPipeline:
         final = False
         try:
             deadline_ns = time.perf_counter_ns() + self._timeout_ns
-            outputs = self._engine.answer(window_id, deadline_ns=deadline_ns, should_stop=lambda: self._reset_wanted)
-            for output in outputs:
+            for output in window.session.answer(deadline_ns=deadline_ns, should_stop=lambda: self._reset_wanted):
                 if isinstance(output, Caption) and output.stage == Stage.FINAL:
                     final = True
                     frames = tuple(frame.unpack() for frame in window.frames)
@@ -249,7 +246,7 @@ class VerifyingPipeline:
                 yield output
         finally:
             self.counts['windows' if final else 'window_unfinished'] += 1
-            self._engine.close(window_id)
+            window.session.close()
             self._windows.pop(window_id, None)
 
     def rehearse(self, should_stop: Callable[[], bool]) -> bool:
@@ -262,16 +259,15 @@ class VerifyingPipeline:
             window = self._windows[window_id]
             if window.fed > window.rehearsed:
                 window.rehearsed = window.fed
-                self._engine.rehearse(window_id, lambda: should_stop() or self.has_frames())
+                window.session.rehearse(lambda: should_stop() or self.has_frames())
                 return True
-        return bool(waiting) and self._engine.prepare(waiting[0])
+        return bool(waiting) and self._windows[waiting[0]].session.prepare()
 
     def set_prompt(self, prompt: str) -> None:
         """Ask another question, from the next window to open on. Raises CrossSpecError where it cannot be asked."""
         if not prompt.strip():
             raise CrossSpecError('prompt must not be empty')
-        if self._check_prompt is not None:
-            self._check_prompt(prompt)
+        self._engine.check_prompt(prompt)
         self.prompt = prompt
 
     def reset(self) -> None:

@@ -2,10 +2,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from crossspec_ros.speculation.tree import TokenTree
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,12 +22,12 @@ class PassOutcome:
     tree: TokenTree
     nodes: tuple[int, ...]
     emitted: tuple[int, ...]
-    complete: bool
-    lossless: bool
-    logits: torch.Tensor
-    states: torch.Tensor
-    new_tokens: int
-    verify_ms: float
+    complete: bool = False
+    lossless: bool = True
+    logits: torch.Tensor | None = None
+    states: torch.Tensor | None = None
+    new_tokens: int = 1
+    verify_ms: float = 0.0
     read: tuple[int, ...] = ()
     first: bool = False
     topk: tuple[tuple[int, ...], ...] | None = None

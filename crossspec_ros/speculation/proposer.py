@@ -141,7 +141,6 @@ class Proposer:
             self._switches[source.name].add(offers, hits)
         for source in self._live:
             source.observe(outcome)
-        self.cost.observe(outcome.new_tokens, outcome.verify_ms)
         self.inbox.commit(committed)
 
     def _count(self) -> None:

@@ -74,7 +74,7 @@ class Session:
         self._stamps_ns = [0] * frames
         self._rehearsed: tuple[int, ...] = ()
         self._newest_ns = 0                                          # perf_counter_ns of the newest slot's arrival
-        self._closed = False
+        self.closed = False                                          # no frame and no answer any more
 
     def _cache(self, layout: Layout) -> object:
         config = self._shared.config
@@ -121,7 +121,7 @@ class Session:
             self._prefill()
 
     def _check(self, slot: int, rgb: np.ndarray) -> None:
-        if self._closed:
+        if self.closed:
             raise CrossSpecError(f'window {self.window_id} must be open, it was closed; open another')
         if not 0 <= slot < len(self._keys):
             raise CrossSpecError(f'slot must be 0 to {len(self._keys) - 1}, got {slot}')
@@ -180,8 +180,8 @@ class Session:
 
     def close(self) -> None:
         """Forget the window; nothing where it is closed already."""
-        if not self._closed:
-            self._closed = True
+        if not self.closed:
+            self.closed = True
             self._shared.target.release(self._state.cache)
             self._on_close(self)
 
@@ -195,13 +195,13 @@ class Session:
         (`perf_counter_ns`). Returns the tokens, end token included (may be partial, or empty where nothing is to do).
         """
         shared, state = self._shared, self._state
-        if self._closed or not 0 < len(self.missing) <= shared.config.rehearse_missing or state.committed \
+        if self.closed or not 0 < len(self.missing) <= shared.config.rehearse_missing or state.committed \
                 or not shared.config.speculate or not shared.target.abilities.anticipatory:
             return ()
         self._prefill()
         if not state.prefilled:
             return ()
-        self._focus()
+        self.focus()
         may_start = until(should_stop, until_ns, perf_counter_ns, lambda: shared.counters.pass_ms)
         start_ns, base, fork = perf_counter_ns(), state.cache.length, rehearsal_of(state)
         free = replace(shared.free, first_nodes=shared.config.max_nodes)
@@ -225,14 +225,14 @@ class Session:
         """
         shared, state = self._shared, self._state
         config = shared.config
-        if self._closed or len(state.rows) - state.prefilled != 1 or state.rows[-1] is not None or state.committed \
+        if self.closed or len(state.rows) - state.prefilled != 1 or state.rows[-1] is not None or state.committed \
                 or not config.speculate or shared.schedule is not shared.free or not config.fused:
             return False
-        self._focus()
+        self.focus()
         most, fused_tokens = shared.schedule.room(state)
         return shared.proposer.prepare(most, max_depth=max(config.max_new_tokens - 1, 1), fused_tokens=fused_tokens)
 
-    def _focus(self) -> None:
+    def focus(self) -> None:
         """Point the proposer at this window, with what was rehearsed for it."""
         if self._shared.focused != self.window_id:
             self._shared.focused = self.window_id
@@ -254,7 +254,7 @@ class Session:
         self._check_answerable()
         shared, state = self._shared, self._state
         self._newest_ns = self._newest_ns or perf_counter_ns()
-        self._focus()
+        self.focus()
         may_start = until(should_stop, deadline_ns, perf_counter_ns, lambda: shared.counters.pass_ms)
         propose = shared.propose if shared.config.speculate else plain
         outcomes = passes(state, shared.target, shared.schedule, propose, shared.rule, shared.ending, may_start)
@@ -270,7 +270,7 @@ class Session:
             shared.counters.windows_cut += 1
 
     def _check_answerable(self) -> None:
-        if self._closed:
+        if self.closed:
             raise CrossSpecError(f'window {self.window_id} must be open, it was closed; open another')
         if self.missing:
             raise CrossSpecError(f'window {self.window_id} must have a frame in each slot, missing are '
@@ -302,6 +302,7 @@ class Session:
             if not shared.config.speculate:
                 return
             shared.proposer.observe(outcome, self._state.committed)
+            shared.proposer.cost.observe(outcome.new_tokens, outcome.verify_ms)
             if outcome.complete:
                 shared.proposer.finish(self.token_ids)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.fields import checked, described
 from crossspec_ros.speculation.sources import SOURCE_NAMES, check_names
 
@@ -46,8 +45,7 @@ class EngineConfig:
             value = checked(item.name, getattr(self, item.name), item.default, item.metadata)
             object.__setattr__(self, item.name, value)
         check_names(self.sources)
-        if any(not stop for stop in self.stop_strings):
-            raise CrossSpecError("stop_strings must hold no empty string, got ''")
+        object.__setattr__(self, 'stop_strings', tuple(filter(None, self.stop_strings)))     # [''] is ROS for none
 
 
 @dataclass

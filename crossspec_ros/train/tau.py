@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from crossspec_ros.speculation.inbox import Admission
+from crossspec_ros.speculation.outcome import PassOutcome
 from crossspec_ros.speculation.proposer import Proposer, ProposerConfig
+from crossspec_ros.speculation.sources.base import Opening
 from crossspec_ros.speculation.tree import TokenTree
 from crossspec_ros.speculation.types import Draft, prefix_hash
 
@@ -53,19 +56,19 @@ def count_window(proposer: Proposer, window_id: int, prompt_key: str, truth: Seq
                  max_nodes: int = 48, redraft: Redraft | None = None) -> int:
     """Decode one window; ``redraft(committed)`` gives the event drafter's draft before every pass. Returns the
     passes."""
-    proposer.begin(window_id, prompt_key)
+    proposer.begin(Opening(window_id, prompt_key))
     committed: list[int] = []
     passes = 0
     while len(committed) < len(truth):
         if redraft is not None:
-            proposer.offer(redraft(committed))
+            proposer.inbox.offer(redraft(committed))
         tree = proposer.propose(committed, max_nodes)
         accepted = walk(tree, truth[len(committed):])
         emitted = list(truth[len(committed):len(committed) + len(accepted) + 1])
         for place in range(min(len(accepted) + 1, len(emitted))):
             count.add_position(len(committed) + place, place < len(accepted))
-        proposer.observe(tree, accepted, emitted)
         committed += emitted
+        proposer.observe(PassOutcome(tree, tuple(accepted), tuple(emitted), first=not passes), committed)
         passes += 1
     proposer.finish(truth)
     count.passes += passes
@@ -75,7 +78,7 @@ def count_window(proposer: Proposer, window_id: int, prompt_key: str, truth: Seq
 
 def make_proposer(sources: tuple[str, ...], vocab_size: int, tokenizer_key: str) -> Proposer:
     """A proposer of these sources only."""
-    return Proposer(ProposerConfig(sources=sources, vocab_size=vocab_size, tokenizer_key=tokenizer_key))
+    return Proposer(ProposerConfig(sources), Admission(vocab_size, tokenizer_key))
 
 
 def as_draft(window_id: int, revision: int, prompt_key: str, tokenizer_key: str, base: Sequence[int],

@@ -12,7 +12,7 @@ from crossspec_ros.models.vision_ops import load_vision_ops
 
 def load_target(path: str | Path = 'builtin', device: str = 'cpu', dtype: str = 'float32', cache: str = 'dynamic',
                 lean: bool = True, fps: float = 8.0, trust_remote_code: bool = False,
-                scorer: Scorer | None = None) -> TransformersTarget:
+                max_new_tokens: int = 96, scorer: Scorer | None = None) -> TransformersTarget:
     """Load a checkpoint folder, a hub id (``owner/name``) or ``builtin`` as a target.
 
     ``cache`` is 'dynamic' (cost follows the true length) or 'static' (fixed addresses). ``lean``: use `models.lean`

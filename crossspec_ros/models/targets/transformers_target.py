@@ -46,16 +46,20 @@ class TransformersTarget:
 
     def __init__(self, adapter: Adapter, cache: str = 'dynamic', lean: bool = True, scorer: Scorer | None = None,
                  stop_strings: Sequence[str] = ()) -> None:
+        self._setup(adapter, cache, lean)
+        self.scorer, self.stop_strings = scorer, tuple(stop_strings)
+        self.tokenizer_key, self.model_key = tokenizer_key(self.tokenizer), _model_key(self.model)
+        eos_ids = _eos_ids(adapter)
+        self._set_ids(eos_ids, _banned_ids(adapter, eos_ids, self.vocab_size))
+
+    def _setup(self, adapter: Adapter, cache: str, lean: bool) -> None:
+        """What follows from the model alone."""
         self.adapter, self.model, self.tokenizer = adapter, adapter.model, adapter.tokenizer
-        self.scorer, self.stop_strings, self.cache_kind = scorer, tuple(stop_strings), cache
+        self.scorer, self.stop_strings, self.cache_kind = None, (), cache
         self.device, self.dtype, self.abilities = self.model.device, self.model.dtype, adapter.abilities
         self.vocab_size = int(adapter.head.weight.shape[0])
         self.context_length = int(adapter.text_config.max_position_embeddings)
-        self.eos_ids = _eos_ids(adapter)
-        self.banned_ids = _banned_ids(adapter, self.eos_ids, self.vocab_size)
-        self.tokenizer_key, self.model_key = tokenizer_key(self.tokenizer), _model_key(self.model)
         self.model_ms = 0.0                           # in the model's own modules; what else was done is not in it
-        self._banned = torch.tensor(self.banned_ids, dtype=torch.long, device=self.device)
         self._decoder, self._head = adapter.language_model, adapter.head     # found once: they hang deep in the model
         self._style, self._rows = adapter.style, adapter.rows
         self._plain = self._style.plain and self._rows.plain
@@ -64,6 +68,10 @@ class TransformersTarget:
         self._layers = int(adapter.text_config.num_hidden_layers)
         self._pool: list[SequenceCache] = []
         self._layouts = lru_cache(maxsize=_KEPT_LAYOUTS)(self._layout)
+
+    def _set_ids(self, eos_ids: Sequence[int], banned_ids: Sequence[int]) -> None:
+        self.eos_ids, self.banned_ids = tuple(eos_ids), tuple(banned_ids)
+        self._banned = torch.tensor(self.banned_ids, dtype=torch.long, device=self.device)
 
     # -- prompt and text ------------------------------------------------------------------------------------------
 
