@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.events.window import WindowGrid
+from crossspec_ros.timing.window import WindowGrid
 
 DEFAULT_PROMPT = 'What is happening?'
 

@@ -19,9 +19,9 @@ from crossspec_ros.events.moments import NEVER, WindowMoments
 from crossspec_ros.events.slices import Slicing
 from crossspec_ros.events.types import Packet
 from crossspec_ros.events.warm import warm_up as compile_events
-from crossspec_ros.events.window import WindowGrid
-from crossspec_ros.pipeline.sensor_clock import SensorClock
 from crossspec_ros.speculation.types import Draft, Verdict, prefix_hash, prompt_key
+from crossspec_ros.timing.sensor_clock import SensorClock
+from crossspec_ros.timing.window import WindowGrid
 
 _MS = 1_000_000
 _KEPT_WINDOWS = 8

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.events.window import WindowGrid
-from crossspec_ros.pipeline.slots import Frame, FrameSlots, Slot
+from crossspec_ros.frames.slots import Frame, FrameSlots, Slot
 from crossspec_ros.speculation.engine import CaptionEngine
 from crossspec_ros.speculation.types import Caption, Draft, Stage, Verdict
+from crossspec_ros.timing.window import WindowGrid
 
 _MS = 1_000_000
 

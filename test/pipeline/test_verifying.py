@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.events.window import WindowGrid
-from crossspec_ros.pipeline.slots import Frame
+from crossspec_ros.frames.slots import Frame
 from crossspec_ros.pipeline.verifying import VerifyingPipeline, retracted
 from crossspec_ros.speculation.types import Caption, Draft, Mode, Stage
+from crossspec_ros.timing.window import WindowGrid
 
 S, MS = 1_000_000_000, 1_000_000
 
