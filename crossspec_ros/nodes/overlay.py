@@ -171,7 +171,7 @@ class OverlayNode(Node):
             return
         begin_s, cpu_s = time.monotonic(), time.process_time()
         if begin_s < self._rest_until_s:
-            self._health.counts['pictures_skipped'] += 1
+            self._health.count('pictures_skipped')
             return
         words, rgb = self._words(), self._newest_rgb()
         pictures = [rgb, self._event_picture()] if self._config.show_events else [rgb]
@@ -179,7 +179,7 @@ class OverlayNode(Node):
         stamp_ns = self._frame.stamp_ns if self._frame is not None else self.get_clock().now().nanoseconds
         if watched:
             self._pictures.publish(image_to(picture, stamp_ns, 'overlay'))
-        self._health.counts['pictures'] += 1
+        self._health.count('pictures')
         if filming:
             self._record(picture)
         if self._rviz is not None:

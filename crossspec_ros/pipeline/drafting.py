@@ -162,10 +162,10 @@ class DraftingPipeline:
 
     def statistics(self) -> dict[str, int]:
         """Counts since the start: packets, events, drafts, and what was dropped by cause."""
-        counts = Counter(self.counts)
-        if self._decoder is not None:
-            counts.update({f'dropped_{cause}': count for cause, count in self._decoder.dropped.items()})
-            counts['triggers'] = self._decoder.trigger_count + self._moments.triggers
+        counts, decoder = Counter(self.counts), self._decoder   # which the drafting thread may let go meanwhile
+        if decoder is not None:
+            counts.update({f'dropped_{cause}': count for cause, count in decoder.dropped.items()})
+            counts['triggers'] = decoder.trigger_count + self._moments.triggers
         counts.update({f'buffer_{cause}': count for cause, count in self._moments.dropped.items()})
         counts['clock_jumps'] = self._clock.jumps
         return dict(counts)

@@ -174,8 +174,8 @@ class VerifyingPipeline:
         return frame
 
     def _open(self, window_id: int) -> _Window:
-        window = _Window([None] * self._grid.window_frames, self.prompt)
-        self._engine.open(window_id, self._grid.end_ns(window_id), self.prompt)
+        window = _Window([None] * self._grid.window_frames, self.prompt)     # read once: another thread may change it
+        self._engine.open(window_id, self._grid.end_ns(window_id), window.prompt)
         self._windows[window_id] = window
         self._newest_opened = window_id
         return window
