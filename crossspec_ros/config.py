@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.events.window import WindowGrid
 from crossspec_ros.fields import checked, described
 from crossspec_ros.speculation.settings import EngineConfig
+from crossspec_ros.timing.window import WindowGrid
 
 DEFAULT_PROMPT = 'What is happening?'
 

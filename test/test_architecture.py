@@ -9,35 +9,60 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / 'crossspec_ros'
 MAX_LINES = 450
 
-# Room -> the rooms it may import. `errors` and the package itself are open to all; rooms not named here may use all.
-ARROWS = {
+# Room -> the rooms it may import besides itself, from the lowest to the highest: each may use only rooms named before it.
+# `errors` and the package itself are open to all.
+ARROWS: dict[str, set[str]] = {
     'errors': set(),
-    'events': {'events'},
-    'recordings': {'events', 'recordings'},
-    'speculation': {'speculation'},
-    'models': {'events', 'speculation', 'models'},
-    'pipeline': {'events', 'speculation', 'models', 'recordings', 'pipeline', 'config'},
-    'captioner': {'events', 'speculation', 'models'},
+    'interrupts': set(),
+    'resources': set(),
+    'children': set(),
+    'msg': set(),
+    'srv': set(),
+    'events': set(),
+    'timing': set(),
+    'frames': {'timing'},
+    'config': {'timing'},
+    'speculation': {'frames', 'timing'},
+    'models': {'frames', 'speculation'},
+    'world': {'events'},
+    'recordings': {'events', 'frames', 'world'},
+    'pipeline': {'events', 'timing', 'frames', 'config', 'speculation', 'models', 'recordings'},
+    'captioner': {'speculation', 'models'},
+    'train': {'events', 'speculation', 'models', 'world'},
+    'view': {'speculation'},
+    'graph': {'config', 'resources'},
+    'launching': {'graph', 'resources'},
+    'nodes': {'interrupts', 'msg', 'srv', 'events', 'frames', 'config', 'speculation', 'recordings', 'pipeline', 'view'},
+    'demo': {'interrupts', 'children', 'timing', 'speculation', 'models', 'recordings', 'view', 'graph', 'nodes'},
+    'bench': {'events', 'timing', 'speculation', 'models', 'world', 'recordings', 'view', 'graph', 'nodes', 'demo'},
+    'cli': {'interrupts'},
+    'commands': {'interrupts', 'children', 'events', 'config', 'world', 'recordings', 'pipeline', 'train', 'graph', 'demo',
+                 'bench', 'cli'},
 }
 ROS = {'rclpy', 'std_msgs', 'sensor_msgs', 'diagnostic_msgs', 'std_srvs', 'builtin_interfaces', 'lifecycle_msgs',
        'event_camera_msgs', 'launch', 'launch_ros'}
 HEAVY = ROS | {'torch', 'transformers', 'cv2', 'rosbags', 'h5py', 'av', 'matplotlib', 'rich', 'jinja2'}
-# Room -> distributions it may never import; `*` holds for every room that is not named in EXCEPT.
+# Room -> distributions it may never import; nobody but `nodes` imports ROS, and few rooms transformers.
 FORBIDDEN = {
     'events': HEAVY,
+    'timing': HEAVY | {'numba'},
+    'frames': (HEAVY - {'cv2'}) | {'numba'},
+    'world': ROS | {'torch', 'transformers'},
     'recordings': ROS | {'torch', 'transformers'},
+    'view': ROS | {'torch', 'transformers'},
     'speculation': (HEAVY - {'torch'}) | {'numba'},
     'models': ROS,
     'pipeline': ROS,
     'captioner': ROS,
 }
+GENERATED = {'msg', 'srv'}                                       # made of msg/ and srv/ by the build
 TRANSFORMERS_ROOMS = {'models', 'train'}
 ROS_ROOMS = {'nodes'}
 
 
 def _modules() -> list[Path]:
     found = sorted(PACKAGE.rglob('*.py'))
-    generated = {PACKAGE / 'msg', PACKAGE / 'srv'}
+    generated = {PACKAGE / name for name in GENERATED}
     return [path for path in found if not generated & set(path.parents)]
 
 
@@ -64,11 +89,36 @@ def _rooms_used(path: Path) -> set[str]:
     return {part[1] for part in parts if part[0] == 'crossspec_ros' and len(part) > 1} - {'errors', '__version__'}
 
 
+def _unnamed_rooms() -> set[str]:
+    return {_room(path) for path in PACKAGE.rglob('*.py')} - {'__init__'} - set(ARROWS)
+
+
 @pytest.mark.parametrize('room', sorted(ARROWS))
 def test_imports_point_one_way(room):
-    wrong = {str(path.relative_to(ROOT)): sorted(_rooms_used(path) - ARROWS[room])
-             for path in _modules() if _room(path) == room and _rooms_used(path) - ARROWS[room]}
+    allowed = ARROWS[room] | {room}
+    wrong = {str(path.relative_to(ROOT)): sorted(_rooms_used(path) - allowed)
+             for path in _modules() if _room(path) == room and _rooms_used(path) - allowed}
     assert not wrong
+
+
+def test_arrows_point_downwards():
+    rooms = list(ARROWS)
+    assert not {room: upward for at, room in enumerate(rooms) if (upward := ARROWS[room] - set(rooms[:at]))}
+
+
+def test_every_room_has_its_arrows():
+    assert not _unnamed_rooms()
+    assert not {room for room in ARROWS if not (PACKAGE / room).is_dir() and not (PACKAGE / f'{room}.py').is_file()
+                and room not in GENERATED}
+
+
+def test_a_new_room_without_arrows_is_told(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), 'PACKAGE', tmp_path)
+    for name in ('events', 'attic'):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'probe.py').write_text('', encoding='utf-8')
+    (tmp_path / 'shed.py').write_text('', encoding='utf-8')
+    assert _unnamed_rooms() == {'attic', 'shed'}
 
 
 def test_imports_keep_heavy_packages_in_their_rooms():

@@ -9,7 +9,7 @@ import numpy as np
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.pictures import render_events
 from crossspec_ros.events.types import Events
-from crossspec_ros.recordings.world import EVALUATION_SEED, World
+from crossspec_ros.world import EVALUATION_SEED, World
 
 _SPAN_NS = 60_000_000               # of events in a picture
 _PAPER, _INK = (247, 247, 244), (32, 34, 38)

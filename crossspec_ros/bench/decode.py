@@ -20,9 +20,9 @@ from crossspec_ros.bench.decode_schemes import Outcome, PlainGeneration, Specula
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.representations import voxel_grid
 from crossspec_ros.models.targets import TransformersTarget, load_target
-from crossspec_ros.recordings.world import DESCRIBE, EVALUATION_SEED, Clip, World
 from crossspec_ros.speculation.settings import EngineConfig
 from crossspec_ros.speculation.types import Draft, prompt_key
+from crossspec_ros.world import DESCRIBE, EVALUATION_SEED, Clip, World
 
 if TYPE_CHECKING:
     from crossspec_ros.models.drafter import EventDrafter

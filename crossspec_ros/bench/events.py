@@ -27,7 +27,7 @@ from crossspec_ros.events.representations import histogram, voxel_grid
 from crossspec_ros.events.slices import Slicing
 from crossspec_ros.events.types import Events, Packet
 from crossspec_ros.events.warm import warm_up
-from crossspec_ros.events.window import WindowGrid
+from crossspec_ros.timing.window import WindowGrid
 
 SHAPE = (96, 128)
 """H, W of the representations."""

@@ -19,11 +19,11 @@ import numpy as np
 
 from crossspec_ros.demo.options import free_domain
 from crossspec_ros.demo.processes import Processes
-from crossspec_ros.demo.record import Recorder
 from crossspec_ros.demo.summary import hardware
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.graph import declare, node_environment
 from crossspec_ros.recordings.load import PERIOD_US, LoadSource
+from crossspec_ros.view.record import Recorder
 
 if TYPE_CHECKING:
     from crossspec_ros.nodes.tap import Tap

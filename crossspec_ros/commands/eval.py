@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     os.environ.setdefault('OMP_NUM_THREADS', str(args.threads))
     import torch
 
-    from crossspec_ros.recordings.world import EVALUATION_SEED
+    from crossspec_ros.world import EVALUATION_SEED
     from crossspec_ros.train.evaluation import Pair, evaluate, evaluated_windows
     torch.set_num_threads(args.threads)
     seed = EVALUATION_SEED if args.seed is None else args.seed

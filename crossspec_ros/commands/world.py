@@ -62,7 +62,7 @@ def run_record(args: argparse.Namespace) -> int:
     """Write the bag and, beside it, a line of truth per second."""
     from crossspec_ros.events.encode import Packetizer
     from crossspec_ros.recordings.bag import BagWriter
-    from crossspec_ros.recordings.world import World
+    from crossspec_ros.world import World
     _check_seconds(args.seconds)
     world = World(args.seed, args.width, args.height, pace=args.pace)
     packetizer = Packetizer(args.encoding, args.width, args.height)
@@ -97,7 +97,7 @@ def _truth_line(world: object, end_s: int) -> str:
 
 def run_speed(args: argparse.Namespace) -> int:
     """CPU time of the live stream on this machine; other processes do not count."""
-    from crossspec_ros.recordings.world import World
+    from crossspec_ros.world import World
     _check_seconds(args.seconds)
     world = World(args.seed, args.width, args.height, pace=args.pace)
     for _ in world.stream(0.0, 0.1):

@@ -4,8 +4,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from crossspec_ros.demo.record import Diagnostic, Recorder
-from crossspec_ros.events.window import WindowGrid
+from crossspec_ros.timing.window import WindowGrid
+from crossspec_ros.view.record import Diagnostic, Recorder
 
 _DROP = re.compile(r'dropped|refused|lost|skipped|failed|overflow|malformed|_late$|_stale$')
 _RECEIVED = 'received '

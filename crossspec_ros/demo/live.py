@@ -14,9 +14,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from crossspec_ros.demo.record import Recorder, WindowRecord
-from crossspec_ros.demo.words import Fate, compare, remainder
-from crossspec_ros.events.window import WindowGrid
+from crossspec_ros.timing.window import WindowGrid
+from crossspec_ros.view.record import Recorder, WindowRecord
+from crossspec_ros.view.words import Fate, compare, remainder
 
 _SHOWN = 5
 _PROGRESS_S = 5.0

@@ -17,13 +17,13 @@ from crossspec_ros.demo.counts import dropped_by_node, events_by_topic, stream_w
 from crossspec_ros.demo.live import LiveView
 from crossspec_ros.demo.options import WORLD_SECONDS, DemoOptions, SourceTopics, free_domain
 from crossspec_ros.demo.processes import Processes
-from crossspec_ros.demo.record import Recorder, WindowRecord
 from crossspec_ros.demo.report import write_html, write_json
 from crossspec_ros.demo.summary import DEFINITIONS, hardware, summarise
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.graph import LIFECYCLE_NODES, NodeSpec, declare, node_environment
 from crossspec_ros.interrupts import interruptible
 from crossspec_ros.nodes.tap import Tap, open_tap
+from crossspec_ros.view.record import Recorder, WindowRecord
 
 _log = logging.getLogger(__name__)
 

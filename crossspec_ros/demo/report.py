@@ -12,8 +12,8 @@ import jinja2
 
 from crossspec_ros.demo import plots
 from crossspec_ros.demo.live import format_age
-from crossspec_ros.demo.words import compare
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.view.words import compare
 
 MAX_PICTURED = 120                  # windows shown with pictures, about 70 KB each; of a longer demo every so many-th
 FRAME_SUFFIX, EVENTS_SUFFIX = '_frame.jpg', '_events.jpg'

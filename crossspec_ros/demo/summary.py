@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from crossspec_ros.demo.record import Recorder, WindowRecord
 from crossspec_ros.speculation.types import Mode
+from crossspec_ros.view.record import Recorder, WindowRecord
 
 DEFINITIONS = {
     'windows': 'windows for which anything was published',

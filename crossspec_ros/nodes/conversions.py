@@ -16,11 +16,11 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.types import Packet
+from crossspec_ros.frames.images import decode_compressed, decode_image
+from crossspec_ros.frames.slots import Frame
 from crossspec_ros.msg import Caption as CaptionMsg
 from crossspec_ros.msg import Draft as DraftMsg
 from crossspec_ros.msg import Verdict as VerdictMsg
-from crossspec_ros.pipeline.slots import Frame
-from crossspec_ros.recordings.images import decode_compressed, decode_image
 from crossspec_ros.speculation.types import Caption, Draft, Mode, Stage, Verdict
 
 if TYPE_CHECKING:

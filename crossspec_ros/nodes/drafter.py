@@ -15,6 +15,7 @@ from crossspec_ros.nodes.conversions import draft_to, packet_from, verdict_from
 from crossspec_ros.nodes.model_node import ModelNode
 from crossspec_ros.pipeline.building import build_drafting
 from crossspec_ros.pipeline.drafting import DraftingPipeline, DraftJob
+from crossspec_ros.pipeline.mailbox import Mailbox
 from crossspec_ros.pipeline.packet_queue import PacketQueue
 from crossspec_ros.speculation.types import prompt_key
 
@@ -28,8 +29,8 @@ class DrafterNode(ModelNode):
         super().__init__('drafter', DrafterConfig, **kwargs)
         self._core: DraftingPipeline | None = None
         self._packets = PacketQueue(self._config.queue_mb << 20)
-        self._reset_wanted = False
-        self._verdict: VerdictMsg | None = None                 # the newest, not yet looked at
+        self._reset_wanted: Mailbox[bool] = Mailbox()
+        self._verdict: Mailbox[VerdictMsg] = Mailbox()          # the newest, not yet looked at
         self._communicate()
 
     def _communicate(self) -> None:
@@ -66,11 +67,11 @@ class DrafterNode(ModelNode):
         self._worker.wake()
 
     def _on_verdict(self, message: VerdictMsg) -> None:
-        self._verdict = message
+        self._verdict.put(message)
         self._wake()
 
     def _want_reset(self) -> None:
-        self._reset_wanted = True
+        self._reset_wanted.put(True)
         self._wake()
 
     def _set_prompt(self, prompt: str) -> tuple[bool, str]:
@@ -90,8 +91,7 @@ class DrafterNode(ModelNode):
 
     def _step(self) -> bool:
         """Decode what came, then draft what is due; True where there may be more."""
-        if self._reset_wanted:
-            self._reset_wanted = False
+        if self._reset_wanted.take():
             self._packets.clear()
             self._core.reset()
         self._decode()
@@ -100,7 +100,7 @@ class DrafterNode(ModelNode):
             self._draft(job)
         if jobs:
             return True
-        message, self._verdict = self._verdict, None
+        message = self._verdict.take()
         job = self._core.on_verdict(verdict_from(message)) if message is not None and self._enabled else None
         if job is not None:
             self._draft(job)
@@ -108,7 +108,7 @@ class DrafterNode(ModelNode):
 
     def _decode(self) -> None:
         for packet in self._packets.waiting():
-            if self._reset_wanted:
+            if self._reset_wanted.peek():
                 return
             try:
                 self._core.add_packet(packet)
@@ -122,9 +122,9 @@ class DrafterNode(ModelNode):
 
     def _pointless(self, job: DraftJob) -> bool:
         """Whether a newer verdict, a reset or the end has overtaken a draft that is being made."""
-        if self._reset_wanted or not self._working:
+        if self._reset_wanted.peek() or not self._working:
             return True
-        newer = self._verdict
+        newer = self._verdict.peek()
         return bool(job.committed) and newer is not None and newer.window_id == job.window_id and (
             newer.final or len(newer.committed) > len(job.committed))
 

@@ -1,6 +1,7 @@
 """What went wrong in a node and how often: counts by cause, silent topics, QoS troubles; on /diagnostics each second."""
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,11 +35,15 @@ class _Watch:
 
 
 class Health:
-    """Counts of a node by cause; publishes them, and warns when a topic is silent, naming what its publishers offer."""
+    """Counts of a node by cause; publishes them, and warns when a topic is silent, naming what its publishers offer.
+
+    `count`, `drop`, `error` and `clear_error` may be called from any thread; all else belongs to the executor's.
+    """
 
     def __init__(self, node: Node, statistics: Callable[[], Mapping[str, object]] = dict) -> None:
         self.counts: Counter[str] = Counter()
         self._node, self._statistics = node, statistics
+        self._lock = threading.Lock()
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)      # silence is silence, also when /clock stands still
         self._watches: dict[str, _Watch] = {}
         self._warned_ns: dict[str, int] = {}
@@ -49,25 +54,31 @@ class Health:
 
     def count(self, cause: str, by: int = 1) -> None:
         """Count something that is no reason to warn."""
-        self.counts[cause] += by
+        with self._lock:
+            self.counts[cause] += by
 
     def drop(self, cause: str, text: object, by: int = 1) -> None:
         """Count something that was dropped, and say why once a throttle period."""
-        self.counts[cause] += by
         now_ns = self._steady.now().nanoseconds
-        if now_ns - self._warned_ns.get(cause, -10**18) >= _THROTTLE_S * _S:
-            self._warned_ns[cause] = now_ns
-            self._node.get_logger().warning(f'{cause} ({self.counts[cause]} so far): {text}')
+        with self._lock:
+            self.counts[cause] += by
+            so_far, warn = self.counts[cause], now_ns - self._warned_ns.get(cause, -10**18) >= _THROTTLE_S * _S
+            if warn:
+                self._warned_ns[cause] = now_ns
+        if warn:
+            self._node.get_logger().warning(f'{cause} ({so_far} so far): {text}')
 
     def error(self, key: str, text: str) -> None:
         """A lasting error, shown until `clear_error`."""
-        if self._errors.get(key) != text:
+        with self._lock:
+            told, self._errors[key] = self._errors.get(key), text
+        if told != text:
             self._node.get_logger().error(text)
-        self._errors[key] = text
 
     def clear_error(self, key: str) -> None:
         """The error of this key is over."""
-        self._errors.pop(key, None)
+        with self._lock:
+            self._errors.pop(key, None)
 
     def watch(self, topic: str, message_type: type, silence_s: float) -> Callable[[], None]:
         """Warn when nothing comes on a topic for so long; call what is returned for every message."""
@@ -100,7 +111,7 @@ class Health:
             deadline=lambda event: self.count(f'{topic}_deadline_offered_missed', event.total_count_change))
 
     def _incompatible(self, topic: str, who: str, event: object) -> None:
-        self.counts[f'{topic}_incompatible_qos'] += event.total_count_change
+        self.count(f'{topic}_incompatible_qos', event.total_count_change)
         # Whose it is becomes known a moment later: `_tick` warns.
         self._mismatched[topic] = who, qos_policy_name_from_kind(event.last_policy_kind)
 
@@ -142,9 +153,11 @@ class Health:
 
     def publish(self, warnings: list[str] | None = None) -> None:
         """Publish the node's status now."""
-        level = DiagnosticStatus.ERROR if self._errors else DiagnosticStatus.WARN if warnings else DiagnosticStatus.OK
-        message = '; '.join([*self._errors.values(), *(warnings or [])]) or 'ok'
-        values = {**self.counts, **self._statistics()}
+        with self._lock:
+            errors, values = list(self._errors.values()), dict(self.counts)
+        level = DiagnosticStatus.ERROR if errors else DiagnosticStatus.WARN if warnings else DiagnosticStatus.OK
+        message = '; '.join([*errors, *(warnings or [])]) or 'ok'
+        values |= self._statistics()
         values |= {f'received {watch.topic}': watch.received for watch in self._watches.values()}
         status = DiagnosticStatus(level=level, name=self._node.get_fully_qualified_name(), message=message,
                                   hardware_id=HARDWARE_ID,

@@ -121,7 +121,8 @@ class ModelNode(LifecycleNode, ABC):
     @property
     def _working(self) -> bool:
         """Active, and not told to stop."""
-        return self._worker is not None and not self._worker.stopping
+        worker = self._worker                                   # the thread asks while callbacks end it
+        return worker is not None and not worker.stopping
 
     def _wake(self) -> None:
         if self._worker is not None:

@@ -20,15 +20,15 @@ from crossspec_ros.events.buffer import EventBuffer
 from crossspec_ros.events.decode import Decoder, make_decoder
 from crossspec_ros.events.pictures import render_events
 from crossspec_ros.events.warm import warm_up
+from crossspec_ros.frames.slots import Frame
 from crossspec_ros.msg import Caption as CaptionMsg
 from crossspec_ros.msg import Draft as DraftMsg
 from crossspec_ros.nodes import parameters, process, qos
 from crossspec_ros.nodes.conversions import caption_from, draft_from, frame_from, image_to, packet_from, to_time
 from crossspec_ros.nodes.health import Health
-from crossspec_ros.pipeline.drawing import UNVERIFIED, VERIFIED, Words, as_html, compose
-from crossspec_ros.pipeline.shown import Shown
-from crossspec_ros.pipeline.slots import Frame
 from crossspec_ros.speculation.types import Stage
+from crossspec_ros.view.drawing import UNVERIFIED, VERIFIED, Words, as_html, compose
+from crossspec_ros.view.shown import Shown
 
 _EVENT_SPAN_NS = 60_000_000
 _LARGEST_SHARE = 0.3         # of a core that drawing may take
@@ -171,7 +171,7 @@ class OverlayNode(Node):
             return
         begin_s, cpu_s = time.monotonic(), time.process_time()
         if begin_s < self._rest_until_s:
-            self._health.counts['pictures_skipped'] += 1
+            self._health.count('pictures_skipped')
             return
         words, rgb = self._words(), self._newest_rgb()
         pictures = [rgb, self._event_picture()] if self._config.show_events else [rgb]
@@ -179,7 +179,7 @@ class OverlayNode(Node):
         stamp_ns = self._frame.stamp_ns if self._frame is not None else self.get_clock().now().nanoseconds
         if watched:
             self._pictures.publish(image_to(picture, stamp_ns, 'overlay'))
-        self._health.counts['pictures'] += 1
+        self._health.count('pictures')
         if filming:
             self._record(picture)
         if self._rviz is not None:

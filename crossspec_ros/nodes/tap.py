@@ -19,7 +19,6 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
-from crossspec_ros.demo.record import Diagnostic, Latency, Recorder, WindowRecord
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.msg import Caption as CaptionMsg
 from crossspec_ros.msg import Draft as DraftMsg
@@ -27,6 +26,7 @@ from crossspec_ros.msg import Verdict as VerdictMsg
 from crossspec_ros.msg import WindowLatency
 from crossspec_ros.nodes import qos
 from crossspec_ros.nodes.conversions import caption_from, draft_from, to_ns, verdict_from
+from crossspec_ros.view.record import Diagnostic, Latency, Recorder, WindowRecord
 
 Listener = Callable[[str, WindowRecord], None]
 

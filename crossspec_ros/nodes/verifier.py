@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections import Counter
 from collections.abc import Sequence
 
@@ -19,6 +20,7 @@ from crossspec_ros.nodes.conversions import caption_to, draft_from, frame_from, 
 from crossspec_ros.nodes.model_node import ModelNode
 from crossspec_ros.pipeline.audits import Audit
 from crossspec_ros.pipeline.building import build_verifying
+from crossspec_ros.pipeline.mailbox import Mailbox
 from crossspec_ros.pipeline.verifying import VerifyingPipeline, retracted
 from crossspec_ros.speculation.engine import CaptionEngine
 from crossspec_ros.speculation.types import Caption, Stage, prompt_key
@@ -34,10 +36,11 @@ class VerifierNode(ModelNode):
         self._core: VerifyingPipeline | None = None
         self._engine: CaptionEngine | None = None
         self._audit = Audit(self._config.audit_keep, self._config.audit_keep_mb << 20)
+        self._audit_asked: Mailbox[bool] = Mailbox()
         self._audit_running = False
         self._audit_debt = 0.0                                  # grows by audit_rate a window; 1: the next one is kept
-        self._shown: Caption | None = None                      # the newest published that still stands
-        self._refused: Counter[str] = Counter()                 # drafts, since the last verdict
+        self._shown: Mailbox[Caption] = Mailbox()               # the newest published that still stands
+        self._refused: Mailbox[Counter[str]] = Mailbox(operator.add)    # drafts, since the last verdict
         self._communicate()
 
     def _communicate(self) -> None:
@@ -95,7 +98,7 @@ class VerifierNode(ModelNode):
             return
         cause = self._core.offer(draft_from(message))
         if cause is not None:
-            self._refused[cause] += 1
+            self._refused.put(Counter({cause: 1}))
             if cause not in ('late', 'stale'):                  # those two are how a race between two processes ends
                 self._health.drop('draft_refused', f'draft of window {message.window_id} from {message.source}: {cause}')
 
@@ -118,7 +121,7 @@ class VerifierNode(ModelNode):
 
     def _on_audit(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Begin to check what is kept, and tell how far that is: call again until ``pending`` is 0."""
-        self._audit_running = True
+        self._audit_asked.put(True)
         self._wake()
         response.success, response.message = self._worker is not None, json.dumps(self._audit.statistics())
         return response
@@ -136,6 +139,8 @@ class VerifierNode(ModelNode):
             return True
         if self._core.feed():
             return True
+        if self._audit_asked.take():
+            self._audit_running = True
         if self._audit_running or (self._config.audit_rate and len(self._audit)):
             return self._check_one()
         return self._core.rehearse(lambda: not self._working)
@@ -145,12 +150,11 @@ class VerifierNode(ModelNode):
             if not self._working:
                 break
             if isinstance(output, Caption):
-                self._shown = output
+                self._shown.put(output)
                 self._captions.publish(caption_to(output, self._frame_id))
             else:
-                refused, self._refused = self._refused, Counter()
-                self._verdicts.publish(verdict_to(output, refused))
-        shown = self._shown
+                self._verdicts.publish(verdict_to(output, self._refused.take()))
+        shown = self._shown.peek()
         if shown is not None and shown.window_id == window_id and shown.stage == Stage.FINAL:
             self._keep_for_audit()
 
@@ -176,7 +180,7 @@ class VerifierNode(ModelNode):
 
     def _retract(self) -> None:
         """Take back what is on screens: after a reset it no longer holds."""
-        shown, self._shown = self._shown, None
+        shown = self._shown.take()
         if shown is not None:
             self._captions.publish(caption_to(retracted(shown), self._frame_id))
 

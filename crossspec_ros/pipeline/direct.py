@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.events.window import WindowGrid
+from crossspec_ros.frames.slots import Frame
 from crossspec_ros.pipeline.drafting import DraftingPipeline, DraftJob
-from crossspec_ros.pipeline.slots import Frame
 from crossspec_ros.pipeline.verifying import VerifyingPipeline
 from crossspec_ros.recordings.replay import ReplayMessage
 from crossspec_ros.speculation.types import Caption, Draft, Mode, Stage, Verdict
+from crossspec_ros.timing.window import WindowGrid
 
 logger = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ from crossspec_ros.events.moments import NEVER, WindowMoments
 from crossspec_ros.events.slices import Slicing
 from crossspec_ros.events.types import Packet
 from crossspec_ros.events.warm import warm_up as compile_events
-from crossspec_ros.events.window import WindowGrid
-from crossspec_ros.pipeline.sensor_clock import SensorClock
 from crossspec_ros.speculation.types import Draft, Verdict, prefix_hash, prompt_key
+from crossspec_ros.timing.sensor_clock import SensorClock
+from crossspec_ros.timing.window import WindowGrid
 
 _MS = 1_000_000
 _KEPT_WINDOWS = 8
@@ -162,10 +162,10 @@ class DraftingPipeline:
 
     def statistics(self) -> dict[str, int]:
         """Counts since the start: packets, events, drafts, and what was dropped by cause."""
-        counts = Counter(self.counts)
-        if self._decoder is not None:
-            counts.update({f'dropped_{cause}': count for cause, count in self._decoder.dropped.items()})
-            counts['triggers'] = self._decoder.trigger_count + self._moments.triggers
+        counts, decoder = Counter(self.counts), self._decoder   # which the drafting thread may let go meanwhile
+        if decoder is not None:
+            counts.update({f'dropped_{cause}': count for cause, count in decoder.dropped.items()})
+            counts['triggers'] = decoder.trigger_count + self._moments.triggers
         counts.update({f'buffer_{cause}': count for cause, count in self._moments.dropped.items()})
         counts['clock_jumps'] = self._clock.jumps
         return dict(counts)

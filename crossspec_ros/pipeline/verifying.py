@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.events.window import WindowGrid
-from crossspec_ros.pipeline.slots import Frame, FrameSlots, Slot
+from crossspec_ros.frames.slots import Frame, FrameSlots, Slot
 from crossspec_ros.speculation.engine import CaptionEngine
 from crossspec_ros.speculation.session import Session
 from crossspec_ros.speculation.types import Caption, Draft, Stage, Verdict
+from crossspec_ros.timing.window import WindowGrid
 
 _MS = 1_000_000
 
@@ -174,8 +174,9 @@ class VerifyingPipeline:
         return frame
 
     def _open(self, window_id: int) -> _Window:
-        session = self._engine.open(window_id, self._grid.end_ns(window_id), self.prompt)
-        window = self._windows[window_id] = _Window(session, [None] * self._grid.window_frames, self.prompt)
+        prompt = self.prompt                                         # read once: another thread may change it
+        session = self._engine.open(window_id, self._grid.end_ns(window_id), prompt)
+        window = self._windows[window_id] = _Window(session, [None] * self._grid.window_frames, prompt)
         self._newest_opened = window_id
         return window
 

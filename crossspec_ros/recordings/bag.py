@@ -20,7 +20,7 @@ from rosbags.rosbag2.errors import WriterError
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.types import Packet
-from crossspec_ros.recordings import images
+from crossspec_ros.frames import images
 from crossspec_ros.recordings.bag_types import EVENT_TYPES, IMAGE_TYPES, TypeTable
 
 logger = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ import numpy as np
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.decode import Decoder, make_decoder
 from crossspec_ros.events.types import Events, Packet
+from crossspec_ros.frames.images import picture_size
 from crossspec_ros.recordings.bag import BagMessage, BagReader, ImageFrame
 from crossspec_ros.recordings.bag_types import EVENT_TYPES, IMAGE_TYPES
-from crossspec_ros.recordings.images import picture_size
 
 _PACKED = np.dtype([('t', '<i8'), ('x', '<u2'), ('y', '<u2'), ('p', 'u1')])
 # The resolution of the encoding is the unit of the hash: a decoder may keep times in us or ns and agree.

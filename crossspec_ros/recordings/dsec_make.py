@@ -16,7 +16,7 @@ import yaml
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.recordings.dsec import HEIGHT, WIDTH
-from crossspec_ros.recordings.world import World
+from crossspec_ros.world import World
 
 RGB_WIDTH, RGB_HEIGHT = 1440, 1080
 T_OFFSET_US = 51_835_949_776

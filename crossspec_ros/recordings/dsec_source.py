@@ -14,11 +14,11 @@ import numpy as np
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.encode import Packetizer
+from crossspec_ros.frames.images import as_bytes, decode_compressed
 from crossspec_ros.recordings.bag import ImageFrame, rgb_frame
 from crossspec_ros.recordings.bag_types import EVENT_TYPES, IMAGE_TYPES
 from crossspec_ros.recordings.dsec import HEIGHT, WIDTH, EventFile, Picture, read_pictures, read_rectify_map
 from crossspec_ros.recordings.dsec_calibration import Aligner, Calibration, read_calibration
-from crossspec_ros.recordings.images import as_bytes, decode_compressed
 from crossspec_ros.recordings.packing import slice_by_time
 from crossspec_ros.recordings.replay import ReplayMessage
 

@@ -92,7 +92,7 @@ class WorldSource:
 
     def __init__(self, seed: int, width: int = 320, height: int = 240, encoding: str = 'evt3',
                  pace: str = 'calm') -> None:
-        from crossspec_ros.recordings.world import World    # a renderer: only where it is asked for
+        from crossspec_ros.world import World    # a renderer: only where it is asked for
         self.name = f'world:{seed}:{pace}'
         self.topics = {'events': EVENT_TYPES[0], 'image': IMAGE_TYPES[0]}
         self.start_ns = 0

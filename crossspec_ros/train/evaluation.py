@@ -18,7 +18,6 @@ from crossspec_ros.events.representations import voxel_grid
 from crossspec_ros.models.builtin import model_path
 from crossspec_ros.models.drafter import EventDrafter, load_drafter
 from crossspec_ros.models.tokenizer import load_tokenizer, tokenizer_key
-from crossspec_ros.recordings.world import DESCRIBE, EVALUATION_SEED, SLOTS, World, caption, parse_slots
 from crossspec_ros.train.dataset import resize_frames
 from crossspec_ros.train.features import tower_features
 from crossspec_ros.train.greedy import greedy_answers
@@ -27,6 +26,7 @@ from crossspec_ros.train.tau import TauCount, as_draft, count_window, make_propo
 from crossspec_ros.train.text_scores import text_scores
 from crossspec_ros.train.verifier_config import IMAGE_SIZE
 from crossspec_ros.train.vision_stage import pixels
+from crossspec_ros.world import DESCRIBE, EVALUATION_SEED, SLOTS, World, caption, parse_slots
 
 _LOG = logging.getLogger(__name__)
 _SECOND_NS = 1_000_000_000

@@ -8,9 +8,9 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from crossspec_ros.recordings.world import caption
 from crossspec_ros.train.evaluation import Window
 from crossspec_ros.train.files import write_atomic
+from crossspec_ros.world import caption
 
 matplotlib.use('Agg')
 from matplotlib import pyplot  # noqa: E402  (the backend has to be chosen first)

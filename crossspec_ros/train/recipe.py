@@ -23,18 +23,18 @@ from transformers import VideoLlavaForConditionalGeneration
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.drafter import CONFIG_FILE, WEIGHTS_FILE, EventDrafter
 from crossspec_ros.models.tokenizer import TOKENIZER_FILE, load_tokenizer
-from crossspec_ros.recordings.world import EVALUATION_SEED, QUESTIONS, sample_captions
 from crossspec_ros.train.answers import collect_answers, read_answers
 from crossspec_ros.train.dataset import ClipData, DataConfig, make_dataset
 from crossspec_ros.train.drafter_stage import DrafterStage, new_drafter
-from crossspec_ros.train.files import write_atomic, write_folder_atomic
 from crossspec_ros.train.features import new_features, read_features, write_features
+from crossspec_ros.train.files import write_atomic, write_folder_atomic
 from crossspec_ros.train.language_stage import LanguageStage
 from crossspec_ros.train.loop import StageConfig, draw_curves, progress_bar, read_checkpoint, run_stage
 from crossspec_ros.train.team import Team, run_team
 from crossspec_ros.train.tokenizer_training import train_tokenizer
 from crossspec_ros.train.verifier_config import build_verifier, save_verifier
 from crossspec_ros.train.vision_stage import VisionStage, start_tower
+from crossspec_ros.world import EVALUATION_SEED, QUESTIONS, sample_captions
 
 _LOG = logging.getLogger(__name__)
 STAGES = ('tokenizer', 'data', 'vision', 'features', 'language', 'verifier', 'answers', 'drafter')

@@ -7,7 +7,7 @@ import pytest
 
 from crossspec_ros.bench import stream
 from crossspec_ros.cli import main
-from crossspec_ros.demo.record import Diagnostic, Recorder, WindowRecord
+from crossspec_ros.view.record import Diagnostic, Recorder, WindowRecord
 
 PACKETS = 975                                                               # of 10.24 ms in 10 s
 
@@ -67,7 +67,7 @@ def test_stream_looks_for_the_first_loss_from_the_rate_that_was_held(monkeypatch
 @pytest.mark.long
 @pytest.mark.graph
 def test_stream_from_a_real_player_to_a_real_drafter_loses_nothing(tmp_path):
-    from crossspec_ros.recordings.world import sample_captions
+    from crossspec_ros.world import sample_captions
     from crossspec_ros.train.drafter_stage import new_drafter
     from crossspec_ros.train.recipe import save_drafter
     from crossspec_ros.train.tokenizer_training import train_tokenizer

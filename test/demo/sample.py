@@ -1,6 +1,6 @@
 """A record of a demo made by hand: twelve windows of the kinds that occur."""
-from crossspec_ros.demo.record import Diagnostic, Latency, Recorder
 from crossspec_ros.speculation.types import Caption, Draft, Mode, Stage, Verdict, prefix_hash
+from crossspec_ros.view.record import Diagnostic, Latency, Recorder
 
 SECOND = 1_000_000_000
 START = 1_700_000_000

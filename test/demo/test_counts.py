@@ -3,7 +3,7 @@ import pytest
 import sample
 
 from crossspec_ros.demo import counts
-from crossspec_ros.demo.record import Diagnostic, Recorder
+from crossspec_ros.view.record import Diagnostic, Recorder
 
 DIAGNOSTICS = {
     '/crossspec/drafter': Diagnostic(0, 'ok', {'received /cam/events': '105', 'packets': '105', 'events': '82469',

@@ -5,9 +5,9 @@ import pytest
 import sample
 
 from crossspec_ros.demo.live import LiveView, format_age, window_text
-from crossspec_ros.demo.record import Recorder
-from crossspec_ros.demo.words import Fate, Run, compare, remainder
 from crossspec_ros.speculation.types import Stage
+from crossspec_ros.view.record import Recorder
+from crossspec_ros.view.words import Fate, Run, compare, remainder
 
 
 @pytest.mark.parametrize(('age', 'text'), [

@@ -6,8 +6,8 @@ import pytest
 import sample
 
 from crossspec_ros.demo import report, summary
-from crossspec_ros.demo.record import Recorder
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.view.record import Recorder
 
 
 def full_report(record):

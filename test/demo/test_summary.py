@@ -5,8 +5,8 @@ import pytest
 import sample
 
 from crossspec_ros.demo import summary
-from crossspec_ros.demo.record import Recorder
 from crossspec_ros.speculation.types import Stage
+from crossspec_ros.view.record import Recorder
 
 
 @pytest.mark.parametrize(('values', 'expected'), [

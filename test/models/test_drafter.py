@@ -11,11 +11,11 @@ import torch
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.drafter import EventDrafter, load_drafter
 from crossspec_ros.models.tokenizer import tokenizer_key
-from crossspec_ros.recordings.world import DESCRIBE, QUESTIONS, sample_captions
 from crossspec_ros.speculation.tree import TokenTree, tree_fault
 from crossspec_ros.train.drafter_stage import new_drafter
 from crossspec_ros.train.recipe import save_drafter
 from crossspec_ros.train.tokenizer_training import answer_ids, train_tokenizer
+from crossspec_ros.world import DESCRIBE, QUESTIONS, sample_captions
 
 
 @pytest.fixture(scope='module')

@@ -13,7 +13,6 @@ from tiny_models import write_checkpoint
 from crossspec_ros.cli import main
 from crossspec_ros.config import VerifierConfig, make
 from crossspec_ros.events.types import Packet
-from crossspec_ros.events.window import WindowGrid
 from crossspec_ros.pipeline import building
 from crossspec_ros.pipeline.direct import DirectReplay
 from crossspec_ros.pipeline.drafting import DraftingPipeline
@@ -21,6 +20,7 @@ from crossspec_ros.pipeline.verifying import VerifyingPipeline
 from crossspec_ros.recordings.bag import BagWriter, ImageFrame
 from crossspec_ros.recordings.replay import ReplayMessage
 from crossspec_ros.recordings.sources import WorldSource
+from crossspec_ros.timing.window import WindowGrid
 
 SECOND = 1_000_000_000
 PROMPT = 'What is happening?'

@@ -10,9 +10,9 @@ from crossspec_ros.events.decode import make_decoder
 from crossspec_ros.events.encode import Packetizer, encode_mono
 from crossspec_ros.events.representations import voxel_grid
 from crossspec_ros.events.types import Events, Packet
-from crossspec_ros.events.window import WindowGrid
 from crossspec_ros.pipeline.drafting import DraftingPipeline, DraftJob
 from crossspec_ros.speculation.types import Verdict, prefix_hash, prompt_key
+from crossspec_ros.timing.window import WindowGrid
 
 S, MS = 1_000_000_000, 1_000_000
 HOST = 1000 * S                                                 # the host's clock when the sensor's was 0

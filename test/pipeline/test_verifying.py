@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.events.window import WindowGrid
-from crossspec_ros.pipeline.slots import Frame
+from crossspec_ros.frames.slots import Frame
 from crossspec_ros.pipeline.verifying import VerifyingPipeline, retracted
 from crossspec_ros.speculation.types import Caption, Draft, Mode, Stage
+from crossspec_ros.timing.window import WindowGrid
 
 S, MS = 1_000_000_000, 1_000_000
 
@@ -269,3 +269,25 @@ def test_verifying_damaged_frame_is_counted_and_the_one_before_it_repeated():
     assert core._engine.slots[11] == [10_125, 10_250, 10_375, 10_500, 10_500, 10_750, 10_875, 11_000]
     with pytest.raises(CrossSpecError, match='cut off'):
         core.prepare(Frame(11_125 * MS, damaged))
+
+
+class _TurningPrompt(VerifyingPipeline):
+    """Another thread asks another question each time this one has read it."""
+
+    @property
+    def prompt(self):
+        self.turns = getattr(self, 'turns', 0) + 1
+        return f'question {self.turns}'
+
+    @prompt.setter
+    def prompt(self, value):
+        pass
+
+
+def test_verifying_window_is_opened_with_the_question_it_is_audited_with():
+    engine = Engine()
+    core = _TurningPrompt(engine, WindowGrid(), '')
+    send(core, range(0, 1126, 125))
+    core.advance()
+    assert engine.open_windows and all(
+        core._windows[window_id].prompt == asked for window_id, asked in engine.open_windows.items())

@@ -12,7 +12,7 @@ from crossspec_ros.events.decode import join_events, make_decoder
 from crossspec_ros.events.types import Packet
 from crossspec_ros.recordings.bag import BagWriter
 from crossspec_ros.recordings.sources import BagSource, WorldSource, open_source
-from crossspec_ros.recordings.world import World
+from crossspec_ros.world import World
 
 
 def _packet(seq=0):

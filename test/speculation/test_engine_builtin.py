@@ -8,8 +8,8 @@ from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.builtin import builtin_path
 from crossspec_ros.models.drafter import load_drafter
 from crossspec_ros.models.verifier import load_verifier
-from crossspec_ros.recordings.world import DESCRIBE, EVALUATION_SEED, QUESTIONS
 from crossspec_ros.speculation.engine import CaptionEngine
+from crossspec_ros.world import DESCRIBE, EVALUATION_SEED, QUESTIONS
 
 
 @pytest.fixture(scope='module')

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from crossspec_ros.events.representations import voxel_grid
-from crossspec_ros.recordings.world import World
 from crossspec_ros.train.dataset import EARLY, FINAL, ClipData, DataConfig, make_shard
+from crossspec_ros.world import World
 
 SECOND_NS = 1_000_000_000
 

@@ -9,8 +9,8 @@ import pytest
 
 from crossspec_ros.cli import main
 from crossspec_ros.models.builtin import builtin_path
-from crossspec_ros.recordings.world import EVALUATION_SEED, SLOTS, caption
 from crossspec_ros.train.evaluation import Window, acceptance_by_slot, blind_colour, change_table, slot_table
+from crossspec_ros.world import EVALUATION_SEED, SLOTS, caption
 
 RED = {'object': 'car', 'colour': 'red', 'place': 'ahead', 'motion': 'braking', 'ego': 'slow', 'weather': 'day',
        'signal': 'none', 'second': 'none'}

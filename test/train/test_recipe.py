@@ -13,10 +13,10 @@ from transformers import VideoLlavaForConditionalGeneration
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.drafter import load_drafter
-from crossspec_ros.recordings.world import AHEAD, DESCRIBE, EVALUATION_SEED, QUESTIONS
 from crossspec_ros.train.answers import forced_answers, read_answers, verifier_answers
 from crossspec_ros.train.greedy import greedy_answers
 from crossspec_ros.train.recipe import STAGES, Recipe, RecipeConfig, save_drafter
+from crossspec_ros.world import AHEAD, DESCRIBE, EVALUATION_SEED, QUESTIONS
 
 TINY = RecipeConfig(steps=12, drives=2, clips_per_drive=20, answered=6, workers=1, vision_dim=64,
                     vision_layers=1, dim=64, layers=1)

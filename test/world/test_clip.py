@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.recordings.world import World, iter_clips, parse_slots
+from crossspec_ros.world import World, iter_clips, parse_slots
 
 
 def test_clip_same_seed_gives_same_bytes():

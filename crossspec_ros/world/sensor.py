@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crossspec_ros.recordings.world.render import develop
+from crossspec_ros.world.render import develop
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.recordings.world.captions import COLOURS, LIGHTS
-from crossspec_ros.recordings.world.scene import Beat, Track, driven_m
-from crossspec_ros.recordings.world.tracks import hidden_signals, leaving_tracks, salient_track, second_track
+from crossspec_ros.world.captions import COLOURS, LIGHTS
+from crossspec_ros.world.scene import Beat, Track, driven_m
+from crossspec_ros.world.tracks import hidden_signals, leaving_tracks, salient_track, second_track
 
 PACES = ('brisk', 'calm')
 _VEHICLES = ('car', 'van', 'truck', 'bus', 'motorcycle')

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from crossspec_ros.pipeline.sensor_clock import SensorClock
+from crossspec_ros.timing.sensor_clock import SensorClock
 
 S, MS = 1_000_000_000, 1_000_000
 

@@ -13,11 +13,11 @@ import numpy as np
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.decode import join_events
 from crossspec_ros.events.types import Events
-from crossspec_ros.recordings.world.captions import answers, caption
-from crossspec_ros.recordings.world.dvs import DvsConfig, EventSensor
-from crossspec_ros.recordings.world.script import Script
-from crossspec_ros.recordings.world.sensor import RgbCamera
-from crossspec_ros.recordings.world.view import View
+from crossspec_ros.world.captions import answers, caption
+from crossspec_ros.world.dvs import DvsConfig, EventSensor
+from crossspec_ros.world.script import Script
+from crossspec_ros.world.sensor import RgbCamera
+from crossspec_ros.world.view import View
 
 EVALUATION_SEED = 1_000_000        # seeds from here on are never trained on
 _NS = 1_000_000_000

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from crossspec_ros.recordings.world.meshes import MAX_VERTICES
-from crossspec_ros.recordings.world.street import FAR, FIRST_ACTOR, FIXED, PERIOD_M, RAIN, SCROLL
+from crossspec_ros.world.meshes import MAX_VERTICES
+from crossspec_ros.world.street import FAR, FIRST_ACTOR, FIXED, PERIOD_M, RAIN, SCROLL
 
 _NEAR = 0.45
 _BEHIND = 12.0          # metres of street kept behind the camera before it repeats ahead

@@ -2,8 +2,8 @@ from collections import Counter
 
 import pytest
 
-from crossspec_ros.recordings.world import SLOTS, World
-from crossspec_ros.recordings.world.script import Script
+from crossspec_ros.world import SLOTS, World
+from crossspec_ros.world.script import Script
 
 DRIVES = range(40)
 BEATS = 40
@@ -40,7 +40,7 @@ def test_script_is_the_same_in_whatever_order_it_is_read():
 
 
 def test_script_of_hours_keeps_few_beats_and_remembers_the_first(monkeypatch):
-    monkeypatch.setattr('crossspec_ros.recordings.world.script._KEPT_BEATS', 32)
+    monkeypatch.setattr('crossspec_ros.world.script._KEPT_BEATS', 32)
     short, whole = Script(9), Script(9)
     expected = [whole.beat(k) for k in range(30)]
     assert short.beat(300).start_s == 300

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.recordings.world import DvsConfig, EventSensor
+from crossspec_ros.world import DvsConfig, EventSensor
 
 QUIET = {'mismatch': 0.0, 'leak_hz': 0.0, 'shot_hz': 0.0, 'refractory_us': 0.0}
 

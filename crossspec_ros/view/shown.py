@@ -1,16 +1,10 @@
 """What is on the screen: the newest window's text, how much of it is verified, and in which mode the graph is."""
 from __future__ import annotations
 
-import re
-
 from crossspec_ros.speculation.types import Caption, Draft, Mode, Stage
+from crossspec_ros.view.words import remainder
 
 _KEPT_NS = 10_000_000_000
-
-
-def remainder(draft: str, verified: str) -> str:
-    """The draft's words that are still open where ``verified`` is the begin of the caption, by count of words."""
-    return ' '.join(re.split(r'\s+', draft.strip())[len(verified.split()):])
 
 
 class Shown:

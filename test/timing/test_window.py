@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.events.window import WindowGrid
+from crossspec_ros.timing.window import WindowGrid
 
 grids = st.builds(lambda frames, interval_ms, share: WindowGrid(frames, interval_ms, max(1, round(frames * share))),
                   st.integers(1, 64), st.sampled_from([1.0, 33.3, 50.0, 125.0, 1000.0]), st.floats(0.0, 1.0))

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from crossspec_ros.pipeline.drawing import UNVERIFIED, VERIFIED, Words, as_html, compose, fit
+from crossspec_ros.view.drawing import UNVERIFIED, VERIFIED, Words, as_html, compose, fit
 
 RED = np.full((30, 60, 3), (255, 0, 0), np.uint8)
 

@@ -6,13 +6,13 @@ from collections import OrderedDict
 
 import numpy as np
 
-from crossspec_ros.recordings.world.dvs import log_light
-from crossspec_ros.recordings.world.meshes import Colour, actor_parts, signal_parts
-from crossspec_ros.recordings.world.render import paint
-from crossspec_ros.recordings.world.scene import Beat, Track
-from crossspec_ros.recordings.world.script import Script
-from crossspec_ros.recordings.world.sensor import LIGHT
-from crossspec_ros.recordings.world.street import FIRST_ACTOR, Packed, Packer, build_street
+from crossspec_ros.world.dvs import log_light
+from crossspec_ros.world.meshes import Colour, actor_parts, signal_parts
+from crossspec_ros.world.render import paint
+from crossspec_ros.world.scene import Beat, Track
+from crossspec_ros.world.script import Script
+from crossspec_ros.world.sensor import LIGHT
+from crossspec_ros.world.street import FIRST_ACTOR, Packed, Packer, build_street
 
 _EYE_M = 1.35
 _FOCAL = 0.84                    # of the width: 61 degrees across

@@ -1,6 +1,6 @@
 """What is on the screen."""
-from crossspec_ros.pipeline.shown import Shown
 from crossspec_ros.speculation.types import Caption, Draft, Mode, Stage
+from crossspec_ros.view.shown import Shown
 
 S = 1_000_000_000
 

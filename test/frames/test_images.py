@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.recordings import images
+from crossspec_ros.frames import images
 
 RGB = np.random.default_rng(3).integers(0, 256, (6, 8, 3), np.uint8)
 GREY = RGB[:, :, :1]

@@ -7,7 +7,7 @@ import pytest
 from crossspec_ros.bench.contact_sheet import choose_windows
 from crossspec_ros.cli import main
 from crossspec_ros.recordings.bag import BagReader
-from crossspec_ros.recordings.world import EVALUATION_SEED, World, parse_slots
+from crossspec_ros.world import EVALUATION_SEED, World, parse_slots
 
 
 def test_world_record_writes_a_bag_and_its_truth(tmp_path, capsys):

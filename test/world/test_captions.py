@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from crossspec_ros.recordings.world import QUESTIONS, SLOTS, answers, caption, parse_slots, sample_captions
-from crossspec_ros.recordings.world.captions import random_slots
+from crossspec_ros.world import QUESTIONS, SLOTS, answers, caption, parse_slots, sample_captions
+from crossspec_ros.world.captions import random_slots
 
 
 def test_caption_parses_back_to_its_slots_for_thousands_of_scenes():

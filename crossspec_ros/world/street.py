@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crossspec_ros.recordings.world.meshes import MAX_VERTICES, Colour, Part, box_part
+from crossspec_ros.world.meshes import MAX_VERTICES, Colour, Part, box_part
 
 PERIOD_M = 96.0
 LANE_M = 3.3

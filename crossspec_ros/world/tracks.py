@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from crossspec_ros.recordings.world.scene import Beat, Track, driven_m
-from crossspec_ros.recordings.world.street import LANE_M
+from crossspec_ros.world.scene import Beat, Track, driven_m
+from crossspec_ros.world.street import LANE_M
 
 Span = tuple[float, float]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crossspec_ros.events.window import WindowGrid
+from crossspec_ros.timing.window import WindowGrid
 
 _LEARNT_FRAMES = 8              # arrivals that must be known before they count
 _DELAY_DECAY = 0.97             # a frame; a late one is forgotten in a few seconds

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.events.window import WindowGrid
-from crossspec_ros.pipeline.slots import Frame, FrameSlots
+from crossspec_ros.frames.slots import Frame, FrameSlots
+from crossspec_ros.timing.window import WindowGrid
 
 MS = 1_000_000
 GRID = WindowGrid(window_frames=4, frame_interval_ms=100, stride_frames=4)
