@@ -13,6 +13,7 @@ MAX_LINES = 450
 # `errors` and the package itself are open to all.
 ARROWS: dict[str, set[str]] = {
     'errors': set(),
+    'fields': set(),
     'interrupts': set(),
     'resources': set(),
     'children': set(),
@@ -21,8 +22,8 @@ ARROWS: dict[str, set[str]] = {
     'events': set(),
     'timing': set(),
     'frames': {'timing'},
-    'config': {'timing'},
-    'speculation': {'frames', 'timing'},
+    'speculation': {'fields', 'frames', 'timing'},
+    'config': {'fields', 'timing', 'speculation'},
     'models': {'frames', 'speculation'},
     'world': {'events'},
     'recordings': {'events', 'frames', 'world'},
@@ -36,7 +37,7 @@ ARROWS: dict[str, set[str]] = {
     'demo': {'interrupts', 'children', 'timing', 'speculation', 'models', 'recordings', 'view', 'graph', 'nodes'},
     'bench': {'events', 'timing', 'speculation', 'models', 'world', 'recordings', 'view', 'graph', 'nodes', 'demo'},
     'cli': {'interrupts'},
-    'commands': {'interrupts', 'children', 'events', 'config', 'world', 'recordings', 'pipeline', 'train', 'graph', 'demo',
+    'commands': {'interrupts', 'children', 'events', 'config', 'models', 'world', 'recordings', 'pipeline', 'train', 'graph', 'demo',
                  'bench', 'cli'},
 }
 ROS = {'rclpy', 'std_msgs', 'sensor_msgs', 'diagnostic_msgs', 'std_srvs', 'builtin_interfaces', 'lifecycle_msgs',

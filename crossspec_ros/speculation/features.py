@@ -8,18 +8,6 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 import torch
 
-from crossspec_ros.errors import CrossSpecError
-
-
-def check_frame(rgb: object) -> None:
-    """Raises `CrossSpecError` unless ``rgb`` is uint8 (H, W, 3), not empty, H and W from 2 to 16384."""
-    if not isinstance(rgb, np.ndarray):
-        raise CrossSpecError(f'rgb must be a numpy array, got {type(rgb).__name__}')
-    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
-        raise CrossSpecError(f'rgb must be uint8 (H, W, 3), got {rgb.dtype} {rgb.shape}')
-    if not all(2 <= side <= 16384 for side in rgb.shape[:2]):
-        raise CrossSpecError(f'rgb must be 2 to 16384 pixels high and wide, got {rgb.shape[0]} x {rgb.shape[1]}')
-
 
 def frame_key(stamp_ns: int, rgb: np.ndarray) -> Hashable:
     """Names a frame by its stamp and its pixels."""

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.speculation.features import FeatureCache, check_frame, frame_key
+from crossspec_ros.frames.check import check_frame
+from crossspec_ros.speculation.features import FeatureCache, frame_key
 from crossspec_ros.speculation.outcome import PassOutcome
 from crossspec_ros.speculation.passes import Ending, passes, plain, rehearsal_of, until
 from crossspec_ros.speculation.proposer import Proposer

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.caches import SequenceCache
-from crossspec_ros.models.frames import check_frames
+from crossspec_ros.frames.check import check_frames
 from crossspec_ros.models.lean import LeanDecoder, supports
 from crossspec_ros.models.targets.adapters.base import Adapter
 from crossspec_ros.models.targets.decoding import NO_TREE, tree_mask

@@ -1,4 +1,4 @@
-"""What a frame must be before a target looks at it."""
+"""What a frame must be before anything looks at it."""
 from __future__ import annotations
 
 from collections.abc import Sequence
