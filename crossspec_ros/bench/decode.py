@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         report = run_shapes(args)
     else:
         verifier = load_target(args.model, args.device, args.dtype)
-        drafter = None if args.drafter == 'none' else _drafter(args.drafter, verifier)
+        drafter = None if args.drafter == 'none' else drafter_for(args.drafter, verifier)
         report = _drive(args, verifier, drafter) if args.drive else compare(args, verifier, drafter)
     report['hardware'] = hardware(args.device)
     if args.json:
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _drafter(name: str, verifier: TransformersTarget) -> EventDrafter:
+def drafter_for(name: str, verifier: TransformersTarget) -> EventDrafter:
     from crossspec_ros.models.drafter import load_drafter
     drafter = load_drafter(name)
     if drafter.tokenizer_key != verifier.tokenizer_key:
