@@ -1,13 +1,16 @@
-"""From a question to the text that a model is asked: the processor's chat template, the tokenizer's, or the adapter's."""
+"""From a question and frames to what a model's own ``generate`` is given: text, and what the processor makes of both."""
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from transformers import PreTrainedTokenizerBase
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.models.vision_ops import require_vision_ops
 
 LONGEST_PROMPT = 100_000        # characters; a longer one is refused before the tokenizer spends time on it
 
@@ -62,3 +65,99 @@ def render(prompt: str, tokenizer: PreTrainedTokenizerBase, templates: Sequence[
         raise CrossSpecError(f'prompt must hold {placeholders[0]}, since the checkpoint has no chat template that takes '
                              f'frames, got {prompt[:60]!r}')
     return fallback.format(video=placeholders[0] * len(pictures), question=prompt)
+
+
+class Pictures:
+    """The folder's own processor, given frames with the times at which they were taken.
+
+    ``video`` says that it takes a clip; else every frame is an image of its own.
+    """
+
+    def __init__(self, folder: Path, model: PreTrainedModel, fps: float, fallback: str | None = None,
+                 trust_remote_code: bool = False) -> None:
+        require_vision_ops(folder)
+        self.processor = _processor(folder, trust_remote_code)
+        self.tokenizer = self.processor.tokenizer
+        self.video = getattr(self.processor, 'video_processor', None) is not None
+        self._folder, self._model, self._fps, self._fallback = folder, model, fps, fallback
+        self._templates = (chat_template(folder), self.processor.chat_template, self.tokenizer.chat_template)
+        self._marks = self._placeholders()
+
+    def _placeholders(self) -> tuple[str, ...]:
+        """What stands for a picture in a text, the usual one first."""
+        kind = 'video' if self.video else 'image'
+        names = [getattr(self.processor, f'{kind}_token', None), getattr(self.tokenizer, f'{kind}_token', None)]
+        ids = [getattr(self._model.config, f'{kind}_token_{end}', None) for end in ('id', 'index')]
+        names += [self.tokenizer.convert_ids_to_tokens(one) for one in ids if isinstance(one, int)]
+        marks = tuple(dict.fromkeys(name for name in names if isinstance(name, str)))
+        if not marks:
+            raise CrossSpecError(f'the processor in {self._folder} must name what stands for a picture in a prompt, '
+                                 f'it has no {kind}_token')
+        return marks
+
+    def text(self, prompt: str, frames: int) -> str:
+        """The prompt for so many frames. Raises `CrossSpecError` where it holds another number of placeholders."""
+        shown = ['video'] if self.video else ['image'] * frames
+        text = render(prompt, self.tokenizer, self._templates, shown, self._marks, self._fallback)
+        mark = next(mark for mark in self._marks if mark in text)
+        if not self.video and frames > 1 and text.count(mark) == 1:
+            text = text.replace(mark, mark * frames)
+        if text.count(mark) != len(shown):
+            raise CrossSpecError(f'prompt must hold {mark} {"once" if len(shown) == 1 else f"{len(shown)} times"}, '
+                                 f'got {text.count(mark)} times')
+        return text
+
+    def __call__(self, prompt: str, frames: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
+        """What ``generate`` is given for frames and prompt, floats in the model's own type."""
+        text = self.text(prompt, len(frames))
+        if self.video:
+            more = dict(videos=[np.stack(frames)], videos_kwargs=dict(
+                do_sample_frames=False, video_metadata=[self._metadata(frames)]))
+        else:
+            more = dict(images=[list(frames)])
+        return self._ready(self._tell(self.processor, text=[text], return_tensors='pt', **more))
+
+    def pixels(self, frames: Sequence[np.ndarray], **options: object) -> dict[str, torch.Tensor]:
+        """What the processor makes of some frames alone, without a prompt."""
+        if self.video:
+            found = self._tell(self.processor.video_processor, videos=[torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)],
+                               do_sample_frames=False, return_tensors='pt', **options)
+        else:
+            found = self._tell(self.processor.image_processor, list(frames), return_tensors='pt', **options)
+        return self._ready(found)
+
+    def _metadata(self, frames: Sequence[np.ndarray]) -> object:
+        from transformers.video_utils import VideoMetadata
+        count = len(frames)
+        return VideoMetadata(total_num_frames=count, fps=self._fps, frames_indices=list(range(count)),
+                             height=frames[0].shape[0], width=frames[0].shape[1], duration=count / self._fps)
+
+    def _tell(self, processor: object, *arguments: object, **options: object) -> dict[str, object]:
+        try:
+            return dict(processor(*arguments, **options))
+        except Exception as error:                    # processors raise what they like for frames they cannot take
+            raise CrossSpecError(f'the processor in {self._folder} cannot take these frames and this prompt: '
+                                 f'{first_line(error)}') from error
+
+    def _ready(self, inputs: dict[str, object]) -> dict[str, torch.Tensor]:
+        """Tensors on the model's device, pixels in its type."""
+        return {name: value.to(self._model.device, self._model.dtype) if value.is_floating_point() and 'pixel' in name
+                else value.to(self._model.device) for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+
+
+def _processor(folder: Path, trust_remote_code: bool) -> object:
+    from transformers import AutoProcessor
+    try:
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+    except Exception as error:                        # json, OSError, ImportError, ValueError of many kinds
+        raise CrossSpecError(f'the processor in {folder} cannot be loaded: {first_line(error)}; '
+                             'save it there with processor.save_pretrained(folder)') from error
+    if getattr(processor, 'tokenizer', None) is None:
+        raise CrossSpecError(f'the processor in {folder} must take text and frames, got {type(processor).__name__}; '
+                             'save it there with processor.save_pretrained(folder)')
+    return processor
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its name."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -120,6 +120,10 @@ class TransformersTarget:
 
     def new_cache(self, layout: Layout, capacity: int) -> SequenceCache:
         """An empty cache for ``capacity`` tokens; one handed back by `release` is used again where it is big enough."""
+        if 0 < self._style.limit < capacity:
+            raise CrossSpecError(f'prompt, answer and tree must fit the {self._style.limit} tokens up to which the '
+                                 f'rotary positions do not depend on the length of a forward, got {capacity}; use '
+                                 'fewer frames or lower max_new_tokens')
         for index, cache in enumerate(self._pool):
             if cache.capacity >= capacity:
                 del self._pool[index]
@@ -140,7 +144,7 @@ class TransformersTarget:
     @torch.inference_mode()
     def extend(self, cache: SequenceCache, rows: torch.Tensor) -> None:
         """Prefill: append (T, W) rows causally; no logits are computed."""
-        self._forward(cache, rows, NO_TREE)
+        self.states(cache, rows, NO_TREE)
 
     @torch.inference_mode()
     def verify(self, cache: SequenceCache, rows: torch.Tensor, tree: TokenTree, committed: Sequence[int]) -> Judged:
@@ -148,7 +152,7 @@ class TransformersTarget:
 
         Raises `CrossSpecError` where logits are not finite.
         """
-        states = self._forward(cache, rows, tree)
+        states = self.states(cache, rows, tree)
         logits = self._timed(self._head, states).to(torch.float32)
         logits = self.adapter.finish(logits)
         if not torch.isfinite(logits.sum()):          # one number stands for all: any NaN or infinity is in the sum
@@ -159,8 +163,8 @@ class TransformersTarget:
         logits[:, self._banned] = float('-inf')
         return Judged(logits, states)
 
-    def _forward(self, cache: SequenceCache, rows: torch.Tensor, tree: TokenTree) -> torch.Tensor:
-        """States (n + 1, D) of the decoder: of the row before the tree and of its nodes."""
+    def states(self, cache: SequenceCache, rows: torch.Tensor, tree: TokenTree) -> torch.Tensor:
+        """Append (T, W) rows; states (n + 1, D) of the decoder for the row before the tree and its nodes."""
         count, cached, keep = rows.shape[0], cache.length, len(tree) + 1
         cache.room_for(count)
         keys = cached + count if cache.kind == 'dynamic' else cache.capacity
