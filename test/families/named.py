@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from .parts import Family, Parts, Shape, chat, text, vision
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast as Tokenizer
+    from transformers import PreTrainedTokenizerFast as Tokenizer, ProcessorMixin
 
 LLAVA = {'image_token': '<image>', 'video_token': '<video>'}
 QWEN = {'image_token': '<|image_pad|>', 'video_token': '<|video_pad|>', 'vision_bos_token': '<|vision_start|>',
@@ -75,15 +75,17 @@ def llava_next_video(shape: Shape, tokenizer: Tokenizer) -> Parts:
         vision_feature_select_strategy='default', num_additional_image_tokens=1))
 
 
-def _qwen_processor(cls, video_cls, shape: Shape, tokenizer: Tokenizer, patch: int, **more):
+def qwen_processor(cls: type, video_cls: type, shape: Shape, tokenizer: Tokenizer) -> ProcessorMixin:
+    """A processor of Qwen's kind: patches merged two by two, frames in pairs."""
     import transformers as t
-    size = dict(shortest_edge=4 * (2 * patch) ** 2, longest_edge=16 * (2 * patch) ** 2)
-    settings = dict(patch_size=patch, merge_size=2, size=size, **more)
+    size = dict(shortest_edge=4 * (2 * shape.patch) ** 2, longest_edge=16 * (2 * shape.patch) ** 2)
+    settings = dict(patch_size=shape.patch, merge_size=2, size=size)
     return cls(t.Qwen2VLImageProcessor(temporal_patch_size=2, **settings), tokenizer,
                video_cls(cap_pixels_per_frame=False, temporal_patch_size=2, **settings))
 
 
-def _qwen_ids(tokenizer: Tokenizer) -> dict[str, int]:
+def qwen_ids(tokenizer: Tokenizer) -> dict[str, int]:
+    """Ids of Qwen's marks around frames."""
     return ids(tokenizer, image_token_id='<|image_pad|>', video_token_id='<|video_pad|>',
                vision_start_token_id='<|vision_start|>', vision_end_token_id='<|vision_end|>')
 
@@ -94,8 +96,8 @@ def qwen2_vl(shape: Shape, tokenizer: Tokenizer) -> Parts:
         text_config=text(shape, 'qwen2', mrope=True),
         vision_config=dict(depth=shape.vision_layers, embed_dim=shape.vision_hidden, hidden_size=shape.hidden,
                            num_heads=2, mlp_ratio=2, patch_size=shape.patch),
-        tie_word_embeddings=shape.tie, **_qwen_ids(tokenizer))
-    return Parts(config, _qwen_processor(t.Qwen2VLProcessor, t.Qwen2VLVideoProcessor, shape, tokenizer, shape.patch))
+        tie_word_embeddings=shape.tie, **qwen_ids(tokenizer))
+    return Parts(config, qwen_processor(t.Qwen2VLProcessor, t.Qwen2VLVideoProcessor, shape, tokenizer))
 
 
 def qwen2_5_vl(shape: Shape, tokenizer: Tokenizer) -> Parts:
@@ -105,9 +107,8 @@ def qwen2_5_vl(shape: Shape, tokenizer: Tokenizer) -> Parts:
         vision_config=dict(depth=shape.vision_layers, hidden_size=shape.vision_hidden, out_hidden_size=shape.hidden,
                            num_heads=2, intermediate_size=2 * shape.vision_hidden, patch_size=shape.patch,
                            window_size=4 * shape.patch, fullatt_block_indexes=[shape.vision_layers - 1]),
-        tie_word_embeddings=shape.tie, **_qwen_ids(tokenizer))
-    return Parts(config, _qwen_processor(t.Qwen2_5_VLProcessor, t.Qwen2VLVideoProcessor, shape, tokenizer,
-                                         shape.patch))
+        tie_word_embeddings=shape.tie, **qwen_ids(tokenizer))
+    return Parts(config, qwen_processor(t.Qwen2_5_VLProcessor, t.Qwen2VLVideoProcessor, shape, tokenizer))
 
 
 def qwen3_vl(shape: Shape, tokenizer: Tokenizer) -> Parts:
@@ -117,8 +118,8 @@ def qwen3_vl(shape: Shape, tokenizer: Tokenizer) -> Parts:
         vision_config=dict(depth=shape.vision_layers, hidden_size=shape.vision_hidden, out_hidden_size=shape.hidden,
                            num_heads=2, intermediate_size=2 * shape.vision_hidden, patch_size=shape.patch,
                            num_position_embeddings=16, deepstack_visual_indexes=list(range(shape.vision_layers))),
-        tie_word_embeddings=shape.tie, **_qwen_ids(tokenizer))
-    return Parts(config, _qwen_processor(t.Qwen3VLProcessor, t.Qwen3VLVideoProcessor, shape, tokenizer, shape.patch))
+        tie_word_embeddings=shape.tie, **qwen_ids(tokenizer))
+    return Parts(config, qwen_processor(t.Qwen3VLProcessor, t.Qwen3VLVideoProcessor, shape, tokenizer))
 
 
 def cosmos3_edge(shape: Shape, tokenizer: Tokenizer) -> Parts:
@@ -128,7 +129,7 @@ def cosmos3_edge(shape: Shape, tokenizer: Tokenizer) -> Parts:
         vision_config=dict(hidden_size=shape.vision_hidden, intermediate_size=2 * shape.vision_hidden,
                            num_hidden_layers=shape.vision_layers, num_attention_heads=2, patch_size=shape.patch,
                            num_patches=16),
-        projector_hidden_size=32, tie_word_embeddings=shape.tie, **_qwen_ids(tokenizer))
+        projector_hidden_size=32, tie_word_embeddings=shape.tie, **qwen_ids(tokenizer))
     size = dict(shortest_edge=4 * (2 * shape.patch) ** 2, longest_edge=16 * (2 * shape.patch) ** 2)
     settings = dict(patch_size=shape.patch, merge_size=2, size=size)
     return Parts(config, t.Cosmos3EdgeProcessor(t.Cosmos3EdgeImageProcessor(**settings), tokenizer,

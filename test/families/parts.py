@@ -14,6 +14,8 @@ from .shims import ready
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast, ProcessorMixin
 
+# norms after a block, whose weights say how much the block adds to what it was given
+SANDWICH = ('post_attention_layernorm.weight', 'post_feedforward_layernorm.weight')
 BOS, EOS, UNK, PAD = '<s>', '</s>', '<unk>', '<pad>'
 
 
@@ -140,6 +142,12 @@ def build_model(config: PreTrainedConfig, seed: int, spread: float) -> PreTraine
             elif 'lm_head' in name or 'embed_tokens' in name or 'position' in name:
                 scale = 1.0
             weight.copy_(torch.randn(weight.shape, generator=generator) * scale)
+        one_dimensional = {name: weight for name, weight in model.named_parameters() if weight.ndim == 1}
+        for name, weight in one_dimensional.items():
+            if name.endswith('A_log'):
+                weight.fill_(-4.0)                              # recurrent states that do not forget at once
+            elif name.endswith(SANDWICH) and name.replace('post_attention', 'post_feedforward') in one_dimensional:
+                weight.add_(spread)
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = 1, 3
     model.generation_config.bos_token_id = 0
     return model
