@@ -29,7 +29,7 @@ def fault(adapter: Adapter) -> str | None:
     """
     frames = noise(4, *_SIZE, seed=_SEED)
     try:
-        said = Watcher(adapter.model, adapter.language_model).answer(adapter.inputs(_QUESTION, frames), _TOKENS)
+        said = Watcher(adapter.model, adapter.language_model, adapter.head).answer(adapter.inputs(_QUESTION, frames), _TOKENS)
         logits = _tried(TransformersTarget(adapter, lean=False), frames, said)
     except CrossSpecError as error:
         return str(error)

@@ -26,11 +26,13 @@ _SHARED = ('num_kv_shared_layers', 'hidden_size_per_layer_input')
 class MaskKind:
     """How some layers see: ``window`` tokens back (0: all), and which rows also see each other forward.
 
-    ``blocks`` is '' (none), 'runs' (flagged rows that stand side by side) or 'all' (all flagged rows of a forward).
+    ``blocks`` is '' (none), 'runs' (flagged rows that stand side by side) or 'all' (all flagged rows of a forward);
+    ``cut``: rows of a block that is longer than the window do not see back beyond it either.
     """
 
     window: int = 0
     blocks: str = ''
+    cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,16 +63,20 @@ class DecoderStyle:
     def mask(kind: MaskKind, mask: torch.Tensor, index: torch.Tensor, cached: int,
              blocks: torch.Tensor | None) -> torch.Tensor:
         """What one kind of layers makes of who sees whom, bool (T, L); see `masks`."""
+        window = None
         if kind.window:
             keys = torch.arange(mask.shape[1])
             keys[cached:cached + len(index)] = index                  # a node of a tree stands at its depth
-            mask = mask & (index[:, None] - keys[None] < kind.window)
+            window = index[:, None] - keys[None] < kind.window
+            mask = mask & window
         if kind.blocks and blocks is not None:
             mask = mask.clone()
             same = blocks[:, None] & blocks[None]
             if kind.blocks == 'runs':
                 run = torch.cumsum(blocks.diff(prepend=blocks[:1]).int(), 0)     # a number for each run of equal flags
                 same &= run[:, None] == run[None]
+            if kind.cut and window is not None:
+                same &= window[:, cached:cached + len(index)]
             mask[:, cached:cached + len(index)] |= same
         return mask
 

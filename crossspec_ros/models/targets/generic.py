@@ -37,7 +37,7 @@ class GenericAdapter(ProcessedAdapter):
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
-        self._watch = Watcher(self.model, self.language_model)
+        self._watch = Watcher(self.model, self.language_model, self.head)
         self._whole = False                            # all frames of a window are one group
         self._placed = False                           # a group's rows depend on its place
         self._learn()
@@ -48,8 +48,10 @@ class GenericAdapter(ProcessedAdapter):
     def _learn(self) -> None:
         frames = noise(4, *_SIZE)
         inputs = self.inputs(_QUESTION, frames)
-        seen = self._watch.prefill(inputs)
+        said = self._watch.answer(inputs, 2)
+        seen = said.seen[0]
         self._refuse(seen)
+        self.bare = _close(said.raw, said.logits)
         self.rows = RowFormat(self.rows.width, len(seen.features[1]) if seen.features else 0)
         touched = self._touched(frames, inputs, seen)
         self.group_frames = next((unit for unit in _UNITS if _grouped(touched, unit)), 0)
@@ -113,8 +115,8 @@ class GenericAdapter(ProcessedAdapter):
         for name, mask in seen.masks.items():
             given = _given(mask, count)
             kind = known.get(name, next(iter(known.values())))
-            choices = [replace(kind, window=window, blocks=blocks) for window in (kind.window, 0)
-                       for blocks in ('', 'runs', 'all')]
+            choices = [MaskKind(window, blocks, cut) for window in (kind.window, 0) for blocks in ('', 'runs', 'all')
+                       for cut in (False, True)]
             found = next((one for one in choices if torch.equal(
                 self.style.mask(one, causal, index, 0, flags), given)), None)
             if found is None:
@@ -152,6 +154,7 @@ class GenericAdapter(ProcessedAdapter):
             raise CrossSpecError('the number of rows must not depend on what frames show, it does')
         moving = torch.nonzero(changed(rows, other))[:, 0].tolist()
         runs = ((moving[0], moving[-1] + 1),) if self._whole else runs_of(moving, frames // unit)
+        runs = _spread(runs, rows[:, -1] if self.rows.flags else None, self._whole)
         single = None
         if not self._whole and not self._placed and len(runs) > 1:
             single = self._single(prompt, first[:unit], rows[runs[0][0]:runs[0][1]])
@@ -168,7 +171,7 @@ class GenericAdapter(ProcessedAdapter):
         moving = torch.nonzero(changed(alone, other))[:, 0].tolist() if alone.shape == other.shape else []
         if not moving:
             return None
-        run = (moving[0], moving[-1] + 1)
+        run, = _spread(((moving[0], moving[-1] + 1),), alone[:, -1] if self.rows.flags else None)
         return (len(alone), run) if _close(alone[run[0]:run[1]], rows) else None
 
     def encode(self, layout: Layout, group: int, frames: Sequence[np.ndarray]) -> torch.Tensor:
@@ -208,6 +211,24 @@ def _grouped(touched: Sequence[frozenset[int]], unit: int) -> bool:
     alike = all(rows == group[0] for group in groups for rows in group)
     ordered = all(max(one[0]) < min(next_one[0]) for one, next_one in zip(groups, groups[1:]))
     return alike and ordered and len(touched) > unit and len({len(group[0]) for group in groups}) == 1
+
+
+def _spread(runs: Sequence[tuple[int, int]], flags: torch.Tensor | None,
+            whole: bool = False) -> tuple[tuple[int, int], ...]:
+    """Runs that also hold the rows of their blocks: those flagged beside them, or (``whole``) all flagged rows."""
+    if flags is None or not bool((flags > 0).any()):
+        return tuple(runs)
+    marked = torch.nonzero(flags > 0)[:, 0].tolist()
+    if whole:
+        return ((min(runs[0][0], marked[0]), max(runs[0][1], marked[-1] + 1)),)
+    known, spread = set(marked), []
+    for first, end in runs:
+        while first - 1 in known:
+            first -= 1
+        while end in known:
+            end += 1
+        spread.append((first, end))
+    return tuple(spread)
 
 
 def _given(mask: torch.Tensor, count: int) -> torch.Tensor:

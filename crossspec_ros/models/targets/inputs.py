@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -42,9 +44,20 @@ def chat_template(folder: Path) -> str | None:
         raise CrossSpecError(f'{older} must be a JSON object with a chat_template: {error}') from error
 
 
-def render(prompt: str, tokenizer: PreTrainedTokenizerBase, templates: Sequence[str | None], pictures: Sequence[str],
-           placeholders: Sequence[str], fallback: str | None) -> str:
-    """The text with its placeholders: a bare question is put into the first chat template that there is.
+Template = Callable[[list[dict]], str]
+"""A conversation, in the words of chat templates, as text."""
+
+
+def tokenizer_template(tokenizer: PreTrainedTokenizerBase, template: str | None) -> Template | None:
+    """A chat template of a folder, filled by the tokenizer; None for none."""
+    if not template:
+        return None
+    return partial(tokenizer.apply_chat_template, chat_template=template, tokenize=False, add_generation_prompt=True)
+
+
+def render(prompt: str, templates: Sequence[Template | None], pictures: Sequence[str], placeholders: Sequence[str],
+           fallback: str | None) -> str:
+    """The text with its placeholders: a bare question is put into the first chat template that takes pictures.
 
     ``pictures`` are the types of what is shown ('video', or 'image' for every frame), ``placeholders`` what stands for
     them in a text: a prompt that holds one is taken as it is. ``fallback`` has {video} and {question} in it.
@@ -54,10 +67,9 @@ def render(prompt: str, tokenizer: PreTrainedTokenizerBase, templates: Sequence[
     content = [{'type': kind} for kind in pictures] + [{'type': 'text', 'text': prompt}]
     for template in filter(None, templates):
         try:
-            filled = tokenizer.apply_chat_template([{'role': 'user', 'content': content}], chat_template=template,
-                                                   tokenize=False, add_generation_prompt=True)
+            filled = template([{'role': 'user', 'content': content}])
         except Exception as error:              # jinja's errors have no common base with those a template raises
-            raise CrossSpecError(f'the chat template cannot take a question: {error}; '
+            raise CrossSpecError(f'the chat template cannot take a question: {first_line(error)}; '
                                  f'give a whole prompt that holds {placeholders[0]}') from error
         if any(mark in filled for mark in placeholders):
             return filled
@@ -80,8 +92,10 @@ class Pictures:
         self.tokenizer = self.processor.tokenizer
         self.video = getattr(self.processor, 'video_processor', None) is not None
         self._folder, self._model, self._fps, self._fallback = folder, model, fps, fallback
-        self._templates = (chat_template(folder), self.processor.chat_template, self.tokenizer.chat_template)
+        self._templates = (self._own_template(), tokenizer_template(self.tokenizer, self.tokenizer.chat_template))
         self._marks = self._placeholders()
+        asks = 'mm_token_type_ids' in signature(model.forward).parameters       # some processors give them only if told
+        self._more = {'return_mm_token_type_ids': True} if asks else {}
 
     def _placeholders(self) -> tuple[str, ...]:
         """What stands for a picture in a text, the usual one first."""
@@ -95,10 +109,21 @@ class Pictures:
                                  f'it has no {kind}_token')
         return marks
 
+    def _own_template(self) -> Template | None:
+        """The processor's own way to a text: a template of its folder, or one that its class brings."""
+        own = partial(self.processor.apply_chat_template, tokenize=False, add_generation_prompt=True)
+        if self.processor.chat_template:
+            return own
+        try:                                          # some classes have a template for videos, and say so only so
+            own([{'role': 'user', 'content': [{'type': 'video' if self.video else 'image'}]}])
+        except (ValueError, TypeError, AttributeError):
+            return None
+        return own
+
     def text(self, prompt: str, frames: int) -> str:
         """The prompt for so many frames. Raises `CrossSpecError` where it holds another number of placeholders."""
         shown = ['video'] if self.video else ['image'] * frames
-        text = render(prompt, self.tokenizer, self._templates, shown, self._marks, self._fallback)
+        text = render(prompt, self._templates, shown, self._marks, self._fallback)
         mark = next(mark for mark in self._marks if mark in text)
         if not self.video and frames > 1 and text.count(mark) == 1:
             text = text.replace(mark, mark * frames)
@@ -112,10 +137,10 @@ class Pictures:
         text = self.text(prompt, len(frames))
         if self.video:
             more = dict(videos=[np.stack(frames)], videos_kwargs=dict(
-                do_sample_frames=False, video_metadata=[self._metadata(frames)]))
+                do_sample_frames=False, return_metadata=True, video_metadata=[self._metadata(frames)]))
         else:
             more = dict(images=[list(frames)])
-        return self._ready(self._tell(self.processor, text=[text], return_tensors='pt', **more))
+        return self._ready(self._tell(self.processor, text=[text], return_tensors='pt', **more, **self._more))
 
     def pixels(self, frames: Sequence[np.ndarray], **options: object) -> dict[str, torch.Tensor]:
         """What the processor makes of some frames alone, without a prompt."""

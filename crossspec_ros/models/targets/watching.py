@@ -42,18 +42,20 @@ class Seen:
 
 @dataclass(frozen=True, eq=False)
 class Said:
-    """An answer: its tokens, what the decoder was handed at each call, and the logits (tokens, V) float32."""
+    """An answer: its tokens, what the decoder was handed at each call, and the logits (tokens, V) float32, also as the
+    head gave them (``raw``)."""
 
     tokens: tuple[int, ...]
     seen: tuple[Seen, ...]
     logits: torch.Tensor
+    raw: torch.Tensor
 
 
 class Watcher:
     """Runs ``generate`` and looks at the decoder."""
 
-    def __init__(self, model: PreTrainedModel, decoder: torch.nn.Module) -> None:
-        self._model, self._decoder = model, decoder
+    def __init__(self, model: PreTrainedModel, decoder: torch.nn.Module, head: torch.nn.Module) -> None:
+        self._model, self._decoder, self._head = model, decoder, head
 
     def prefill(self, inputs: Mapping[str, torch.Tensor]) -> Seen:
         """What the decoder is handed for the prompt; nothing after that is computed."""
@@ -74,13 +76,22 @@ class Watcher:
     def answer(self, inputs: Mapping[str, torch.Tensor], count: int) -> Said:
         """The first ``count`` tokens of the answer, an end token not allowed."""
         seen: list[Seen] = []
+        raw: list[torch.Tensor] = []
 
         def look(module: torch.nn.Module, arguments: tuple, handed: dict[str, object]) -> None:
             seen.append(_look(handed))
-        with self._hooked(look):
-            output = self._generate(inputs, count)
+
+        def hear(module: torch.nn.Module, arguments: tuple, logits: torch.Tensor) -> None:
+            raw.append(logits.reshape(-1, logits.shape[-1])[-1:])
+        handle = self._head.register_forward_hook(hear)
+        try:
+            with self._hooked(look):
+                output = self._generate(inputs, count)
+        finally:
+            handle.remove()
         tokens = output.sequences[0, -len(output.logits):].tolist()
-        return Said(tuple(tokens), tuple(seen), torch.cat(list(output.logits)).to(torch.float32))
+        logits, raw = (torch.cat(list(part)).to(torch.float32) for part in (output.logits, raw))
+        return Said(tuple(tokens), tuple(seen), logits, raw)
 
     @contextmanager
     def _hooked(self, look: object) -> Iterator[None]:

@@ -53,6 +53,7 @@ class Adapter(ABC):
 
     template: str | None = None              # of a prompt, for folders that have none; {video} and {question} in it
     sized = False                            # whether the size of frames matters to a layout
+    bare = False                             # logits are what the head gives, whatever the config says
     abilities = Abilities()
 
     def __init__(self, parts: Parts) -> None:
@@ -76,7 +77,10 @@ class Adapter(ABC):
         return self.rows.text(self.embedding(ids))
 
     def finish(self, logits: torch.Tensor) -> torch.Tensor:
-        """What the model does to logits (n, V) after its head: scales and a soft cap where its config has them."""
+        """What the model does to logits (n, V) after its head: scales and a soft cap where its config has them, unless
+        ``bare`` says that it does not."""
+        if self.bare:
+            return logits
         config = self.text_config
         cap, divisor = getattr(config, 'final_logit_softcapping', None), getattr(config, 'logits_scaling', None)
         factor = getattr(config, 'logit_scale', None)

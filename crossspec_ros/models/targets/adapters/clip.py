@@ -14,7 +14,7 @@ import torch
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.preprocessing import load_preprocessor
 from crossspec_ros.models.targets.adapters.base import Adapter, Parts
-from crossspec_ros.models.targets.inputs import chat_template, render
+from crossspec_ros.models.targets.inputs import chat_template, render, tokenizer_template
 from crossspec_ros.speculation.target import FrameGroup, Layout, Text
 
 
@@ -26,7 +26,8 @@ class ClipAdapter(Adapter):
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
         self.preprocessor = load_preprocessor(parts.folder)
-        self._chat_template = chat_template(parts.folder)
+        self._templates = tuple(tokenizer_template(self.tokenizer, one) for one in (
+            chat_template(parts.folder), self.tokenizer.chat_template))
         self.video_token_id = int(self.model.config.video_token_id)
         self._placeholder = self.tokenizer.convert_ids_to_tokens(self.video_token_id)
 
@@ -60,8 +61,7 @@ class ClipAdapter(Adapter):
     def input_ids(self, prompt: str, frames: int) -> tuple[int, ...]:
         """The whole prompt as the model's own processor tokenises it, one placeholder an embedding."""
         video = self._placeholder
-        text = render(prompt, self.tokenizer, (self._chat_template, self.tokenizer.chat_template), ('video',), (video,),
-                      self.template)
+        text = render(prompt, self._templates, ('video',), (video,), self.template)
         if text.count(video) != 1:
             raise CrossSpecError(f'prompt must hold {video} once, got {text.count(video)} times')
         count = frames * self.frame_tokens() + len(self.closing())
