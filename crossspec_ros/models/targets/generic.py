@@ -177,13 +177,17 @@ class GenericAdapter(ProcessedAdapter):
     def encode(self, layout: Layout, group: int, frames: Sequence[np.ndarray]) -> torch.Tensor:
         """Rows of a group: alone in a prompt, or at its place in a clip of its own frames, where that matters."""
         self.check_size(layout, frames)
+        frames = list(frames)
         plan: Plan = layout.private
         if plan.single is not None:
-            seen, (expected, (first, end)) = self._see(plan.prompt, frames), plan.single
-        else:
-            seen, expected = self._see(plan.prompt, list(frames) * len(plan.runs)), layout.length
-            first, end = plan.runs[group]
-        return self._rows(seen, expected)[first:end].clone()
+            inputs, (expected, (first, end)) = self.inputs(plan.prompt, frames), plan.single
+            if not _blank(inputs):
+                return self._rows(self._watch.prefill(inputs), expected)[first:end].clone()
+        clip = noise(sum(one.frames for one in layout.groups), *plan.size) if plan.single else frames * len(plan.runs)
+        start = layout.groups[group].first                 # in a clip, since some models drop a picture of nothing
+        clip[start:start + len(frames)] = frames
+        first, end = plan.runs[group]
+        return self._rows(self._see(plan.prompt, clip), layout.length)[first:end].clone()
 
     def encode_all(self, layout: Layout, frames: Sequence[np.ndarray]) -> list[torch.Tensor]:
         """Rows of every group from one look at the whole window."""
@@ -211,6 +215,12 @@ def _grouped(touched: Sequence[frozenset[int]], unit: int) -> bool:
     alike = all(rows == group[0] for group in groups for rows in group)
     ordered = all(max(one[0]) < min(next_one[0]) for one, next_one in zip(groups, groups[1:]))
     return alike and ordered and len(touched) > unit and len({len(group[0]) for group in groups}) == 1
+
+
+def _blank(inputs: dict[str, torch.Tensor]) -> bool:
+    """True where a picture's pixels are all zero."""
+    pixels = [value for name, value in inputs.items() if name.startswith('pixel_values') and value.ndim >= 4]
+    return any(not bool(value.flatten(0, -4).flatten(1).any(1).all()) for value in pixels)
 
 
 def _spread(runs: Sequence[tuple[int, int]], flags: torch.Tensor | None,

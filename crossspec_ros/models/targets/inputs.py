@@ -142,14 +142,16 @@ class Pictures:
             more = dict(images=[list(frames)])
         return self._ready(self._tell(self.processor, text=[text], return_tensors='pt', **more, **self._more))
 
-    def pixels(self, frames: Sequence[np.ndarray], **options: object) -> dict[str, torch.Tensor]:
-        """What the processor makes of some frames alone, without a prompt."""
-        if self.video:
-            found = self._tell(self.processor.video_processor, videos=[torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)],
-                               do_sample_frames=False, return_tensors='pt', **options)
-        else:
-            found = self._tell(self.processor.image_processor, list(frames), return_tensors='pt', **options)
-        return self._ready(found)
+    def pixels(self, frames: Sequence[np.ndarray], resized: tuple[int, int] | None = None) -> dict[str, torch.Tensor]:
+        """What the processor makes of some frames alone, without a prompt; ``resized`` (height, width) as in the clip
+        that they belong to, where that depends on its length."""
+        if not self.video:
+            return self._ready(self._tell(self.processor.image_processor, list(frames), return_tensors='pt'))
+        processor, clip = self.processor.video_processor, torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
+        options = {}
+        if resized is not None and processor.do_resize:
+            clip, options = _resize(processor, clip, *resized), {'do_resize': False}
+        return self._ready(self._tell(processor, videos=[clip], do_sample_frames=False, return_tensors='pt', **options))
 
     def _metadata(self, frames: Sequence[np.ndarray]) -> object:
         from transformers.video_utils import VideoMetadata
@@ -168,6 +170,14 @@ class Pictures:
         """Tensors on the model's device, pixels in its type."""
         return {name: value.to(self._model.device, self._model.dtype) if value.is_floating_point() and 'pixel' in name
                 else value.to(self._model.device) for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+
+
+def _resize(processor: object, clip: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Frames uint8 (n, 3, H, W) in another size, as the processor itself does it once it has chosen that size."""
+    from transformers.image_utils import SizeDict
+    from transformers.video_processing_utils import BaseVideoProcessor
+    return BaseVideoProcessor.resize(processor, image=clip[None], size=SizeDict(height=height, width=width),
+                                     resample=processor.resample)[0]
 
 
 def _processor(folder: Path, trust_remote_code: bool) -> object:
