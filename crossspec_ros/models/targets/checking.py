@@ -29,6 +29,9 @@ def fault(adapter: Adapter) -> str | None:
     """
     frames = noise(4, *_SIZE, seed=_SEED)
     try:
+        wrong = adapter.disagreement(_QUESTION, frames)
+        if wrong is not None:
+            return wrong
         said = Watcher(adapter.model, adapter.language_model, adapter.head).answer(adapter.inputs(_QUESTION, frames), _TOKENS)
         logits = _tried(TransformersTarget(adapter, lean=False), frames, said)
     except CrossSpecError as error:

@@ -73,8 +73,8 @@ class GenericAdapter(ProcessedAdapter):
     @staticmethod
     def _refuse(seen: Seen) -> None:
         if seen.recurrent:
-            raise CrossSpecError(f'keys and values must be such that rejected tokens can be cut off again, the cache has '
-                                 f'{", ".join(seen.recurrent)}; recurrent models cannot be served')
+            raise CrossSpecError('keys and values must be such that rejected tokens can be cut off again, the cache '
+                                 f'has {", ".join(seen.recurrent)}; recurrent models cannot be served')
         if seen.more:
             raise CrossSpecError(f'the decoder must be handed embeddings, positions and masks only, it is also handed '
                                  f'{", ".join(seen.more)}, which cannot be made for drafts')

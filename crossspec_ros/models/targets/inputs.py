@@ -1,4 +1,4 @@
-"""From a question and frames to what a model's own ``generate`` is given: text, and what the processor makes of both."""
+"""From a question and frames to what a model's own ``generate`` is given: a text, and what the processor makes of it."""
 from __future__ import annotations
 
 import json
@@ -74,8 +74,8 @@ def render(prompt: str, templates: Sequence[Template | None], pictures: Sequence
         if any(mark in filled for mark in placeholders):
             return filled
     if fallback is None:
-        raise CrossSpecError(f'prompt must hold {placeholders[0]}, since the checkpoint has no chat template that takes '
-                             f'frames, got {prompt[:60]!r}')
+        raise CrossSpecError(f'prompt must hold {placeholders[0]}, since the checkpoint has no chat template that '
+                             f'takes frames, got {prompt[:60]!r}')
     return fallback.format(video=placeholders[0] * len(pictures), question=prompt)
 
 
@@ -167,7 +167,9 @@ class Pictures:
                                  f'{first_line(error)}') from error
 
     def _ready(self, inputs: dict[str, object]) -> dict[str, torch.Tensor]:
-        """Tensors on the model's device, pixels in its type."""
+        """Tensors on the model's device, pixels in its type; lists of numbers are made tensors, other things left out."""
+        inputs = {name: torch.tensor(value) if isinstance(value, list) and value and isinstance(value[0], (int, float))
+                  else value for name, value in inputs.items()}
         return {name: value.to(self._model.device, self._model.dtype) if value.is_floating_point() and 'pixel' in name
                 else value.to(self._model.device) for name, value in inputs.items() if isinstance(value, torch.Tensor)}
 

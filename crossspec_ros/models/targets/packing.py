@@ -41,8 +41,8 @@ class RowFormat:
 
     def prompt(self, embeddings: torch.Tensor, features: tuple[torch.Tensor, Sequence[torch.Tensor]] | None,
                flags: torch.Tensor | None) -> torch.Tensor:
-        """Rows (T, W) of a whole prompt: which rows are given features, bool (T,), and these (P, D) for each layer; which
-        stand in blocks, bool (T,)."""
+        """Rows (T, W) of a whole prompt: which rows are given features, bool (T,), and these (P, D) for each layer;
+        which stand in blocks, bool (T,)."""
         rows = self.text(embeddings).clone()
         if self.layers and features is not None:
             where, layers = features

@@ -30,6 +30,7 @@ T = TypeVar('T')
 
 _POOLED_CACHES = 4
 _KEPT_LAYOUTS = 64
+_NO_CONTEXT = 1 << 20             # where a config does not say how long a sequence may be
 
 
 class Scorer(Protocol):
@@ -50,7 +51,7 @@ class TransformersTarget:
         self.scorer, self.stop_strings, self.cache_kind = scorer, tuple(stop_strings), cache
         self.device, self.dtype, self.abilities = self.model.device, self.model.dtype, adapter.abilities
         self.vocab_size = int(adapter.head.weight.shape[0])
-        self.context_length = int(adapter.text_config.max_position_embeddings)
+        self.context_length = int(getattr(adapter.text_config, 'max_position_embeddings', None) or _NO_CONTEXT)
         self.eos_ids = _eos_ids(adapter)
         self.banned_ids = _banned_ids(adapter, self.eos_ids, self.vocab_size)
         self.tokenizer_key, self.model_key = tokenizer_key(self.tokenizer), _model_key(self.model)
@@ -213,7 +214,7 @@ class TransformersTarget:
 
 
 def _eos_ids(adapter: Adapter) -> tuple[int, ...]:
-    for value in (adapter.model.generation_config.eos_token_id, adapter.text_config.eos_token_id,
+    for value in (adapter.model.generation_config.eos_token_id, getattr(adapter.text_config, 'eos_token_id', None),
                   adapter.tokenizer.eos_token_id):
         if value is not None:
             return tuple(value) if isinstance(value, (list, tuple)) else (int(value),)
@@ -224,7 +225,7 @@ def _eos_ids(adapter: Adapter) -> tuple[int, ...]:
 def _banned_ids(adapter: Adapter, eos_ids: Sequence[int], vocab_size: int) -> tuple[int, ...]:
     """Placeholders, padding, and rows of the logits that no token stands for: never part of an answer."""
     banned = {*adapter.placeholder_ids, *range(len(adapter.tokenizer), vocab_size)}
-    banned |= {adapter.tokenizer.pad_token_id, adapter.text_config.pad_token_id} - {None}
+    banned |= {adapter.tokenizer.pad_token_id, getattr(adapter.text_config, 'pad_token_id', None)} - {None}
     return tuple(sorted(token for token in banned - set(eos_ids) if 0 <= token < vocab_size))
 
 

@@ -105,19 +105,25 @@ class Watcher:
         try:
             return self._model.generate(
                 **inputs, do_sample=False, num_beams=1, max_new_tokens=count, min_new_tokens=count, use_cache=True,
-                return_dict_in_generate=True, output_logits=True)
+                return_dict_in_generate=True, output_logits=True, pad_token_id=self._padding())
         except (_Enough, CrossSpecError):
             raise
         except Exception as error:                    # whatever a class raises for inputs of its own processor
             raise CrossSpecError(f'{type(self._model).__name__} cannot answer what its own processor gives it: '
                                  f'{first_line(error)}') from error
 
+    def _padding(self) -> int:
+        """An id to pad with: not needed for one sequence, but transformers warns each time where there is none."""
+        config = self._model.generation_config
+        end = config.eos_token_id[0] if isinstance(config.eos_token_id, list) else config.eos_token_id
+        return next((token for token in (config.pad_token_id, end) if token is not None), 0)
+
 
 def _look(handed: Mapping[str, object]) -> Seen:
     embeddings, positions = handed.get('inputs_embeds'), handed.get('position_ids')
     if not isinstance(embeddings, torch.Tensor) or embeddings.ndim != 3:
-        raise CrossSpecError('the decoder must be handed embeddings (inputs_embeds), it is given token ids: what stands '
-                             'for frames cannot be told apart')
+        raise CrossSpecError('the decoder must be handed embeddings (inputs_embeds), it is given token ids: what '
+                             'stands for frames cannot be told apart')
     axes = positions.shape[0] if positions is not None and positions.ndim == 3 else 0
     if positions is not None:
         positions = positions[:, 0] if axes else positions[:1]
@@ -143,7 +149,7 @@ def changed(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 
 def runs_of(rows: Sequence[int], parts: int) -> tuple[tuple[int, int], ...]:
-    """Rows, rising, in so many equal parts, as (first, end) of each. Raises `CrossSpecError` where they do not split."""
+    """Rows, rising, in so many equal parts, as (first, end) of each. Raises `CrossSpecError` for a remainder."""
     if not rows or len(rows) % parts:
         raise CrossSpecError(f'rows of frames must split evenly into {parts} groups, got {len(rows)} rows')
     size = len(rows) // parts

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.targets.decoding import DecoderStyle, Placement, style_of
 from crossspec_ros.models.targets.packing import RowFormat
 from crossspec_ros.speculation.target import Abilities, Layout
@@ -59,8 +60,11 @@ class Adapter(ABC):
     def __init__(self, parts: Parts) -> None:
         self.parts, self.model, self.tokenizer = parts, parts.model, parts.tokenizer
         self.language_model: torch.nn.Module = parts.model.get_decoder()
-        self.head: torch.nn.Module = parts.model.get_output_embeddings()
-        self.embedding: torch.nn.Module = self.language_model.get_input_embeddings()
+        self.head: torch.nn.Module | None = parts.model.get_output_embeddings()
+        self.embedding: torch.nn.Module | None = self.language_model.get_input_embeddings()
+        if self.head is None or self.embedding is None:
+            raise CrossSpecError(f'the model must have a decoder with embeddings and a head for tokens, '
+                                 f'{type(parts.model).__name__} has none')
         self.text_config = parts.model.config.get_text_config(decoder=True)
         self.rows = RowFormat(self.embedding.weight.shape[1])
         self.style = style_of(self.text_config)
@@ -100,6 +104,10 @@ class Adapter(ABC):
         """Rows of every group; group by group where nothing else is said."""
         return [self.encode(layout, number, frames[group.first:group.first + group.frames])
                 for number, group in enumerate(layout.groups)]
+
+    def disagreement(self, prompt: str, frames: Sequence[np.ndarray]) -> str | None:
+        """How `inputs` are others than those of the folder's processor, in words; None where they are the same."""
+        return None
 
     @abstractmethod
     def inputs(self, prompt: str, frames: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:

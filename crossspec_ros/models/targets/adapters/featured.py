@@ -72,8 +72,8 @@ class FeaturedAdapter(ProcessedAdapter):
         found = self.features(pixels)
         embeddings = flat(found.pooler_output).to(self.embedding.weight.dtype)
         if len(embeddings) != layout.groups[group].tokens:
-            raise CrossSpecError(f'frames must give {layout.groups[group].tokens} rows, got {len(embeddings)}; leave out '
-                                 'frames that show nothing')
+            raise CrossSpecError(f'frames must give {layout.groups[group].tokens} rows, got {len(embeddings)}; leave '
+                                 'out frames that show nothing')
         return self.rows.pictures(embeddings, [flat(one) for one in getattr(found, 'deepstack_features', None) or ()])
 
     def check_pixels(self, pixels: dict[str, torch.Tensor]) -> None:
