@@ -89,8 +89,8 @@ def load_preprocessor(folder: Path) -> FramePreprocessor:
 def check_processor(folder: Path) -> None:
     """Raises `CrossSpecError` where a folder has no file of a processor."""
     if not any((folder / name).is_file() for name in _FILES):
-        raise CrossSpecError(f'no processor in {folder}: one of {", ".join(_FILES)} must say how frames are resized and '
-                             'normalised; save it there with processor.save_pretrained(folder)')
+        raise CrossSpecError(f'no processor in {folder}: one of {", ".join(_FILES)} must say how frames are resized '
+                             'and normalised; save it there with processor.save_pretrained(folder)')
 
 
 def _read(folder: Path) -> dict:

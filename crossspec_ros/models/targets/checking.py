@@ -32,7 +32,8 @@ def fault(adapter: Adapter) -> str | None:
         wrong = adapter.disagreement(_QUESTION, frames)
         if wrong is not None:
             return wrong
-        said = Watcher(adapter.model, adapter.language_model, adapter.head).answer(adapter.inputs(_QUESTION, frames), _TOKENS)
+        watcher = Watcher(adapter.model, adapter.language_model, adapter.head)
+        said = watcher.answer(adapter.inputs(_QUESTION, frames), _TOKENS)
         logits = _tried(TransformersTarget(adapter, lean=False), frames, said)
     except CrossSpecError as error:
         return str(error)

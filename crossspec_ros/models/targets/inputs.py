@@ -1,4 +1,4 @@
-"""From a question and frames to what a model's own ``generate`` is given: a text, and what the processor makes of it."""
+"""From a question and frames to what a model's own ``generate`` is given: text, and what a processor makes of it."""
 from __future__ import annotations
 
 import json
