@@ -18,24 +18,38 @@ from crossspec_ros.errors import CrossSpecError
 
 
 class _Store:
-    """Keys and values of all layers, (layers, 1, H, capacity, D) each: one operation moves rows in all of them."""
+    """Keys and values of all layers, (layers, 1, H, capacity, D) each: one operation moves rows in all of them.
+
+    Layers whose heads are of another number or width than the first one's get buffers of their own.
+    """
 
     def __init__(self, layers: int, capacity: int) -> None:
         self._layers, self.capacity = layers, capacity
-        self.keys: torch.Tensor | None = None
-        self.values: torch.Tensor | None = None
+        self._buffers: list[torch.Tensor] = []
+        self._shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
-    def allocate(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Make room, in the shape and type of the first states that come."""
-        if self.keys is None:
-            batch, heads, _, width = key_states.shape
-            self.keys = key_states.new_empty(self._layers, batch, heads, self.capacity, width)
-            self.values = value_states.new_empty(self._layers, batch, heads, self.capacity, value_states.shape[-1])
+    def allocate(self, place: int, key_states: torch.Tensor,
+                 value_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Room for keys and values of layer ``place``, in the shape and type of the first states that come."""
+        shapes = tuple((*states.shape[:2], states.shape[3]) for states in (key_states, value_states))
+        if self._shapes is None:
+            self._shapes = shapes
+            self._buffers += [_room(states, self._layers, self.capacity) for states in (key_states, value_states)]
+        if shapes == self._shapes:
+            return self._buffers[0][place], self._buffers[1][place]
+        own = [_room(states, 1, self.capacity) for states in (key_states, value_states)]
+        self._buffers += own
+        return own[0][0], own[1][0]
 
     def move(self, base: int, index: torch.Tensor) -> None:
-        """Rows ``base + index`` become the rows right behind ``base``, in every layer."""
-        for buffer in (self.keys, self.values):
+        """Rows ``base + index`` become the rows right after ``base``, in every layer."""
+        for buffer in self._buffers:
             buffer[..., base:base + len(index), :] = buffer.index_select(3, base + index)
+
+
+def _room(states: torch.Tensor, layers: int, capacity: int) -> torch.Tensor:
+    batch, heads, _, width = states.shape
+    return states.new_empty(layers, batch, heads, capacity, width)
 
 
 class _GrowingLayer(DynamicLayer):
@@ -48,8 +62,7 @@ class _GrowingLayer(DynamicLayer):
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         self.dtype, self.device = key_states.dtype, key_states.device
-        self._store.allocate(key_states, value_states)
-        self.key_buffer, self.value_buffer = self._store.keys[self._place], self._store.values[self._place]
+        self.key_buffer, self.value_buffer = self._store.allocate(self._place, key_states, value_states)
         self.is_initialized = True
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object,
@@ -79,7 +92,7 @@ class _FixedLayer(StaticLayer):
         self.cumulative_length.fill_(length)
 
     def move(self, base: int, index: torch.Tensor) -> None:
-        """Rows ``base + index`` become the rows right behind ``base``."""
+        """Rows ``base + index`` become the rows right after ``base``."""
         stop = base + len(index)
         self.keys[:, :, base:stop] = self.keys[:, :, base + index]
         self.values[:, :, base:stop] = self.values[:, :, base + index]
@@ -115,7 +128,7 @@ class SequenceCache:
 
     @torch.inference_mode()
     def truncate(self, length: int) -> None:
-        """Forget everything behind the first ``length`` tokens."""
+        """Forget everything after the first ``length`` tokens."""
         assert 0 <= length <= self.length, f'cannot cut a cache of {self.length} tokens to {length}'
         self.length = length
         for layer in self.layers:

@@ -47,7 +47,8 @@ def load_checkpoint(path: str | Path, device: str = 'cpu', dtype: str = 'float32
     preprocessor = load_preprocessor(folder)
     model = load_model(folder, architecture, torch_dtype).to(torch_device).eval().requires_grad_(False)
     adapter = adapter_class(model)
-    check_vocabulary(tokenizer, adapter.head.weight.shape[0], adapter.video_token_id, folder)
+    check_vocabulary(tokenizer, adapter.head.weight.shape[0], folder)
+    check_placeholder(tokenizer, adapter.video_token_id, folder)
     return Checkpoint(Path(folder).name, model, adapter, tokenizer, preprocessor)
 
 
@@ -112,8 +113,8 @@ def refuse_own_code(folder: Path) -> None:
     for name in _MAY_NAME_CODE:
         path = folder / name
         if path.is_file() and '"auto_map"' in path.read_text(encoding='utf-8', errors='replace'):
-            raise CrossSpecError(f'{path} must not ask for code of its own (auto_map), which is not run; if you trust it, '
-                                 'set trust_remote_code, else use a checkpoint of a class that transformers has')
+            raise CrossSpecError(f'{path} must not ask for code of its own (auto_map), which is not run; if you trust '
+                                 'it, set trust_remote_code, else use a checkpoint of a class that transformers has')
 
 
 def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
@@ -162,11 +163,15 @@ def load_model(folder: Path, architecture: str, dtype: torch.dtype, trust_remote
     return model
 
 
-def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, placeholder_id: int, folder: Path) -> None:
-    """Raises `CrossSpecError` unless tokenizer and model, of so many ``rows`` of logits, belong together."""
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, folder: Path) -> None:
+    """Raises `CrossSpecError` unless a model with so many ``rows`` of tokens knows all of the tokenizer's."""
     if len(tokenizer) > rows:
         raise CrossSpecError(f'the tokenizer in {folder} has {len(tokenizer)} tokens, the model only {rows}: '
                              'they must belong together')
+
+
+def check_placeholder(tokenizer: PreTrainedTokenizerBase, placeholder_id: int, folder: Path) -> None:
+    """Raises `CrossSpecError` unless the tokenizer has the model's placeholder of videos."""
     placeholder = tokenizer.convert_ids_to_tokens(placeholder_id)
     if placeholder is None or tokenizer.convert_tokens_to_ids(placeholder) == tokenizer.unk_token_id:
         raise CrossSpecError(f'the tokenizer in {folder} must hold the video placeholder, id {placeholder_id}; '

@@ -86,6 +86,13 @@ def load_preprocessor(folder: Path) -> FramePreprocessor:
         std=tuple(config.get('image_std') or _CLIP_STD) if normalize else None)
 
 
+def check_processor(folder: Path) -> None:
+    """Raises `CrossSpecError` where a folder has no file of a processor."""
+    if not any((folder / name).is_file() for name in _FILES):
+        raise CrossSpecError(f'no processor in {folder}: one of {", ".join(_FILES)} must say how frames are resized '
+                             'and normalised; save it there with processor.save_pretrained(folder)')
+
+
 def _read(folder: Path) -> dict:
     for name in _FILES:
         path = folder / name
@@ -98,8 +105,8 @@ def _read(folder: Path) -> dict:
         config = config.get('video_processor') or config
         if 'size' in config or 'image_mean' in config or 'do_resize' in config:
             return config
-    raise CrossSpecError(f'no processor in {folder}: one of {", ".join(_FILES)} must say how frames are resized and '
-                         'normalised; save it there with processor.save_pretrained(folder)')
+    raise CrossSpecError(f'no processor in {folder} says how frames are resized and normalised, as one of '
+                         f'{", ".join(_FILES)} must; save it there with processor.save_pretrained(folder)')
 
 
 def _centre_crop(frame: torch.Tensor, height: int, width: int) -> torch.Tensor:

@@ -7,9 +7,11 @@ from typing import Any
 from .named import NAMED
 from .oracle import answer, load, oracle, prepare
 from .parts import Family, Shape
+from .refused import REFUSED
 from .shims import ready
+from .unnamed import UNNAMED
 
-FAMILIES: dict[str, Family] = {family.name: family for family in NAMED}
+FAMILIES: dict[str, Family] = {family.name: family for family in (*NAMED, *UNNAMED, *REFUSED)}
 
 
 def write_family(folder: Path, name: str, seed: int = 0, **shape: Any) -> Path:

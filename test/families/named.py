@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from .parts import Family, Parts, Shape, chat, text, vision
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast as Tokenizer
+    from transformers import PreTrainedTokenizerFast as Tokenizer, ProcessorMixin
 
 LLAVA = {'image_token': '<image>', 'video_token': '<video>'}
 QWEN = {'image_token': '<|image_pad|>', 'video_token': '<|video_pad|>', 'vision_bos_token': '<|vision_start|>',
@@ -75,15 +75,17 @@ def llava_next_video(shape: Shape, tokenizer: Tokenizer) -> Parts:
         vision_feature_select_strategy='default', num_additional_image_tokens=1))
 
 
-def _qwen_processor(cls, video_cls, shape: Shape, tokenizer: Tokenizer, patch: int, **more):
+def qwen_processor(cls: type, video_cls: type, shape: Shape, tokenizer: Tokenizer) -> ProcessorMixin:
+    """A processor of Qwen's kind: patches merged two by two, frames in pairs."""
     import transformers as t
-    size = dict(shortest_edge=(2 * patch) ** 2, longest_edge=16 * (2 * patch) ** 2)
-    settings = dict(patch_size=patch, merge_size=2, size=size, **more)
+    size = dict(shortest_edge=4 * (2 * shape.patch) ** 2, longest_edge=16 * (2 * shape.patch) ** 2)
+    settings = dict(patch_size=shape.patch, merge_size=2, size=size)
     return cls(t.Qwen2VLImageProcessor(temporal_patch_size=2, **settings), tokenizer,
                video_cls(cap_pixels_per_frame=False, temporal_patch_size=2, **settings))
 
 
-def _qwen_ids(tokenizer: Tokenizer) -> dict[str, int]:
+def qwen_ids(tokenizer: Tokenizer) -> dict[str, int]:
+    """Ids of Qwen's marks around frames."""
     return ids(tokenizer, image_token_id='<|image_pad|>', video_token_id='<|video_pad|>',
                vision_start_token_id='<|vision_start|>', vision_end_token_id='<|vision_end|>')
 
@@ -94,8 +96,8 @@ def qwen2_vl(shape: Shape, tokenizer: Tokenizer) -> Parts:
         text_config=text(shape, 'qwen2', mrope=True),
         vision_config=dict(depth=shape.vision_layers, embed_dim=shape.vision_hidden, hidden_size=shape.hidden,
                            num_heads=2, mlp_ratio=2, patch_size=shape.patch),
-        tie_word_embeddings=shape.tie, **_qwen_ids(tokenizer))
-    return Parts(config, _qwen_processor(t.Qwen2VLProcessor, t.Qwen2VLVideoProcessor, shape, tokenizer, shape.patch))
+        tie_word_embeddings=shape.tie, **qwen_ids(tokenizer))
+    return Parts(config, qwen_processor(t.Qwen2VLProcessor, t.Qwen2VLVideoProcessor, shape, tokenizer))
 
 
 def qwen2_5_vl(shape: Shape, tokenizer: Tokenizer) -> Parts:
@@ -105,9 +107,8 @@ def qwen2_5_vl(shape: Shape, tokenizer: Tokenizer) -> Parts:
         vision_config=dict(depth=shape.vision_layers, hidden_size=shape.vision_hidden, out_hidden_size=shape.hidden,
                            num_heads=2, intermediate_size=2 * shape.vision_hidden, patch_size=shape.patch,
                            window_size=4 * shape.patch, fullatt_block_indexes=[shape.vision_layers - 1]),
-        tie_word_embeddings=shape.tie, **_qwen_ids(tokenizer))
-    return Parts(config, _qwen_processor(t.Qwen2_5_VLProcessor, t.Qwen2VLVideoProcessor, shape, tokenizer,
-                                         shape.patch))
+        tie_word_embeddings=shape.tie, **qwen_ids(tokenizer))
+    return Parts(config, qwen_processor(t.Qwen2_5_VLProcessor, t.Qwen2VLVideoProcessor, shape, tokenizer))
 
 
 def qwen3_vl(shape: Shape, tokenizer: Tokenizer) -> Parts:
@@ -117,8 +118,8 @@ def qwen3_vl(shape: Shape, tokenizer: Tokenizer) -> Parts:
         vision_config=dict(depth=shape.vision_layers, hidden_size=shape.vision_hidden, out_hidden_size=shape.hidden,
                            num_heads=2, intermediate_size=2 * shape.vision_hidden, patch_size=shape.patch,
                            num_position_embeddings=16, deepstack_visual_indexes=list(range(shape.vision_layers))),
-        tie_word_embeddings=shape.tie, **_qwen_ids(tokenizer))
-    return Parts(config, _qwen_processor(t.Qwen3VLProcessor, t.Qwen3VLVideoProcessor, shape, tokenizer, shape.patch))
+        tie_word_embeddings=shape.tie, **qwen_ids(tokenizer))
+    return Parts(config, qwen_processor(t.Qwen3VLProcessor, t.Qwen3VLVideoProcessor, shape, tokenizer))
 
 
 def cosmos3_edge(shape: Shape, tokenizer: Tokenizer) -> Parts:
@@ -128,11 +129,93 @@ def cosmos3_edge(shape: Shape, tokenizer: Tokenizer) -> Parts:
         vision_config=dict(hidden_size=shape.vision_hidden, intermediate_size=2 * shape.vision_hidden,
                            num_hidden_layers=shape.vision_layers, num_attention_heads=2, patch_size=shape.patch,
                            num_patches=16),
-        projector_hidden_size=32, tie_word_embeddings=shape.tie, **_qwen_ids(tokenizer))
-    size = dict(shortest_edge=(2 * shape.patch) ** 2, longest_edge=16 * (2 * shape.patch) ** 2)
+        projector_hidden_size=32, tie_word_embeddings=shape.tie, **qwen_ids(tokenizer))
+    size = dict(shortest_edge=4 * (2 * shape.patch) ** 2, longest_edge=16 * (2 * shape.patch) ** 2)
     settings = dict(patch_size=shape.patch, merge_size=2, size=size)
     return Parts(config, t.Cosmos3EdgeProcessor(t.Cosmos3EdgeImageProcessor(**settings), tokenizer,
                                                 t.Cosmos3EdgeVideoProcessor(**settings)))
+
+
+INTERN = {'start_image_token': '<img>', 'end_image_token': '</img>', 'context_image_token': '<IMG_CONTEXT>',
+          'video_token': '<video>', '_turn': '<|im_start|>', '_end': '<|im_end|>'}
+SMOL = {'image_token': '<image>', 'fake_image_token': '<fake_token_around_image>',
+        'global_image_token': '<global-img>', 'end_of_utterance_token': '<end_of_utterance>',
+        'video_token': '<video>'}
+GEMMA = {'boi_token': '<start_of_image>', 'eoi_token': '<end_of_image>', 'image_token': '<image_soft_token>',
+         '_turn': '<start_of_turn>', '_end': '<end_of_turn>'}
+GEMMA4 = {'boi_token': '<|image>', 'eoi_token': '<image|>', 'image_token': '<|image|>', 'boa_token': '<|audio>',
+          'eoa_token': '<audio|>', 'audio_token': '<|audio|>', '_video': '<|video|>', '_turn': '<|turn>',
+          '_end': '<turn|>'}
+
+
+def internvl(shape: Shape, tokenizer: Tokenizer) -> Parts:
+    import transformers as t
+    tokens = (shape.image // shape.patch // 2) ** 2
+    config = t.InternVLConfig(
+        vision_config=vision(shape), text_config=text(shape, 'qwen2', model_type='qwen2'), image_seq_length=tokens,
+        tie_word_embeddings=shape.tie, **ids(tokenizer, image_token_id='<IMG_CONTEXT>'))
+    return Parts(config, t.InternVLProcessor(t.GotOcr2ImageProcessor(**pixels(shape)), tokenizer,
+                                             t.InternVLVideoProcessor(**pixels(shape)), image_seq_length=tokens))
+
+
+def smolvlm(shape: Shape, tokenizer: Tokenizer) -> Parts:
+    import transformers as t
+    tokens = (shape.image // shape.patch // 2) ** 2
+    config = t.SmolVLMConfig(vision_config=vision(shape), text_config=llama(shape), scale_factor=2,
+                             tie_word_embeddings=shape.tie, pad_token_id=3, **ids(tokenizer, image_token_id='<image>'))
+    edge = dict(size={'longest_edge': shape.image}, max_image_size={'longest_edge': shape.image})
+    return Parts(config, t.SmolVLMProcessor(t.SmolVLMImageProcessor(**edge), tokenizer, t.SmolVLMVideoProcessor(**edge),
+                                            image_seq_len=tokens))
+
+
+def _two_ropes(shape: Shape, full: dict | None = None) -> dict:
+    return {'sliding_attention': {'rope_type': 'default', 'rope_theta': 1000.0},
+            'full_attention': {'rope_type': 'default', 'rope_theta': 10000.0, **(full or {}),
+                               **(shape.rope_scaling or {})}}
+
+
+def _alternate(shape: Shape) -> list[str]:
+    return ['full_attention' if i == shape.layers - 1 or i % 3 == 2 else 'sliding_attention'
+            for i in range(shape.layers)]
+
+
+def gemma3(shape: Shape, tokenizer: Tokenizer) -> Parts:
+    import transformers as t
+    tokens = (shape.image // shape.patch // 2) ** 2
+    config = t.Gemma3Config(
+        vision_config=vision(shape, model_type='siglip_vision_model', vision_use_head=False),
+        text_config=text(shape, 'gemma', rope_parameters=_two_ropes(shape), layer_types=_alternate(shape),
+                         query_pre_attn_scalar=shape.head_dim),
+        mm_tokens_per_image=tokens, tie_word_embeddings=shape.tie,
+        **ids(tokenizer, image_token_index='<image_soft_token>', boi_token_index='<start_of_image>',
+              eoi_token_index='<end_of_image>'))
+    return Parts(config, t.Gemma3Processor(t.Gemma3ImageProcessor(**pixels(shape)), tokenizer,
+                                           image_seq_length=tokens))
+
+
+def gemma4(shape: Shape, tokenizer: Tokenizer, inside: str | None = 'vision', per_layer: int = 0,
+           shared: int = 0) -> Parts:
+    import transformers as t
+    proportional = {'rope_type': 'proportional', 'partial_rotary_factor': 0.25}
+    config = t.Gemma4Config(
+        vision_config=dict(hidden_size=shape.vision_hidden, intermediate_size=2 * shape.vision_hidden,
+                           num_hidden_layers=shape.vision_layers, num_attention_heads=2, num_key_value_heads=2,
+                           head_dim=shape.vision_hidden // 2, patch_size=4, position_embedding_size=64),
+        text_config=text(shape, 'gemma', rope_parameters=_two_ropes(shape, proportional),
+                         layer_types=_alternate(shape), global_head_dim=2 * shape.head_dim,
+                         hidden_size_per_layer_input=per_layer, vocab_size_per_layer_input=shape.vocab_size,
+                         num_kv_shared_layers=shared, use_bidirectional_attention=inside),
+        audio_config=None, tie_word_embeddings=shape.tie,
+        **ids(tokenizer, image_token_id='<|image|>', video_token_id='<|video|>', audio_token_id='<|audio|>',
+              boi_token_id='<|image>', eoi_token_id='<image|>', boa_token_id='<|audio>', eoa_token_id='<audio|>'))
+    settings = dict(patch_size=4, pooling_kernel_size=3, max_soft_tokens=70)
+    return Parts(config, t.Gemma4Processor(t.Gemma4AudioFeatureExtractor(), t.Gemma4ImageProcessor(**settings),
+                                           tokenizer, t.Gemma4VideoProcessor(**settings)))
+
+
+def gemma4_small(shape: Shape, tokenizer: Tokenizer) -> Parts:
+    """As E2B and E4B: inputs a layer from token ids, and keys and values shared between layers."""
+    return gemma4(shape, tokenizer, inside=None, per_layer=8, shared=2)
 
 
 NAMED = (
@@ -144,4 +227,17 @@ NAMED = (
     Family('qwen2_5_vl', qwen2_5_vl, QWEN, QWEN_CHAT, 2, True, '', named=True, defaults=dict(vision_hidden=32)),
     Family('qwen3_vl', qwen3_vl, QWEN, QWEN_CHAT, 2, True, '', named=True, defaults=dict(vision_hidden=32)),
     Family('cosmos3_edge', cosmos3_edge, QWEN, QWEN_CHAT, 1, True, '', named=True, defaults=dict(vision_hidden=32)),
+    Family('internvl', internvl, INTERN, chat('<IMG_CONTEXT>\n', '<video>\n', '<|im_start|>user\n', '<|im_end|>\n',
+                                              '<|im_start|>assistant\n'), 1, True, '', named=True,
+           defaults=dict(image=56)),
+    Family('smolvlm', smolvlm, SMOL, chat('<image>', '<video>', '<s>User:', '<end_of_utterance>\n', 'Assistant:'), 1,
+           True, '', named=True, defaults=dict(image=56)),
+    Family('gemma3', gemma3, GEMMA, chat('<start_of_image>', '', '<s><start_of_turn>user\n', '<end_of_turn>\n',
+                                         '<start_of_turn>model\n'), 1, False, '', named=True,
+           defaults=dict(image=56, layers=3, sliding_window=24, tie=True)),
+    Family('gemma4', gemma4, GEMMA4, chat('<|image|>', '<|video|>', '<s><|turn>user\n', '<turn|>\n', '<|turn>model\n'),
+           1, True, '', named=True, defaults=dict(layers=3, sliding_window=48, tie=True)),
+    Family('gemma4_small', gemma4_small, GEMMA4,
+           chat('<|image|>', '<|video|>', '<s><|turn>user\n', '<turn|>\n', '<|turn>model\n'), 1, True, '', named=True,
+           defaults=dict(layers=6, sliding_window=48, tie=True)),
 )

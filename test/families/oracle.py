@@ -1,6 +1,7 @@
 """What transformers itself says: `generate` with the folder's own processor and chat template."""
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,16 +26,24 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[PreTrainedMo
     return model.eval(), processor
 
 
-def prepare(processor: ProcessorMixin, frames: Sequence[np.ndarray], prompt: str) -> BatchFeature:
-    """The inputs of `generate` for frames, uint8 (H, W, 3), and a question: one video, or as many images."""
+def prepare(model: PreTrainedModel, processor: ProcessorMixin, frames: Sequence[np.ndarray],
+            prompt: str) -> BatchFeature:
+    """The inputs of `generate` for frames, uint8 (H, W, 3), and a question: one video, or as many images.
+
+    Times of frames and kinds of tokens are asked for where a class needs them but its processor gives them only when
+    told to, as Cosmos3-Edge's does.
+    """
     takes_video = getattr(processor, 'video_processor', None) is not None
     pictures = [{'type': 'video'}] if takes_video else [{'type': 'image'}] * len(frames)
     message = {'role': 'user', 'content': [*pictures, {'type': 'text', 'text': prompt}]}
     words = processor.apply_chat_template([message], add_generation_prompt=True, tokenize=False)
+    kinds = 'mm_token_type_ids' in inspect.signature(model.forward).parameters
+    more = dict(return_mm_token_type_ids=True) if kinds else {}
     if not takes_video:
-        return processor(text=[words], images=[list(frames)], return_tensors='pt')
-    return processor(text=[words], videos=[np.stack(frames)], return_tensors='pt',
-                     videos_kwargs=dict(do_sample_frames=False, video_metadata=[_metadata(frames)]))
+        return processor(text=[words], images=[list(frames)], return_tensors='pt', **more)
+    return processor(text=[words], videos=[np.stack(frames)], return_tensors='pt', **more,
+                     videos_kwargs=dict(do_sample_frames=False, return_metadata=True,
+                                        video_metadata=[_metadata(frames)]))
 
 
 def _metadata(frames: Sequence[np.ndarray]) -> Any:
@@ -48,7 +57,7 @@ def _metadata(frames: Sequence[np.ndarray]) -> Any:
 def answer(model: PreTrainedModel, processor: ProcessorMixin, frames: Sequence[np.ndarray], prompt: str,
            max_new_tokens: int, suppress: Sequence[int] = ()) -> tuple[int, ...]:
     """The greedy answer of a loaded model, end of text included where it was said."""
-    inputs = prepare(processor, frames, prompt)
+    inputs = prepare(model, processor, frames, prompt)
     more = dict(suppress_tokens=list(suppress)) if suppress else {}
     said = model.generate(**inputs, do_sample=False, max_new_tokens=max_new_tokens, **more)
     return tuple(said[0, inputs['input_ids'].shape[1]:].tolist())

@@ -14,6 +14,8 @@ from .shims import ready
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast, ProcessorMixin
 
+# norms after a block, whose weights say how much the block adds to what it was given
+SANDWICH = ('post_attention_layernorm.weight', 'post_feedforward_layernorm.weight')
 BOS, EOS, UNK, PAD = '<s>', '</s>', '<unk>', '<pad>'
 
 
@@ -118,19 +120,34 @@ def build_tokenizer(vocab_size: int, tokens: Mapping[str, str]) -> PreTrainedTok
 
 
 def build_model(config: PreTrainedConfig, seed: int, spread: float) -> PreTrainedModel:
-    """A model of random weights: embeddings and logits of variance 1 an input, matrices of gain ``spread``."""
+    """A model of random weights: tables of variance 1, matrices of gain ``spread``.
+
+    Where the words' table is also the head it is smaller, lest each token be followed by itself.
+    """
     import torch
     from transformers import AutoModelForImageTextToText
     torch.manual_seed(seed)
     model = AutoModelForImageTextToText.from_config(config).eval()
     generator = torch.Generator().manual_seed(seed)
+    words = model.get_input_embeddings().weight
+    tied = words is model.get_output_embeddings().weight
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.ndim < 2 or not weight.numel():
                 continue
-            table = 'lm_head' in name or 'embed_tokens' in name or 'position' in name
             inputs = weight.shape[-1] if weight.ndim == 3 else weight[0].numel()
-            weight.copy_(torch.randn(weight.shape, generator=generator) * (1.0 if table else spread / math.sqrt(inputs)))
+            scale = spread / math.sqrt(inputs)
+            if weight is words and tied:
+                scale = 1 / math.sqrt(inputs)
+            elif 'lm_head' in name or 'embed_tokens' in name or 'position' in name:
+                scale = 1.0
+            weight.copy_(torch.randn(weight.shape, generator=generator) * scale)
+        one_dimensional = {name: weight for name, weight in model.named_parameters() if weight.ndim == 1}
+        for name, weight in one_dimensional.items():
+            if name.endswith('A_log'):
+                weight.fill_(-4.0)                              # recurrent states that do not forget at once
+            elif name.endswith(SANDWICH) and name.replace('post_attention', 'post_feedforward') in one_dimensional:
+                weight.add_(spread)
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = 1, 3
     model.generation_config.bos_token_id = 0
     return model

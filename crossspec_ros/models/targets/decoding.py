@@ -10,31 +10,42 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
+from transformers import PreTrainedConfig
 
+from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.speculation.tree import TokenTree
 
 NO_TREE = TokenTree()
 ONE_KIND = ''
 """Name of the only mask of a decoder whose layers all see alike: it is handed over as it is, not by name."""
+FULL, SLIDING = 'full_attention', 'sliding_attention'
+_SHARED = ('num_kv_shared_layers', 'hidden_size_per_layer_input')
 
 
 @dataclass(frozen=True)
 class MaskKind:
-    """How some layers see: ``window`` tokens back (0: all), ``blocks``: rows of a block also see each other forward."""
+    """How some layers see: ``window`` tokens back (0: all), and which rows also see each other forward.
+
+    ``blocks`` is '' (none), 'runs' (flagged rows that stand side by side) or 'all' (all flagged rows of a forward);
+    ``cut``: rows of a block that is longer than the window do not see back beyond it either.
+    """
 
     window: int = 0
-    blocks: bool = False
+    blocks: str = ''
+    cut: bool = False
 
 
 @dataclass(frozen=True)
 class DecoderStyle:
     """What a decoder is handed: masks by the type of its layers, and so many rows of positions (0: a single one).
 
-    ``kinds`` names the types; `ONE_KIND` alone means one mask for all layers.
+    ``kinds`` names the types; `ONE_KIND` alone means one mask for all layers. ``limit``: the longest sequence at which
+    the frequencies of its rotary positions do not depend on the length of a forward (0: no limit).
     """
 
     kinds: Mapping[str, MaskKind] = field(default_factory=lambda: MappingProxyType({ONE_KIND: MaskKind()}))
     axes: int = 0
+    limit: int = 0
 
     @property
     def plain(self) -> bool:
@@ -45,22 +56,57 @@ class DecoderStyle:
               blocks: torch.Tensor | None) -> torch.Tensor | dict[str, torch.Tensor]:
         """Masks (1, 1, T, L) as the decoder takes them, from who sees whom, bool (T, L), where new tokens stand,
         ``index`` (T,), and the new tokens' flags of blocks (T,)."""
-        made = {name: self._mask(kind, mask, index, cached, blocks)[None, None] for name, kind in self.kinds.items()}
+        made = {name: self.mask(kind, mask, index, cached, blocks)[None, None] for name, kind in self.kinds.items()}
         return made[ONE_KIND] if ONE_KIND in made else made
 
     @staticmethod
-    def _mask(kind: MaskKind, mask: torch.Tensor, index: torch.Tensor, cached: int,
-              blocks: torch.Tensor | None) -> torch.Tensor:
+    def mask(kind: MaskKind, mask: torch.Tensor, index: torch.Tensor, cached: int,
+             blocks: torch.Tensor | None) -> torch.Tensor:
+        """What one kind of layers makes of who sees whom, bool (T, L); see `masks`."""
+        window = None
         if kind.window:
             keys = torch.arange(mask.shape[1])
             keys[cached:cached + len(index)] = index                  # a node of a tree stands at its depth
-            mask = mask & (index[:, None] - keys[None] < kind.window)
+            window = index[:, None] - keys[None] < kind.window
+            mask = mask & window
         if kind.blocks and blocks is not None:
             mask = mask.clone()
-            run = torch.cumsum(blocks.diff(prepend=~blocks[:1]).int(), 0)        # runs of flagged and unflagged rows
-            same = blocks[:, None] & blocks[None] & (run[:, None] == run[None])
+            same = blocks[:, None] & blocks[None]
+            if kind.blocks == 'runs':
+                run = torch.cumsum(blocks.diff(prepend=blocks[:1]).int(), 0)     # a number for each run of equal flags
+                same &= run[:, None] == run[None]
+            if kind.cut and window is not None:
+                same &= window[:, cached:cached + len(index)]
             mask[:, cached:cached + len(index)] |= same
         return mask
+
+
+def style_of(config: PreTrainedConfig, axes: int = 0, blocks: str = '') -> DecoderStyle:
+    """The style that a decoder's config asks for. Raises `CrossSpecError` for layers that are no plain attention."""
+    types = set(getattr(config, 'layer_types', None) or ())
+    if types - {FULL, SLIDING}:
+        raise CrossSpecError(f'layers must be {FULL} or {SLIDING}, whose keys and values can be cut back, got '
+                             f'{", ".join(sorted(types - {FULL, SLIDING}))}')
+    shared = [name for name in _SHARED if getattr(config, name, None)]
+    if shared:
+        raise CrossSpecError(f'layers must have keys and values of their own and no inputs by token, the config has '
+                             f'{" and ".join(shared)}; use a checkpoint of the family without')
+    window = int(getattr(config, 'sliding_window', None) or 0) if getattr(config, 'use_sliding_window', True) else 0
+    made = {FULL: MaskKind(0, blocks), SLIDING: MaskKind(window, blocks)}
+    if len(types) < 2:
+        kind = made[SLIDING if SLIDING in types or (not types and window) else FULL]
+        return DecoderStyle(MappingProxyType({ONE_KIND: kind}), axes, _rope_limit(config))
+    return DecoderStyle(MappingProxyType(made), axes, _rope_limit(config))
+
+
+def _rope_limit(config: PreTrainedConfig) -> int:
+    """Where rotary frequencies start to depend on the length of a forward; 0 where they never do."""
+    parameters = getattr(config, 'rope_parameters', None) or getattr(config, 'rope_scaling', None) or {}
+    settings = [one for one in parameters.values() if isinstance(one, dict)] or [parameters]
+    limits = [int(one.get('original_max_position_embeddings') or getattr(config, 'original_max_position_embeddings', 0)
+                  or config.max_position_embeddings)
+              for one in settings if one.get('rope_type', one.get('type')) in ('dynamic', 'longrope')]
+    return min(limits, default=0)
 
 
 @dataclass(frozen=True, eq=False)

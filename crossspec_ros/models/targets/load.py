@@ -1,43 +1,97 @@
 """From a folder, a hub id or ``builtin`` to a target."""
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+
+from transformers import PreTrainedModel
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models import loading
+from crossspec_ros.models.builtin import BUILTIN
+from crossspec_ros.models.preprocessing import check_processor
 from crossspec_ros.models.targets.adapters import ADAPTERS, Adapter, Parts
+from crossspec_ros.models.targets.checking import fault
+from crossspec_ros.models.targets.generic import GenericAdapter
 from crossspec_ros.models.targets.transformers_target import Scorer, TransformersTarget
-from crossspec_ros.models.vision_ops import load_vision_ops
+
+_log = logging.getLogger(__name__)
 
 
 def load_target(path: str | Path = 'builtin', device: str = 'cpu', dtype: str = 'float32', cache: str = 'dynamic',
-                lean: bool = True, fps: float = 8.0, trust_remote_code: bool = False,
+                lean: bool = True, fps: float = 8.0, trust_remote_code: bool = False, pickled: bool = False,
                 max_new_tokens: int = 96, scorer: Scorer | None = None) -> TransformersTarget:
     """Load a checkpoint folder, a hub id (``owner/name``) or ``builtin`` as a target.
 
     ``cache`` is 'dynamic' (cost follows the true length) or 'static' (fixed addresses). ``lean``: use `models.lean`
     where it serves. ``fps``: frames a second, where the prompt tells the model when frames were taken.
+    ``trust_remote_code`` runs Python code of the checkpoint, ``pickled`` reads weights that are not safetensors.
     Raises `CrossSpecError` when it is not there, parts of it are missing or do not fit each other, its class cannot be
     served exactly, or ``device`` or ``dtype`` is not available.
     """
-    load_vision_ops()
     if not fps > 0:
         raise CrossSpecError(f'fps must be > 0, got {fps}')
-    return TransformersTarget(load_adapter(path, device, dtype, fps, trust_remote_code), cache, lean, scorer)
+    return TransformersTarget(load_adapter(path, device, dtype, fps, trust_remote_code, pickled), cache, lean, scorer)
 
 
-def load_adapter(path: str | Path, device: str, dtype: str, fps: float, trust_remote_code: bool) -> Adapter:
+def load_adapter(path: str | Path, device: str = 'cpu', dtype: str = 'float32', fps: float = 8.0,
+                 trust_remote_code: bool = False, pickled: bool = False) -> Adapter:
     """The adapter over a loaded model. Raises as `load_target` does."""
     torch_device, torch_dtype = loading.find_device(device), loading.find_dtype(dtype)
     folder = loading.find_folder(path)
     architectures = loading.architectures(folder)
     if not trust_remote_code:
         loading.refuse_own_code(folder)
-    named = next((name for name in architectures if name in ADAPTERS), None)
-    if named is None:
-        raise CrossSpecError(f'class must be one of {", ".join(ADAPTERS)}, got {", ".join(architectures)} in {folder}')
-    tokenizer = loading.load_tokenizer(folder)
-    model = loading.load_model(folder, named, torch_dtype).to(torch_device).eval().requires_grad_(False)
-    adapter = ADAPTERS[named](Parts(folder, model, tokenizer, float(fps)))
-    loading.check_vocabulary(tokenizer, adapter.head.weight.shape[0], adapter.placeholder_ids[-1], folder)
+    name = next((one for one in architectures if one in ADAPTERS), architectures[0])
+    _check_class(name, folder, trust_remote_code)
+    check_processor(folder)
+    tokenizer = loading.load_tokenizer(folder, trust_remote_code)
+    model = loading.load_model(folder, name, torch_dtype, trust_remote_code, pickled)
+    model = model.to(torch_device).eval().requires_grad_(False)
+    loading.check_vocabulary(tokenizer, _vocabulary(model), folder)
+    parts = Parts(folder, model, tokenizer, float(fps), trust_remote_code)
+    return _adapter(parts, ADAPTERS.get(name), trusted=str(path) in ('', BUILTIN))
+
+
+def _check_class(name: str, folder: Path, trust_remote_code: bool) -> None:
+    """Raises `CrossSpecError` for a class that is none of pictures and text."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    if name not in {*MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.values(), *ADAPTERS} and not trust_remote_code:
+        raise CrossSpecError('class must be one of pictures and text in transformers (AutoModelForImageTextToText), '
+                             f'got {name} in {folder / "config.json"}')
+
+
+def _vocabulary(model: PreTrainedModel) -> int:
+    """Rows of the embeddings, or of the logits where these are more."""
+    modules = (model.get_input_embeddings(), model.get_output_embeddings())
+    return max((module.weight.shape[0] for module in modules if module is not None), default=0)
+
+
+def _adapter(parts: Parts, named: type[Adapter] | None, trusted: bool) -> Adapter:
+    """The named adapter where there is one and it does what the model does, else one that learns.
+
+    ``trusted`` skips the trial. Raises `CrossSpecError` where neither serves.
+    """
+    if named is not None:
+        adapter, unfit = _tried(named, parts, trusted)
+        if adapter is not None:
+            return adapter
+    adapter, wrong = _tried(GenericAdapter, parts)
+    if adapter is None:
+        raise CrossSpecError(f'{type(parts.model).__name__} in {parts.folder} cannot be served exactly: {wrong}')
+    if named is not None:
+        _log.warning('%s does not fit the checkpoint in %s (%s); its layout was learned instead, which costs more for '
+                     'each frame', named.__name__, parts.folder, unfit)
     return adapter
+
+
+def _tried(kind: type[Adapter], parts: Parts, trusted: bool = False) -> tuple[Adapter | None, str]:
+    """An adapter, or None and what is wrong with it."""
+    try:
+        adapter = kind(parts)
+    except CrossSpecError as error:
+        return None, str(error)
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        return None, f'it is built in another way than expected ({type(error).__name__}: {error})'
+    wrong = None if trusted else fault(adapter)
+    return (adapter, '') if wrong is None else (None, wrong)

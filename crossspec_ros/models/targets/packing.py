@@ -39,11 +39,16 @@ class RowFormat:
         flag = [embeddings.new_ones(len(embeddings), 1)] if self.flags else []
         return torch.cat([embeddings, *(part.to(embeddings.dtype) for part in layers), *flag], 1)
 
-    def mixed(self, embeddings: torch.Tensor, pictures: torch.Tensor, layers: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Rows (T, W) of a whole prompt: ``pictures`` bool (T,), features (P, D) for each layer."""
+    def prompt(self, embeddings: torch.Tensor, features: tuple[torch.Tensor, Sequence[torch.Tensor]] | None,
+               flags: torch.Tensor | None) -> torch.Tensor:
+        """Rows (T, W) of a whole prompt: which rows are given features, bool (T,), and these (P, D) for each layer;
+        which stand in blocks, bool (T,)."""
         rows = self.text(embeddings).clone()
-        if not self.plain:
-            rows[pictures] = self.pictures(embeddings[pictures], layers)
+        if self.layers and features is not None:
+            where, layers = features
+            rows[where, self.width:self.width * (self.layers + 1)] = torch.cat(list(layers), 1).to(rows.dtype)
+        if self.flags and flags is not None:
+            rows[:, -1] = flags.to(rows.dtype)
         return rows
 
     def embeddings(self, rows: torch.Tensor) -> torch.Tensor:

@@ -30,6 +30,7 @@ T = TypeVar('T')
 
 _POOLED_CACHES = 4
 _KEPT_LAYOUTS = 64
+_NO_CONTEXT = 1 << 20             # where a config does not say how long a sequence may be
 
 
 class Scorer(Protocol):
@@ -58,7 +59,7 @@ class TransformersTarget:
         self.scorer, self.stop_strings, self.cache_kind = None, (), cache
         self.device, self.dtype, self.abilities = self.model.device, self.model.dtype, adapter.abilities
         self.vocab_size = int(adapter.head.weight.shape[0])
-        self.context_length = int(adapter.text_config.max_position_embeddings)
+        self.context_length = int(getattr(adapter.text_config, 'max_position_embeddings', None) or _NO_CONTEXT)
         self.model_ms = 0.0                           # in the model's own modules; what else was done is not in it
         self._decoder, self._head = adapter.language_model, adapter.head     # found once: they hang deep in the model
         self._style, self._rows = adapter.style, adapter.rows
@@ -128,6 +129,10 @@ class TransformersTarget:
 
     def new_cache(self, layout: Layout, capacity: int) -> SequenceCache:
         """An empty cache for ``capacity`` tokens; one handed back by `release` is used again where it is big enough."""
+        if 0 < self._style.limit < capacity:
+            raise CrossSpecError(f'prompt, answer and tree must fit the {self._style.limit} tokens up to which the '
+                                 f'rotary positions do not depend on the length of a forward, got {capacity}; use '
+                                 'fewer frames or lower max_new_tokens')
         for index, cache in enumerate(self._pool):
             if cache.capacity >= capacity:
                 del self._pool[index]
@@ -148,7 +153,7 @@ class TransformersTarget:
     @torch.inference_mode()
     def extend(self, cache: SequenceCache, rows: torch.Tensor) -> None:
         """Prefill: append (T, W) rows causally; no logits are computed."""
-        self._forward(cache, rows, NO_TREE)
+        self.states(cache, rows, NO_TREE)
 
     @torch.inference_mode()
     def verify(self, cache: SequenceCache, rows: torch.Tensor, tree: TokenTree, committed: Sequence[int]) -> Judged:
@@ -156,7 +161,7 @@ class TransformersTarget:
 
         Raises `CrossSpecError` where logits are not finite.
         """
-        states = self._forward(cache, rows, tree)
+        states = self.states(cache, rows, tree)
         logits = self._timed(self._head, states).to(torch.float32)
         logits = self.adapter.finish(logits)
         if not torch.isfinite(logits.sum()):          # one number stands for all: any NaN or infinity is in the sum
@@ -167,8 +172,8 @@ class TransformersTarget:
         logits[:, self._banned] = float('-inf')
         return Judged(logits, states)
 
-    def _forward(self, cache: SequenceCache, rows: torch.Tensor, tree: TokenTree) -> torch.Tensor:
-        """States (n + 1, D) of the decoder: of the row before the tree and of its nodes."""
+    def states(self, cache: SequenceCache, rows: torch.Tensor, tree: TokenTree) -> torch.Tensor:
+        """Append (T, W) rows; states (n + 1, D) of the decoder for the row before the tree and its nodes."""
         count, cached, keep = rows.shape[0], cache.length, len(tree) + 1
         cache.room_for(count)
         keys = cached + count if cache.kind == 'dynamic' else cache.capacity
@@ -217,7 +222,7 @@ class TransformersTarget:
 
 
 def _eos_ids(adapter: Adapter) -> tuple[int, ...]:
-    for value in (adapter.model.generation_config.eos_token_id, adapter.text_config.eos_token_id,
+    for value in (adapter.model.generation_config.eos_token_id, getattr(adapter.text_config, 'eos_token_id', None),
                   adapter.tokenizer.eos_token_id):
         if value is not None:
             return tuple(value) if isinstance(value, (list, tuple)) else (int(value),)
@@ -228,7 +233,7 @@ def _eos_ids(adapter: Adapter) -> tuple[int, ...]:
 def _banned_ids(adapter: Adapter, eos_ids: Sequence[int], vocab_size: int) -> tuple[int, ...]:
     """Placeholders, padding, and rows of the logits that no token stands for: never part of an answer."""
     banned = {*adapter.placeholder_ids, *range(len(adapter.tokenizer), vocab_size)}
-    banned |= {adapter.tokenizer.pad_token_id, adapter.text_config.pad_token_id} - {None}
+    banned |= {adapter.tokenizer.pad_token_id, getattr(adapter.text_config, 'pad_token_id', None)} - {None}
     return tuple(sorted(token for token in banned - set(eos_ids) if 0 <= token < vocab_size))
 
 

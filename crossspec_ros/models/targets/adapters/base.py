@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from crossspec_ros.models.targets.decoding import DecoderStyle
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.models.targets.decoding import DecoderStyle, Placement, style_of
 from crossspec_ros.models.targets.packing import RowFormat
 from crossspec_ros.speculation.target import Abilities, Layout
 
@@ -28,6 +29,24 @@ class Parts:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     fps: float = 8.0
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """`Layout.private`: where rows stand (None: row k at k), the runs of rows of each group, and how frames come there.
+
+    ``size`` is (height, width) of the frames, px, ``resized`` what the processor makes of it (None: whatever it does).
+    ``single`` are the length of the prompt and the run of its rows where a group is shown alone (None: a group's rows
+    are then others, so that it is shown in a whole clip).
+    """
+
+    prompt: str
+    size: tuple[int, int]
+    placement: Placement | None
+    runs: tuple[tuple[int, int], ...]
+    resized: tuple[int, int] | None = None
+    single: tuple[int, tuple[int, int]] | None = None
 
 
 class Adapter(ABC):
@@ -35,16 +54,20 @@ class Adapter(ABC):
 
     template: str | None = None              # of a prompt, for folders that have none; {video} and {question} in it
     sized = False                            # whether the size of frames matters to a layout
-    style = DecoderStyle()
+    bare = False                             # logits are what the head gives, whatever the config says
     abilities = Abilities()
 
     def __init__(self, parts: Parts) -> None:
         self.parts, self.model, self.tokenizer = parts, parts.model, parts.tokenizer
         self.language_model: torch.nn.Module = parts.model.get_decoder()
-        self.head: torch.nn.Module = parts.model.get_output_embeddings()
-        self.embedding: torch.nn.Module = self.language_model.get_input_embeddings()
+        self.head: torch.nn.Module | None = parts.model.get_output_embeddings()
+        self.embedding: torch.nn.Module | None = self.language_model.get_input_embeddings()
+        if self.head is None or self.embedding is None:
+            raise CrossSpecError(f'the model must have a decoder with embeddings and a head for tokens, '
+                                 f'{type(parts.model).__name__} has none')
         self.text_config = parts.model.config.get_text_config(decoder=True)
-        self.rows = RowFormat(self.head.weight.shape[1])
+        self.rows = RowFormat(self.embedding.weight.shape[1])
+        self.style = style_of(self.text_config)
 
     @property
     def placeholder_ids(self) -> tuple[int, ...]:
@@ -58,8 +81,15 @@ class Adapter(ABC):
         return self.rows.text(self.embedding(ids))
 
     def finish(self, logits: torch.Tensor) -> torch.Tensor:
-        """What the model does to logits (n, V) after its head; a soft cap where its config has one."""
-        cap = getattr(self.text_config, 'final_logit_softcapping', None)
+        """What the model does to logits (n, V) after its head: scales and a soft cap where its config has them, unless
+        ``bare`` says that it does not."""
+        if self.bare:
+            return logits
+        config = self.text_config
+        cap, divisor = getattr(config, 'final_logit_softcapping', None), getattr(config, 'logits_scaling', None)
+        factor = getattr(config, 'logit_scale', None)
+        if divisor or factor:
+            logits = logits * (factor or 1.0) / (divisor or 1.0)
         return torch.tanh(logits / cap) * cap if cap else logits
 
     @abstractmethod
@@ -74,6 +104,10 @@ class Adapter(ABC):
         """Rows of every group; group by group where nothing else is said."""
         return [self.encode(layout, number, frames[group.first:group.first + group.frames])
                 for number, group in enumerate(layout.groups)]
+
+    def disagreement(self, prompt: str, frames: Sequence[np.ndarray]) -> str | None:
+        """How `inputs` are others than those of the folder's processor, in words; None where they are the same."""
+        return None
 
     @abstractmethod
     def inputs(self, prompt: str, frames: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:

@@ -1,7 +1,7 @@
 """Classes whose frames are resized alike, stand in one run of placeholders, and need no processor of transformers.
 
-Their preprocessing is `FramePreprocessor`, so that they serve where torchvision is not installed. Shape letters: n frames,
-F tokens a frame, C closing tokens, D embedding width, h and w pixels.
+Their preprocessing is `FramePreprocessor`, so that they serve where torchvision is not installed. Shape letters: n
+frames, F tokens a frame, C closing tokens, D embedding width, h and w pixels.
 """
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.models.loading import check_placeholder
 from crossspec_ros.models.preprocessing import load_preprocessor
 from crossspec_ros.models.targets.adapters.base import Adapter, Parts
-from crossspec_ros.models.targets.inputs import chat_template, render
+from crossspec_ros.models.targets.inputs import Pictures, chat_template, render, tokenizer_template
 from crossspec_ros.speculation.target import FrameGroup, Layout, Text
 
 
@@ -26,8 +27,10 @@ class ClipAdapter(Adapter):
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
         self.preprocessor = load_preprocessor(parts.folder)
-        self._chat_template = chat_template(parts.folder)
+        self._templates = tuple(tokenizer_template(self.tokenizer, one) for one in (
+            chat_template(parts.folder), self.tokenizer.chat_template))
         self.video_token_id = int(self.model.config.video_token_id)
+        check_placeholder(self.tokenizer, self.video_token_id, parts.folder)
         self._placeholder = self.tokenizer.convert_ids_to_tokens(self.video_token_id)
 
     @abstractmethod
@@ -60,12 +63,25 @@ class ClipAdapter(Adapter):
     def input_ids(self, prompt: str, frames: int) -> tuple[int, ...]:
         """The whole prompt as the model's own processor tokenises it, one placeholder an embedding."""
         video = self._placeholder
-        text = render(prompt, self.tokenizer, (self._chat_template, self.tokenizer.chat_template), ('video',), (video,),
-                      self.template)
+        text = render(prompt, self._templates, ('video',), (video,), self.template)
         if text.count(video) != 1:
             raise CrossSpecError(f'prompt must hold {video} once, got {text.count(video)} times')
         count = frames * self.frame_tokens() + len(self.closing())
         return tuple(self.tokenizer(text.replace(video, video * count))['input_ids'])
+
+    def disagreement(self, prompt: str, frames: Sequence[np.ndarray]) -> str | None:
+        """What the folder's own processor, where it can be loaded, makes of a prompt and frames in another way."""
+        try:
+            theirs = Pictures(self.parts.folder, self.model, self.parts.fps, self.template,
+                              self.parts.trust_remote_code)(prompt, frames)
+        except CrossSpecError:                         # no torchvision, or a folder without a whole processor
+            return None
+        ours = self.inputs(prompt, frames)
+        for name, value in ours.items():
+            other = theirs.get(name)
+            if other is None or other.shape != value.shape or bool((other.float() - value.float()).abs().max() > 1e-5):
+                return f'the processor in {self.parts.folder} makes other {name}'
+        return None
 
     def encode(self, layout: Layout, group: int, frames: Sequence[np.ndarray]) -> torch.Tensor:
         """Embeddings (F, D) of the group's frame."""

@@ -1,0 +1,81 @@
+"""Does an adapter say what the model's own ``generate`` says? A short trial, whenever a checkpoint is loaded.
+
+Shape letters: n nodes of a tree, V logits width.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.models.targets.adapters.base import Adapter
+from crossspec_ros.models.targets.adapters.processed import noise
+from crossspec_ros.models.targets.transformers_target import TransformersTarget
+from crossspec_ros.models.targets.watching import Said, Watcher
+from crossspec_ros.speculation.target import FrameGroup, Layout
+from crossspec_ros.speculation.tree import PREFIX, TokenTree
+
+_QUESTION, _SIZE, _SEED = 'What do you see there?', (84, 120), 7
+_TOKENS = 4
+_CLOSE = {torch.float32: 2e-3, torch.bfloat16: 0.15, torch.float16: 0.05}
+
+
+def fault(adapter: Adapter) -> str | None:
+    """What is wrong with an adapter, in words, or None: its logits for an answer beside those of ``generate``.
+
+    Groups are encoded and prefilled one after the other where the adapter says that this is exact, and the answer is
+    verified in a tree with wrong siblings at every step.
+    """
+    frames = noise(4, *_SIZE, seed=_SEED)
+    try:
+        wrong = adapter.disagreement(_QUESTION, frames)
+        if wrong is not None:
+            return wrong
+        watcher = Watcher(adapter.model, adapter.language_model, adapter.head)
+        said = watcher.answer(adapter.inputs(_QUESTION, frames), _TOKENS)
+        logits = _tried(TransformersTarget(adapter, lean=False), frames, said)
+    except CrossSpecError as error:
+        return str(error)
+    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
+        return f'{type(error).__name__}: {error}'              # a class that does not work as its adapter thinks
+    expected = said.logits.to(logits.device)
+    off = float((logits - expected).abs().max() / expected.abs().max())
+    allowed = _CLOSE[adapter.model.dtype]
+    return None if off <= allowed else f'its logits are off by {off:.2g} of the largest, more than {allowed}'
+
+
+@torch.inference_mode()
+def _tried(target: TransformersTarget, frames: Sequence, said: Said) -> torch.Tensor:
+    """Logits (tokens, V) along the answer, as the target computes them in a tree."""
+    layout = target.layout(_QUESTION, len(frames), *_SIZE)
+    rows = _rows(target, layout, frames)
+    tree, right = _tree(said.tokens[:-1], target.vocab_size)
+    cache = target.new_cache(layout, layout.length + len(tree) + 1)
+    for part in rows[:-2]:
+        target.extend(cache, part)
+    chunk = torch.cat([*rows[-2:], target.embed(tree.token_ids)])
+    states = target.states(cache, chunk, tree)[[0, *(node + 1 for node in right)]]
+    return target.adapter.finish(target.adapter.head(states).to(torch.float32))
+
+
+def _rows(target: TransformersTarget, layout: Layout, frames: Sequence) -> list[torch.Tensor]:
+    """Rows of the segments of a prompt."""
+    if target.abilities.anticipatory:
+        groups = iter([target.encode(layout, number, frames[group.first:group.first + group.frames])
+                       for number, group in enumerate(layout.groups)])
+    else:
+        groups = iter(target.encode_all(layout, frames))
+    return [next(groups) if isinstance(part, FrameGroup) else part.rows for part in layout.segments]
+
+
+def _tree(tokens: Sequence[int], vocab_size: int) -> tuple[TokenTree, list[int]]:
+    """The tokens as a chain, a wrong one beside each, and the nodes of the chain."""
+    ids, parents, right, last = [], [], [], PREFIX
+    for token in tokens:
+        ids += [(token + 1) % vocab_size, token]
+        parents += [last, last]
+        last = len(ids) - 1
+        right.append(last)
+    count = len(ids)
+    return TokenTree(tuple(ids), tuple(parents), (1,) * count, (1.0,) * count, ('trial',)), right
