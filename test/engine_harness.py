@@ -1,9 +1,12 @@
-"""An engine over a tiny verifier, and a window through it."""
+"""An engine over a tiny target, and a window through it."""
 from __future__ import annotations
 
+import numpy as np
+
 from crossspec_ros.speculation.engine import CaptionEngine
-from crossspec_ros.speculation.proposer import SOURCE_NAMES
+from crossspec_ros.speculation.session import Session
 from crossspec_ros.speculation.settings import EngineConfig
+from crossspec_ros.speculation.sources import SOURCE_NAMES
 from crossspec_ros.speculation.types import Caption, Draft, Stage, prompt_key
 
 KINDS = ['video_llava', 'llava_onevision']
@@ -11,13 +14,18 @@ QUESTION = 'What is happening?'
 FRAMES, TOKENS = 3, 20
 
 
-def strip(verifier, tokens):
-    return tokens[:-1] if tokens and tokens[-1] in verifier.eos_ids else tokens
+def clip_of(generator: np.random.Generator, count: int = FRAMES) -> list[np.ndarray]:
+    """Frames of noise."""
+    return [generator.integers(0, 256, (30, 40, 3), dtype=np.uint8) for _ in range(count)]
 
 
-def make_engine(verifier, sources=SOURCE_NAMES, **settings) -> CaptionEngine:
-    config = EngineConfig(**(dict(window_frames=FRAMES, max_new_tokens=TOKENS) | settings))
-    return CaptionEngine.for_verifier(verifier, config, sources)
+def strip(target, tokens):
+    return tokens[:-1] if tokens and tokens[-1] in target.eos_ids else tokens
+
+
+def make_engine(target, sources=SOURCE_NAMES, **settings) -> CaptionEngine:
+    config = dict(window_frames=FRAMES, max_new_tokens=TOKENS, sources=tuple(sources)) | settings
+    return CaptionEngine(target, EngineConfig(**config))
 
 
 def without_clock(engine: CaptionEngine) -> CaptionEngine:
@@ -26,23 +34,24 @@ def without_clock(engine: CaptionEngine) -> CaptionEngine:
     return engine
 
 
-def feed(engine, window, clip, question=QUESTION, order=None, rehearse=False):
-    engine.open(window, window * 10**9, question)
+def feed(engine, window, clip, question=QUESTION, order=None, rehearse=False) -> Session:
+    session = engine.open(window, window * 10**9, question)
     for slot in order or range(len(clip)):
-        engine.add_frame(window, slot, window * 10**9 + slot, clip[slot])
+        session.add_frame(slot, window * 10**9 + slot, clip[slot])
         if rehearse:
-            engine.rehearse(window)
+            session.rehearse()
+    return session
 
 
 def caption_of(engine, window, clip, **how) -> Caption:
-    feed(engine, window, clip, **how)
-    *_, final = engine.answer(window)
-    engine.close(window)
+    session = feed(engine, window, clip, **how)
+    *_, final = session.answer()
+    session.close()
     assert final.stage is Stage.FINAL
     return final
 
 
-def draft_of(verifier, window, tokens, **changes) -> Draft:
+def draft_of(target, window, tokens, **changes) -> Draft:
     fields = dict(window_id=window, window_end_ns=window * 10**9, revision=0, prompt_key=prompt_key(QUESTION),
-                  tokenizer_key=verifier.tokenizer_key, text='', token_ids=tuple(tokens))
+                  tokenizer_key=target.tokenizer_key, text='', token_ids=tuple(tokens))
     return Draft(**(fields | changes))

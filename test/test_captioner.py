@@ -25,19 +25,19 @@ def clips():
 
 
 def expected(captioner, clip, prompt=DEFAULT_PROMPT):
-    tokens = captioner.verifier.generate(clip, prompt, CONFIG.max_new_tokens)
-    return tokens[:-1] if tokens[-1] in captioner.verifier.eos_ids else tokens
+    tokens = captioner.target.generate(clip, prompt, CONFIG.max_new_tokens)
+    return tokens[:-1] if tokens[-1] in captioner.target.eos_ids else tokens
 
 
 def test_caption_equals_generate(captioner, clips):
     for clip in clips + clips:
         caption = captioner.caption(clip)
         assert caption.token_ids == expected(captioner, clip)
-        assert caption.text == captioner.verifier.decode(caption.token_ids)
+        assert caption.text == captioner.target.decode(caption.token_ids)
 
 
 def test_caption_draft_makes_no_difference_to_the_text(captioner, clips):
-    text = captioner.verifier.decode(expected(captioner, clips[0], 'Who?'))
+    text = captioner.target.decode(expected(captioner, clips[0], 'Who?'))
     for draft in (text, 'a red car', 'x' * 500):
         assert captioner.caption(clips[0], 'Who?', draft).token_ids == expected(captioner, clips[0], 'Who?')
 

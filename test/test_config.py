@@ -10,6 +10,7 @@ from crossspec_ros.config import (NODES, DrafterConfig, MonitorConfig, PlayerCon
                                   parameter_table, parameters_of)
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.graph import check_params_file
+from crossspec_ros.speculation.settings import EngineConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -46,7 +47,42 @@ def test_defaults_keep_their_own_rules(node):
 @pytest.mark.parametrize('node', NODES)
 def test_parameter_names_are_unique(node):
     names = [info.name for info in parameters_of(NODES[node])]
-    assert len(names) == len(set(names)) == len(dataclasses.fields(NODES[node]))
+    groups = [field for field in dataclasses.fields(NODES[node]) if 'group' in field.metadata]
+    inner = [field for group in groups for field in dataclasses.fields(group.default_factory)
+             if field.name not in group.metadata['without']]
+    assert len(names) == len(set(names)) == len(dataclasses.fields(NODES[node])) - len(groups) + len(inner)
+
+
+def test_every_setting_of_the_engine_is_a_parameter_of_the_verifier():
+    infos = {info.name: info for info in parameters_of(VerifierConfig)}
+    settings = [field.name for field in dataclasses.fields(EngineConfig) if field.name != 'window_frames']
+    assert settings and 'decode.window_frames' not in infos
+    for name in settings:
+        info = infos[f'decode.{name}']
+        assert info.field == f'decode.{name}' and info.default == getattr(EngineConfig(), name)
+    for name, value in {'exactness': 'certified', 'block': 8, 'memory_captions': 5, 'sources': ['drafts'],
+                        'max_new_tokens': 7, 'speculate': False, 'near_tie': 0.5}.items():
+        wanted = tuple(value) if isinstance(value, list) else value
+        assert getattr(make(VerifierConfig, {f'decode.{name}': value}).decode, name) == wanted
+
+
+@pytest.mark.parametrize('given, kept', [([''], ()), ([], ()), (['', '.'], ('.',))], ids=['ROS', 'none', 'one'])
+def test_stop_strings_of_ros_that_are_empty_are_none(given, kept):
+    assert make(VerifierConfig, {'decode.stop_strings': given}).decode.stop_strings == kept
+
+
+@pytest.mark.parametrize('name, value, rule', [
+    pytest.param('stop_strings', 'abc', "stop_strings must be a list of strings, got 'abc'", id='a text for a list'),
+    pytest.param('sources', ['oracle'], 'sources must be among', id='source'),
+    pytest.param('sources', ['drafts', 'drafts'], 'named once each', id='source twice'),
+    pytest.param('exactness', 'maybe', 'exactness must be one of auto, certified', id='exactness'),
+    pytest.param('block', 1, 'block must be 2 to 256', id='block'),
+    pytest.param('max_new_tokens', 0, 'max_new_tokens must be 1 to 4096', id='length')])
+def test_bad_setting_of_the_engine_is_refused(name, value, rule):
+    with pytest.raises(CrossSpecError, match=re.escape(rule)):
+        make(VerifierConfig, {f'decode.{name}': value})
+    with pytest.raises(CrossSpecError, match=re.escape(rule)):
+        EngineConfig(**{name: value})
 
 
 def test_nodes_agree_on_windows_and_deadlines():

@@ -29,7 +29,7 @@ from crossspec_ros.speculation.sources.base import Opening
 from crossspec_ros.speculation.tree import TokenTree
 from crossspec_ros.speculation.types import Draft
 
-REPLAYED_SOURCES = ('memory', 'previous', 'event_drafter')
+REPLAYED_SOURCES = ('memory', 'previous', 'drafts')
 """What a trace can feed: it holds no prompt text, no runners-up and no rehearsal."""
 
 _STAGES = ('target_load_ms', 'target_preprocess_ms', 'target_prefill_ms', 'target_decode_ms')

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 import threading
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import index
 
 from crossspec_ros.speculation.sources.foreign import ForeignDraft, Hypothesis
 from crossspec_ros.speculation.tree import tree_fault, vocabulary_fault
@@ -39,6 +40,8 @@ class Admission:
 
     def check(self, draft: Draft) -> Hypothesis | str:
         """What may be used of a draft, or the cause of refusal."""
+        if not _typed(draft):
+            return 'malformed'
         if self.tokenizer_key is not None and draft.tokenizer_key != self.tokenizer_key:
             if self.tokenize is None:
                 return 'tokenizer'
@@ -51,6 +54,20 @@ class Admission:
         if vocabulary_fault(draft.token_ids, self.vocab_size, self.banned_ids) is not None:
             return 'vocabulary'
         return Hypothesis.of(draft)
+
+
+def _typed(draft: Draft) -> bool:
+    """Whether the fields hold what their types say: whole numbers, and text that a tokenizer can take."""
+    try:
+        for part in (draft.token_ids, draft.parents, draft.weights):
+            deque(map(index, part), maxlen=0)
+        for number in (draft.window_id, draft.revision, draft.base_length, draft.base_hash):
+            index(number)
+        for text in (draft.text, draft.source, draft.prompt_key, draft.tokenizer_key):
+            str.encode(text)
+    except (TypeError, UnicodeEncodeError):
+        return False
+    return True
 
 
 @dataclass(frozen=True, eq=False)

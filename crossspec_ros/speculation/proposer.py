@@ -10,7 +10,8 @@ from crossspec_ros.speculation.budget import CostCurve, Pace, SurvivalRecord, be
 from crossspec_ros.speculation.growth import MIN_SURVIVAL, Growth, grow
 from crossspec_ros.speculation.inbox import Admission, Inbox
 from crossspec_ros.speculation.outcome import PassOutcome
-from crossspec_ros.speculation.sources import DRAFTS, SOURCE_NAMES, SourceSettings, check_names, make_sources
+from crossspec_ros.speculation.sources import (DRAFTS, REGISTRY, SOURCE_NAMES, SourceSettings, check_names,
+                                               make_sources)
 from crossspec_ros.speculation.sources.base import DraftSource, Opening
 from crossspec_ros.speculation.statistics import SpeculationStatistics
 from crossspec_ros.speculation.switch import SourceSwitch
@@ -43,7 +44,7 @@ class Proposer:
         self.config = config = config or ProposerConfig()
         self._own = make_sources(config.sources, config.holding)
         self._banned_ids = (admission or Admission()).banned_ids
-        self.inbox = Inbox(admission or Admission(), reserved={DRAFTS, *(source.name for source in self._own)})
+        self.inbox = Inbox(admission or Admission(), reserved={DRAFTS, *REGISTRY, *(source.name for source in self._own)})
         self.needs: frozenset[str] = frozenset().union(*(source.needs for source in self._own))
         self.cost = CostCurve()
         self._record, self._pace = SurvivalRecord(), Pace()

@@ -33,7 +33,7 @@ def _rate(part: float, whole: float) -> float | None:
 class SpeculationStatistics:
     """What the target did with the trees it was given."""
 
-    counts: Counter = field(default_factory=Counter)
+    counts: Counter = field(init=False)
 
     def __post_init__(self) -> None:
         self.clear()

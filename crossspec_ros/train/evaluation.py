@@ -33,8 +33,8 @@ _SECOND_NS = 1_000_000_000
 DRIVE_WINDOWS = 25
 EVENT_SLOTS = ('object', 'place', 'motion', 'ego')
 SOURCES: dict[str, tuple[str, ...]] = {
-    'event_drafter': ('event_drafter',), 'previous': ('previous',), 'memory': ('memory',),
-    'merged': ('memory', 'previous', 'event_drafter', 'recycling')}
+    'event_drafter': ('drafts',), 'previous': ('previous',), 'memory': ('memory',),
+    'merged': ('memory', 'previous', 'drafts', 'recycling')}
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def tau_table(pair: Pair, windows: Sequence[Window], max_nodes: int, branches: i
             if name == 'previous' and before != window.seed:
                 proposer.reset()                                       # another drive has no caption before
             before = window.seed
-            redraft = _redrafter(pair, window, number, branches) if 'event_drafter' in sources else None
+            redraft = _redrafter(pair, window, number, branches) if 'drafts' in sources else None
             one = TauCount()
             count_window(proposer, number, 'describe', window.target_ids, one, max_nodes=max_nodes, redraft=redraft)
             _add(counts[name][0], one)

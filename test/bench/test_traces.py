@@ -30,7 +30,7 @@ def test_measure_counts_a_repeated_caption_as_one_pass():
     caption = tuple(range(10))
     figures = measure([Row(caption, (), STAGES)] * 4, Layout(), captions=8)
     assert figures['tau']['merged'] == pytest.approx(40 / 13)  # ten passes, then one each
-    assert figures['tau']['event_drafter'] == 1
+    assert figures['tau']['drafts'] == 1
     assert figures['latency_ms']['plain'] == pytest.approx(sum(STAGES))
     newest = (80 + 16) / 8 + 207.6 * 274 / 2076
     assert figures['latency_ms']['plain_anticipatory'] == pytest.approx(newest + 100)
@@ -70,7 +70,7 @@ def test_bench_traces_prints_json_and_table(tmp_path, capsys):
     assert main(['bench', 'traces', str(path), '--json']) == 0
     figures = json.loads(capsys.readouterr().out)['files']['short.json']
     assert figures['clips'] == 3 and figures['tokens'] == 9 and figures['latency_ms'] == {}
-    assert set(figures['tau']) == {'memory', 'previous', 'event_drafter', 'merged'}
+    assert set(figures['tau']) == {'memory', 'previous', 'drafts', 'merged'}
     assert main(['bench', 'traces', str(path)]) == 0
     assert 'short.json: 3 clips' in capsys.readouterr().out
 
@@ -79,5 +79,5 @@ def test_bench_traces_prints_json_and_table(tmp_path, capsys):
 @pytest.mark.parametrize('name, floor', [('2s', 7.2), ('5s', 6.4)])
 def test_recorded_captions_reach_their_tau(name, floor):
     rows = load_rows(shared(f'traces/videollava_dsec_{name}.json'))
-    merged = replay(rows, ('memory', 'previous', 'event_drafter'), Layout(), captions=256)
+    merged = replay(rows, ('memory', 'previous', 'drafts'), Layout(), captions=256)
     assert merged.statistics['mean_acceptance_length'] >= floor

@@ -49,7 +49,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def engine(checkpoint):
-    return building.build_engine(make(VerifierConfig, {'model.path': str(checkpoint), 'decode.max_tokens': 12}))
+    return building.build_engine(make(VerifierConfig, {'model.path': str(checkpoint), 'decode.max_new_tokens': 12}))
 
 
 @pytest.fixture(scope='module')
@@ -63,7 +63,7 @@ def _replay(engine, messages, *, delay_s=0.0, events=True, images=True):
         engine.reset()
         verifying = VerifyingPipeline(engine, WindowGrid(), PROMPT, newest_wins=False)
     if events:
-        drafter = CountingDrafter(engine.verifier.tokenizer_key)
+        drafter = CountingDrafter(engine.target.tokenizer_key)
         drafter.delay_s = delay_s
         drafting = DraftingPipeline(drafter, WindowGrid(), PROMPT)
     lines = []

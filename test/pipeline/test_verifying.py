@@ -11,8 +11,39 @@ from crossspec_ros.timing.window import WindowGrid
 S, MS = 1_000_000_000, 1_000_000
 
 
+class Window:
+    """Stands where a session of the decode engine would: notes what it is given, answers with one caption."""
+
+    def __init__(self, engine, window_id):
+        self.engine, self.window_id = engine, window_id
+
+    def add_frame(self, slot, stamp_ns, rgb):
+        if rgb.shape[0] == 1:
+            raise CrossSpecError('too small')
+        slots = self.engine.slots[self.window_id]
+        assert self.window_id in self.engine.open_windows and slot == len(slots)
+        slots.append(stamp_ns // MS)
+
+    def rehearse(self, should_stop):
+        self.engine.rehearsed.append((self.window_id, len(self.engine.slots[self.window_id])))
+
+    def prepare(self):
+        if len(self.engine.slots[self.window_id]) < 7 or self.window_id in self.engine.prepared:
+            return False
+        self.engine.prepared.append(self.window_id)
+        return True
+
+    def answer(self, *, deadline_ns=None, should_stop=None):
+        for stage in (Stage.PARTIAL, Stage.FINAL):
+            yield Caption(self.window_id, self.window_id * S, stage, 'text', 4, (1,), Mode.CROSS_MODAL, True)
+
+    def close(self):
+        self.engine.open_windows.pop(self.window_id, None)
+        self.engine.closed.append(self.window_id)
+
+
 class Engine:
-    """Stands where the decode loop would: notes what it is given, answers with one caption."""
+    """Stands where the decode engine would: notes what it is given, and opens windows."""
 
     def __init__(self):
         self.open_windows, self.slots, self.drafts, self.closed, self.rehearsed = {}, {}, [], [], []
@@ -20,32 +51,10 @@ class Engine:
 
     def open(self, window_id, window_end_ns, prompt):
         self.open_windows[window_id], self.slots[window_id] = prompt, []
-
-    def add_frame(self, window_id, slot, stamp_ns, rgb):
-        if rgb.shape[0] == 1:
-            raise CrossSpecError('too small')
-        assert slot == len(self.slots[window_id])
-        self.slots[window_id].append(stamp_ns // MS)
+        return Window(self, window_id)
 
     def offer(self, draft):
         self.drafts.append((draft.window_id, draft.window_id in self.open_windows))
-
-    def rehearse(self, window_id, should_stop):
-        self.rehearsed.append((window_id, len(self.slots[window_id])))
-
-    def prepare(self, window_id):
-        if len(self.slots[window_id]) < 7 or window_id in self.prepared:
-            return False
-        self.prepared.append(window_id)
-        return True
-
-    def answer(self, window_id, deadline_ns=None, should_stop=None):
-        for stage in (Stage.PARTIAL, Stage.FINAL):
-            yield Caption(window_id, window_id * S, stage, 'text', 4, (1,), Mode.CROSS_MODAL, True)
-
-    def close(self, window_id):
-        self.open_windows.pop(window_id, None)
-        self.closed.append(window_id)
 
     def reset(self):
         self.resets += 1

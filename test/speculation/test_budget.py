@@ -5,7 +5,9 @@ import pytest
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.speculation.budget import CostCurve, SurvivalRecord, best_size
+from crossspec_ros.speculation.outcome import PassOutcome
 from crossspec_ros.speculation.proposer import Proposer, ProposerConfig
+from crossspec_ros.speculation.sources.base import Opening
 from crossspec_ros.speculation.statistics import SpeculationStatistics
 from crossspec_ros.speculation.switch import SourceSwitch
 from crossspec_ros.speculation.tree import TokenTree
@@ -89,11 +91,11 @@ def test_switch_goes_off_when_nothing_hits_and_comes_back():
 
 
 def test_proposer_leaves_a_useless_source_out_and_takes_it_back():
-    proposer = Proposer(ProposerConfig(sources=('event_drafter',)))
+    proposer = Proposer(ProposerConfig(sources=('drafts',)))
 
     def window(window_id, tokens, said):
-        proposer.begin(window_id, 'q')
-        proposer.offer(Draft(window_id, 0, 0, 'q', '', '', tokens))
+        proposer.begin(Opening(window_id, 'q'))
+        proposer.inbox.offer(Draft(window_id, 0, 0, 'q', '', '', tokens))
         tree = proposer.propose((), 16)
         node, nodes = -1, []
         for token in said:
@@ -101,7 +103,7 @@ def test_proposer_leaves_a_useless_source_out_and_takes_it_back():
             if node is None:
                 break
             nodes.append(node)
-        proposer.observe(tree, nodes, said)
+        proposer.observe(PassOutcome(tree, tuple(nodes), said), said)
         return len(tree)
 
     sizes = [window(number, (9, 9), (1, 2)) for number in range(80)]
@@ -113,9 +115,9 @@ def test_proposer_leaves_a_useless_source_out_and_takes_it_back():
 
 def test_proposer_sizes_the_tree_by_measured_cost():
     proposer = Proposer(ProposerConfig(sources=('previous',)))
-    proposer.begin(0, 'q')
+    proposer.begin(Opening(0, 'q'))
     proposer.finish(range(40))
-    proposer.begin(1, 'q')
+    proposer.begin(Opening(1, 'q'))
     assert len(proposer.propose((), 64)) > 4
     proposer.cost.observe(1, 1.0)
     proposer.cost.observe(64, 64.0)
@@ -126,19 +128,19 @@ def test_proposer_estimates_what_it_saved():
     proposer = Proposer(ProposerConfig(sources=('previous',), node_ms=0.0))
     proposer.cost.observe(1, 10.0)
     proposer.cost.observe(101, 20.0)
-    proposer.begin(0, 'q')
+    proposer.begin(Opening(0, 'q'))
     proposer.finish((1, 2, 3))
-    proposer.begin(1, 'q')
+    proposer.begin(Opening(1, 'q'))
     tree = proposer.propose((), 64)
-    proposer.observe(tree, (0, 1, 2), (1, 2, 3, 4))  # 3 steps of 10 ms, for 3 nodes of 0.1 ms
-    proposer.observe(proposer.propose((1, 2, 3, 4), 64), (), (5,))
+    proposer.observe(PassOutcome(tree, (0, 1, 2), (1, 2, 3, 4)), (1, 2, 3, 4))  # 3 steps of 10 ms, for 3 nodes of 0.1 ms
+    proposer.observe(PassOutcome(proposer.propose((1, 2, 3, 4), 64), (), (5,)), (1, 2, 3, 4, 5))
     assert len(tree) == 3 and proposer.statistics()['saved_ms'] == 0, 'a caption counts when it is complete'
     proposer.finish((1, 2, 3, 4, 5))
     assert proposer.statistics()['saved_ms'] == pytest.approx(29.7)
 
 
 def test_statistics_count_by_source_and_position():
-    statistics = SpeculationStatistics(['a', 'b'])
+    statistics = SpeculationStatistics()
     assert statistics.report()['mean_acceptance_length'] is None
     tree = TokenTree((1, 2, 3), (-1, 0, -1), (1, 3, 2), (.5, .4, .3), ('a', 'b'))
     statistics.count_pass(tree, (0, 1), (1, 2, 9), first=True)

@@ -7,7 +7,8 @@ from crossspec_ros.bench.decode import make_windows
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.builtin import builtin_path
 from crossspec_ros.models.drafter import load_drafter
-from crossspec_ros.models.verifier import load_verifier
+from crossspec_ros.models.targets import load_target
+from crossspec_ros.world import DESCRIBE, EVALUATION_SEED, QUESTIONS
 from crossspec_ros.speculation.engine import CaptionEngine
 from crossspec_ros.world import DESCRIBE, EVALUATION_SEED, QUESTIONS
 
@@ -18,23 +19,23 @@ def pair():
         builtin_path('verifier')
     except CrossSpecError as error:
         pytest.skip(str(error))
-    return load_verifier('builtin'), load_drafter('builtin')
+    return load_target('builtin'), load_drafter('builtin')
 
 
 def check(pair, count: int, question: str, seed: int) -> float:
     """Tokens a pass over ``count`` windows, each compared with generate."""
-    verifier, drafter = pair
-    engine = CaptionEngine.for_verifier(verifier)
+    target, drafter = pair
+    engine = CaptionEngine(target)
     for window in make_windows(count, seed, 1, question, drafter):
-        expected = verifier.generate(window.frames, question, 96)
-        engine.open(window.window_id, 0, question)
+        expected = target.generate(window.frames, question, 96)
+        session = engine.open(window.window_id, 0, question)
         assert engine.offer(window.early) is None
         for slot, frame in enumerate(window.frames):
-            engine.add_frame(window.window_id, slot, window.window_id * 8 + slot, frame)
-            engine.rehearse(window.window_id)
-        *_, final = engine.answer(window.window_id)
-        engine.close(window.window_id)
-        assert final.token_ids == tuple(token for token in expected if token not in verifier.eos_ids)
+            session.add_frame(slot, window.window_id * 8 + slot, frame)
+            session.rehearse()
+        *_, final = session.answer()
+        session.close()
+        assert final.token_ids == tuple(token for token in expected if token not in target.eos_ids)
         assert engine.audit(window.frames, question) == final.token_ids
     return engine.statistics()['mean_acceptance_length']
 

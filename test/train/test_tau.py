@@ -12,7 +12,7 @@ TRUTH = [10, 11, 12, 13, 14, 15, 1]
 
 
 def _count(said: list[int]) -> TauCount:
-    proposer, count, revision = make_proposer(('event_drafter',), 100, 'key'), TauCount(), iter(range(99))
+    proposer, count, revision = make_proposer(('drafts',), 100, 'key'), TauCount(), iter(range(99))
     count_window(proposer, 1, 'describe', TRUTH, count,
                  redraft=lambda base: as_draft(1, next(revision), 'describe', 'key', base, said[len(base):]))
     return count

@@ -3,8 +3,11 @@ from __future__ import annotations
 
 import pytest
 
+from crossspec_ros.speculation.outcome import PassOutcome
+from crossspec_ros.speculation.sources.base import Opening
 from crossspec_ros.speculation.sources.chain import PreviousCaption, PromptLookup, Rehearsal, align
 from crossspec_ros.speculation.sources.recycling import TokenRecycling
+from crossspec_ros.speculation.tree import TokenTree
 
 
 @pytest.mark.parametrize('sequence, committed, expected', [
@@ -32,9 +35,9 @@ def walk(source, committed):
 
 def test_previous_caption_goes_on_after_a_mismatch():
     source = PreviousCaption()
-    source.begin(0, 'q')
+    source.begin(Opening(0, 'q'))
     source.finish([1, 2, 3, 4, 5])
-    source.begin(1, 'q')
+    source.begin(Opening(1, 'q'))
     assert walk(source, []) == [1, 2, 3, 4, 5]
     assert walk(source, [1, 9, 3]) == [4, 5]
     assert walk(source, [1, 2, 3, 4, 5]) == []
@@ -43,16 +46,16 @@ def test_previous_caption_goes_on_after_a_mismatch():
 def test_previous_caption_holds_a_bounded_number_of_prompts():
     source = PreviousCaption(max_prompts=2)
     for number in range(5):
-        source.begin(number, f'q{number}')
+        source.begin(Opening(number, f'q{number}'))
         source.finish([number])
     assert len(source._captions) == 2
-    source.begin(9, 'q0')
+    source.begin(Opening(9, 'q0'))
     assert source.start([]) is None
 
 
 def test_chain_feedback_moves_the_probability():
     source = PreviousCaption()
-    source.begin(0, 'q')
+    source.begin(Opening(0, 'q'))
     source.finish([1, 2, 3])
     state = source.start([1])
     before = source.step(state)[0][1]
@@ -63,26 +66,29 @@ def test_chain_feedback_moves_the_probability():
 
 def test_rehearsal_is_for_its_window_only():
     source = Rehearsal()
-    source.begin(0, 'q')
-    source.set_tokens([1, 2])
+    source.begin(Opening(0, 'q'))
+    source.rehearsed([1, 2])
     assert walk(source, []) == [1, 2]
-    source.begin(1, 'q')
+    source.begin(Opening(1, 'q'))
     assert source.start([]) is None
 
 
 def test_prompt_lookup_needs_words_in_common():
     source = PromptLookup()
-    source.begin(0, 'q')
-    source.set_tokens([1, 2, 3, 4])
+    source.begin(Opening(0, 'q', (1, 2, 3, 4)))
     assert source.start([]) is None and source.start([9, 2]) is None
     assert walk(source, [1, 2]) == [3, 4]
+
+
+def outcome(read, topk) -> PassOutcome:
+    return PassOutcome(TokenTree(), (), (0,), read=tuple(read), topk=tuple(map(tuple, topk)))
 
 
 def test_recycling_proposes_the_targets_runners_up():
     source = TokenRecycling(width=2, max_tokens=2)
     assert source.start([1]) is None
-    source.observe([1, 2], [[2, 3, 4], [5, 6]])
+    source.observe(outcome([1, 2], [[2, 3, 4], [5, 6]]))
     steps = source.step(source.start([0, 1]))
     assert [token for token, _, _ in steps] == [2, 3] and steps[0][2] == 2 and steps[1][2] is None
-    source.observe([7], [[8]])
+    source.observe(outcome([7], [[8]]))
     assert source.start([1]) is None and source.start([7]) is not None  # the oldest row made room
