@@ -4,6 +4,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from .looks import clip, look, rows_of_frames, table
 from .named import NAMED
 from .oracle import answer, load, oracle, prepare
 from .parts import Family, Shape
@@ -19,4 +20,5 @@ def write_family(folder: Path, name: str, seed: int = 0, **shape: Any) -> Path:
     return FAMILIES[name].write(folder, seed, **shape)
 
 
-__all__ = ['FAMILIES', 'Family', 'Shape', 'answer', 'load', 'oracle', 'prepare', 'ready', 'write_family']
+__all__ = ['FAMILIES', 'Family', 'Shape', 'answer', 'clip', 'load', 'look', 'oracle', 'prepare', 'ready',
+           'rows_of_frames', 'table', 'write_family']

@@ -66,7 +66,7 @@ Build = Callable[[Shape, 'PreTrainedTokenizerFast'], Parts]
 class Family:
     """A class of transformers, how a tiny checkpoint of it is built, and what an adapter must know of it.
 
-    ``frames_a_group`` frames share rows; 0 where all frames of a clip do. ``video``: the processor takes videos, else
+    ``frames_a_group`` frames share rows. ``video``: the processor takes videos, else
     frames are images. ``refused``: no exact way exists of cutting its decoder back, or of caching its frames.
     ``tokens`` are the special tokens by the attribute of the tokenizer that the processor reads (names that start with
     an underscore are special without an attribute). ``defaults`` changes the usual shape.
@@ -150,6 +150,7 @@ def build_model(config: PreTrainedConfig, seed: int, spread: float) -> PreTraine
                 weight.add_(spread)
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = 1, 3
     model.generation_config.bos_token_id = 0
+    model.generation_config._from_model_config = False          # else loading builds it anew from the config
     return model
 
 

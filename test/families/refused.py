@@ -3,8 +3,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .named import QWEN, QWEN_CHAT, ids, qwen_ids, qwen_processor
+from .named import QWEN, QWEN_CHAT, ids, pixels, qwen_ids, qwen_processor
 from .parts import Family, Parts, Shape, chat, text, vision
+from .unnamed import video_llama_3
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast as Tokenizer
@@ -83,13 +84,37 @@ def lfm2_vl(shape: Shape, tokenizer: Tokenizer) -> Parts:
     return Parts(config, t.Lfm2VlProcessor(image, tokenizer))
 
 
+def paligemma(shape: Shape, tokenizer: Tokenizer) -> Parts:
+    import transformers as t
+    config = t.PaliGemmaConfig(
+        vision_config=vision(shape, model_type='siglip_vision_model', vision_use_head=False),
+        text_config=text(shape, model_type='gemma'), projection_dim=shape.hidden, hidden_size=shape.hidden,
+        vocab_size=shape.vocab_size, tie_word_embeddings=shape.tie, **ids(tokenizer, image_token_index='<image>'))
+    image = t.SiglipImageProcessor(**pixels(shape))
+    image.image_seq_length = (shape.image // shape.patch) ** 2
+    return Parts(config, t.PaliGemmaProcessor(image, tokenizer))
+
+
 REFUSED = (
-    Family('qwen3_5', qwen3_5, QWEN, QWEN_CHAT, 2, True, '', refused=True, defaults=dict(vision_hidden=32, hidden=64, layers=4)),
+    Family('qwen3_5', qwen3_5, QWEN, QWEN_CHAT, 2, True,
+           'As Qwen3-VL without deepstack, but every other layer is recurrent: `DynamicCache.is_croppable` is False.',
+           refused=True, defaults=dict(vision_hidden=32, hidden=64, layers=4)),
     Family('kimi_k25', kimi_k25, KIMI, chat('<|media_begin|>image<|media_content|><|media_pad|><|media_end|>',
-                                            '<|kimi_k25_video_placeholder|>', '<s>user\n', '\n', 'assistant\n'),
-           4, True, '', refused=True, defaults=dict(vision_hidden=32)),
-    Family('molmo2', molmo2, MOLMO, chat('<|image|>', '<|video|>', '<s>User: ', ' ', 'Assistant:'), 1, True, '',
-           refused=True, defaults=dict(image=56)),
-    Family('lfm2_vl', lfm2_vl, LFM, chat('<image>', '', '<s>user\n', '\n', 'assistant\n'), 1, False, '', refused=True,
-           defaults=dict(tie=True, layers=4)),
+                                            '<|kimi_k25_video_placeholder|>', '<s>user\n', '\n', 'assistant\n'), 4, True,
+           'Four frames attend to each other in the tower and are pooled into one run of rows, after their time; fewer '
+           'frames at the end make a shorter chunk; latent attention (DeepSeek V3), whose cache can be cut back.',
+           refused=True, defaults=dict(vision_hidden=32)),
+    Family('molmo2', molmo2, MOLMO, chat('<|image|>', '<|video|>', '<s>User: ', ' ', 'Assistant:'), 1, True,
+           'Rows depend on their frame alone, but the mask lets all frames\' rows, marks included, attend to each other '
+           'both ways: prefill as frames come cannot be exact.', refused=True,
+           defaults=dict(image=56, layers=3, spread=3.0)),
+    Family('lfm2_vl', lfm2_vl, LFM, chat('<image>', '', '<s>user\n', '\n', 'assistant\n'), 1, False,
+           'Every other layer is a short convolution with a state: `DynamicCache.is_croppable` is False.', refused=True,
+           defaults=dict(tie=True, layers=4, spread=1.0)),
+    Family('paligemma', paligemma, {'image_token': '<image>'}, chat('<image>', '', '', '', ''), 1, False,
+           'The whole prompt, question included, attends both ways: no row can be prefilled before the last.',
+           refused=True, defaults=dict(tie=True, vocab_size=1600)),
+    Family('video_llama_3_compressed', video_llama_3, QWEN, QWEN_CHAT, 1, True,
+           'Tokens that differ little from the frame before are dropped: the number of rows depends on what is in the '
+           'frames, a still scene gives fewer.', refused=True, defaults=dict(vision_hidden=32)),
 )
