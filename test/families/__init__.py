@@ -7,7 +7,7 @@ from typing import Any
 from .looks import clip, look, rows_of_frames, table
 from .named import NAMED
 from .oracle import answer, load, oracle, prepare
-from .parts import Family, Shape
+from .parts import Family, Shape, older_files
 from .refused import REFUSED
 from .shims import ready
 from .unnamed import UNNAMED
@@ -20,5 +20,5 @@ def write_family(folder: Path, name: str, seed: int = 0, **shape: Any) -> Path:
     return FAMILIES[name].write(folder, seed, **shape)
 
 
-__all__ = ['FAMILIES', 'Family', 'Shape', 'answer', 'clip', 'load', 'look', 'oracle', 'prepare', 'ready',
+__all__ = ['FAMILIES', 'Family', 'Shape', 'answer', 'clip', 'load', 'look', 'older_files', 'oracle', 'prepare', 'ready',
            'rows_of_frames', 'table', 'write_family']

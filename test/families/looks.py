@@ -58,14 +58,16 @@ def rows_of_frames(model: PreTrainedModel, processor: ProcessorMixin, frames: Se
 
 
 def table(families: dict[str, Family], frames: int = 4) -> str:
-    """A Markdown table: family, class, rows that a frame gives, parameters, and what an adapter must know."""
-    lines = ['| Family | Class | Frames a group | Rows a group | Parameters | Notes |', '| --- | --- | --- | --- | --- | --- |']
+    """A Markdown table: family, class, rows that a group of frames gives, parameters, and what an adapter must know."""
+    lines = ['| Family | Class | Frames a group | Rows a group | Parameters | Notes |',
+             '| --- | --- | --- | --- | --- | --- |']
     for family in families.values():
         with tempfile.TemporaryDirectory() as folder:
             model, processor = load(family.write(Path(folder)))
             rows = rows_of_frames(model, processor, clip(frames), 'what is ahead?')
             size = sum(weight.numel() for weight in model.parameters())
             refused = ' (refused)' if family.refused else ''
-            lines.append(f'| {family.name}{refused} | {type(model).__name__} | {family.frames_a_group} | {len(rows[0])} | '
-                         f'{size:,} | {family.notes} |')
+            cells = (f'{family.name}{refused}', type(model).__name__, family.frames_a_group, len(rows[0]), f'{size:,}',
+                     family.notes)
+            lines.append('| ' + ' | '.join(map(str, cells)) + ' |')
     return '\n'.join(lines)

@@ -1,6 +1,7 @@
 """Families with an adapter of their own."""
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .parts import Family, Parts, Shape, chat, text, vision
@@ -229,47 +230,52 @@ def gemma4_small(shape: Shape, tokenizer: Tokenizer) -> Parts:
     return gemma4(shape, tokenizer, inside=None, per_layer=8, shared=2)
 
 
+named = partial(Family, named=True)
 NAMED = (
-    Family('video_llava', video_llava, LLAVA, LLAVA_CHAT, 1, True,
-           'One run of rows, frame by frame, patches + 1 (class token) each, nothing between; 1-D positions.', named=True),
-    Family('llava_onevision', llava_onevision, LLAVA, LLAVA_CHAT, 1, True,
-           'One run, pooled patches a frame, then one learned newline row that has the video placeholder\'s id and depends '
-           'on no frame; 1-D positions; sliding layers where Qwen2 is told to.', named=True, defaults=dict(image=56)),
-    Family('llava_next_video', llava_next_video, LLAVA, LLAVA_CHAT, 1, True,
-           'One run, pooled patches a frame, nothing between nor after; 1-D positions.', named=True,
-           defaults=dict(image=56)),
-    Family('qwen2_vl', qwen2_vl, QWEN, QWEN_CHAT, 2, True,
-           'One run, a pair of frames in place of a frame, nothing between; positions (4, 1, L), text first, then time, '
-           'height, width; time steps by one a pair; the answer goes on after the largest position.', named=True,
-           defaults=dict(vision_hidden=32)),
-    Family('qwen2_5_vl', qwen2_5_vl, QWEN, QWEN_CHAT, 2, True,
-           'As Qwen2-VL, but time steps by `second_per_grid_ts` times `tokens_per_second`; windows inside the tower never '
-           'cross a pair.', named=True, defaults=dict(vision_hidden=32)),
-    Family('qwen3_vl', qwen3_vl, QWEN, QWEN_CHAT, 2, True,
-           '"<0.1 seconds>" and vision marks as text around each pair; positions (4, 1, L), time 1 a pair; '
-           '`deepstack_visual_embeds` are added to visual rows (`visual_pos_masks`) after the first layers; the size after '
-           'resizing depends on the number of frames.', named=True, defaults=dict(vision_hidden=32)),
-    Family('cosmos3_edge', cosmos3_edge, QWEN, QWEN_CHAT, 1, True,
-           '"<0.1 seconds>" and vision marks around each frame; positions (3, 1, L); its processor must be told '
-           '`return_mm_token_type_ids=True` and `videos_kwargs.return_metadata=True`; the size after resizing depends on '
-           'the number of frames.', named=True, defaults=dict(vision_hidden=32)),
-    Family('internvl', internvl, INTERN, INTERN_CHAT, 1, True,
-           '"Frame1: <img>" before each frame and "</img>" and a newline after; `pixel_values`, as for images; 1-D '
-           'positions.', named=True, defaults=dict(image=56)),
-    Family('smolvlm', smolvlm, SMOL, SMOL_CHAT, 1, True,
-           'Number of frames and duration stand in the words before the first frame, "Frame from 00:00:" before each; '
-           'all-zero frames (mid-grey after normalising) are dropped silently; 1-D positions; the processor needs '
-           'num2words.', named=True, defaults=dict(image=56)),
-    Family('gemma3', gemma3, GEMMA, GEMMA_CHAT, 1, False,
-           'Frames are images between marks and newlines; rows of one frame attend both ways to each other in full and '
-           'sliding layers (there also beyond the window); 1-D positions, two thetas; rows of words are scaled.', named=True,
-           defaults=dict(image=56, layers=3, sliding_window=24, tie=True, spread=4.0)),
-    Family('gemma4', gemma4, GEMMA4, GEMMA4_CHAT, 1, True,
-           '"00:00 " and marks before each frame; rows of one frame attend both ways in sliding layers only '
-           '(`use_bidirectional_attention`), full layers are causal; heads of full layers are wider.', named=True,
-           defaults=dict(layers=3, sliding_window=48, tie=True, spread=4.0)),
-    Family('gemma4_small', gemma4_small, GEMMA4, GEMMA4_CHAT, 1, True,
-           'As E2B and E4B: `per_layer_inputs` (1, L, layers, width) from token ids come with every row, the last layers '
-           'share keys and values of earlier ones (fewer layers in the cache); causal in all layers.', named=True,
-           defaults=dict(layers=6, sliding_window=48, tie=True, spread=4.0)),
+    named('video_llava', video_llava, LLAVA, LLAVA_CHAT, 1, True,
+          'One run of rows, frame by frame, patches + 1 (class token) each, nothing between; 1-D positions.'),
+    named('llava_onevision', llava_onevision, LLAVA, LLAVA_CHAT, 1, True,
+          "One run, pooled patches a frame, then one learned newline row that has the video placeholder's id "
+          'and depends on no frame; 1-D positions; sliding layers where Qwen2 is told to.',
+          defaults=dict(image=56)),
+    named('llava_next_video', llava_next_video, LLAVA, LLAVA_CHAT, 1, True,
+          'One run, pooled patches a frame, nothing between nor after; 1-D positions.',
+          defaults=dict(image=56)),
+    named('qwen2_vl', qwen2_vl, QWEN, QWEN_CHAT, 2, True,
+          'One run, a pair of frames in place of a frame, nothing between; positions (4, 1, L), text first, '
+          'then time, height, width; time steps by one a pair; the answer goes on after the largest position.',
+          defaults=dict(vision_hidden=32)),
+    named('qwen2_5_vl', qwen2_5_vl, QWEN, QWEN_CHAT, 2, True,
+          'As Qwen2-VL, but time steps by `second_per_grid_ts` times `tokens_per_second`; windows inside the '
+          'tower never cross a pair.', defaults=dict(vision_hidden=32)),
+    named('qwen3_vl', qwen3_vl, QWEN, QWEN_CHAT, 2, True,
+          '"<0.1 seconds>" and vision marks as text around each pair; positions (4, 1, L), time 1 a pair; '
+          '`deepstack_visual_embeds` are added to visual rows (`visual_pos_masks`) after the first layers; '
+          'the size after resizing depends on the number of frames.', defaults=dict(vision_hidden=32)),
+    named('cosmos3_edge', cosmos3_edge, QWEN, QWEN_CHAT, 1, True,
+          '"<0.1 seconds>" and vision marks around each frame; positions (3, 1, L); its processor must be '
+          'told `return_mm_token_type_ids=True` and `videos_kwargs.return_metadata=True`; the size after '
+          'resizing depends on the number of frames.', defaults=dict(vision_hidden=32)),
+    named('internvl', internvl, INTERN, INTERN_CHAT, 1, True,
+          '"Frame1: <img>" before each frame and "</img>" and a newline after; `pixel_values`, as for images; '
+          '1-D positions.', defaults=dict(image=56)),
+    named('smolvlm', smolvlm, SMOL, SMOL_CHAT, 1, True,
+          'Number of frames and duration stand in the words before the first frame, "Frame from 00:00:" '
+          'before each; frames whose pixels are all zero once processed (black ones where `do_normalize` is '
+          'off) are dropped, and `generate` fails; 1-D positions; the processor needs num2words.',
+          defaults=dict(image=56)),
+    named('gemma3', gemma3, GEMMA, GEMMA_CHAT, 1, False,
+          'Frames are images between marks and newlines; rows of one frame attend both ways to each other in '
+          'full and sliding layers (there also beyond the window); 1-D positions, two thetas; rows of words '
+          'are scaled.',
+          defaults=dict(image=56, layers=3, sliding_window=24, tie=True, spread=4.0)),
+    named('gemma4', gemma4, GEMMA4, GEMMA4_CHAT, 1, True,
+          '"00:00 " and marks before each frame; rows of one frame attend both ways in sliding layers only '
+          '(`use_bidirectional_attention`), full layers are causal; heads of full layers are wider.',
+          defaults=dict(layers=3, sliding_window=48, tie=True, spread=4.0)),
+    named('gemma4_small', gemma4_small, GEMMA4, GEMMA4_CHAT, 1, True,
+          'As E2B and E4B: `per_layer_inputs` (1, L, layers, width) from token ids come with every row, the '
+          'last layers share keys and values of earlier ones (fewer layers in the cache); causal in all '
+          'layers.',
+          defaults=dict(layers=6, sliding_window=48, tie=True, spread=4.0)),
 )

@@ -1,6 +1,7 @@
-"""The tiny checkpoints are what they are said to be: they load, answer by what they see and are asked, and share rows."""
+"""The tiny checkpoints are what they are said to be: they load, and answer by what they see and are asked."""
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-from families import FAMILIES, answer, clip, load, look, oracle, rows_of_frames, table, write_family
+from families import FAMILIES, answer, clip, load, look, older_files, oracle, rows_of_frames, table, write_family
 from families.shims import number_words
 
 QUESTION, OTHER = 'what is ahead?', 'is the road wet?'
 everyone = pytest.mark.parametrize('name', FAMILIES)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads cost more than they give at these sizes, above all where others use the cores too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @everyone
@@ -62,6 +72,20 @@ def test_video_is_said_where_the_processor_takes_videos(tmp_path: Path) -> None:
     for name, family in FAMILIES.items():
         _, processor = load(family.write(tmp_path / name))
         assert family.video == (getattr(processor, 'video_processor', None) is not None), name
+
+
+@everyone
+def test_older_layout_of_files_says_the_same(name: str, tmp_path: Path) -> None:
+    said = oracle(write_family(tmp_path, name), clip(), QUESTION, 4)
+    assert oracle(older_files(tmp_path), clip(), QUESTION, 4) == said
+    assert not (tmp_path / 'chat_template.jinja').exists()
+
+
+@everyone
+def test_rows_of_a_group_depend_on_the_number_of_frames_where_said(name: str, tmp_path: Path) -> None:
+    model, processor = load(write_family(tmp_path, name))
+    few, many = (len(rows_of_frames(model, processor, clip(count), QUESTION)[0]) for count in (4, 8))
+    assert (few != many) == ('depends on the number of frames' in FAMILIES[name].notes)
 
 
 def test_every_family_says_what_an_adapter_must_know() -> None:
@@ -138,10 +162,15 @@ def test_still_scenes_give_fewer_rows_where_tokens_are_dropped(name: str, fewer:
     assert (still < moving) == fewer
 
 
-def test_black_frames_of_smolvlm_are_dropped_only_when_they_are_grey(tmp_path: Path) -> None:
-    model, processor = load(write_family(tmp_path, 'smolvlm'))
-    black = [np.zeros((40, 56, 3), np.uint8)] * 4
-    assert answer(model, processor, black, QUESTION, 4)
+@pytest.mark.parametrize('name', ['smolvlm', 'idefics3'])
+def test_black_frames_are_lost_where_pixels_are_not_normalised(name: str, tmp_path: Path) -> None:
+    config = write_family(tmp_path, name) / 'processor_config.json'
+    black = np.zeros((40, 56, 3), np.uint8)
+    assert oracle(tmp_path, [*clip(3), black], QUESTION, 4)
+    config.write_text(config.read_text().replace('"do_normalize": true', '"do_normalize": false'))
+    assert oracle(tmp_path, clip(), QUESTION, 4)
+    with pytest.raises(ValueError, match='features and image tokens do not match, tokens: 16, features: 12'):
+        oracle(tmp_path, [*clip(3), black], QUESTION, 4)
 
 
 # -- helpers

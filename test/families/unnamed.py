@@ -140,31 +140,35 @@ UNNAMED = (
     Family('glm4v', glm4v, GLM,
            chat('<|begin_of_image|><|image|><|end_of_image|>', '<|begin_of_video|><|video|><|end_of_video|>',
                 '<s><|user|>\n', '', '<|assistant|>'), 2, True,
-           'As Qwen3-VL without deepstack: a pair of frames, then its time in whole seconds as text; positions (4, 1, L), '
-           'text first; the size after resizing depends on the number of frames.', defaults=dict(vision_hidden=32)),
+           'As Qwen3-VL without deepstack: a pair of frames, then its time in whole seconds as text; positions '
+           '(4, 1, L), text first; the size after resizing depends on the number of frames.',
+           defaults=dict(vision_hidden=32)),
     Family('video_llama_3', video_llama_3_whole, QWEN, QWEN_CHAT, 1, True,
-           '"Time 0.1s:" before each frame as text, a comma after it; 1-D positions; `use_token_compression` is off '
-           'here.', defaults=dict(vision_hidden=32)),
+           '"Time 0.1s:" before each frame as text, a comma after it; 1-D positions; `use_token_compression` '
+           'is off here.', defaults=dict(vision_hidden=32)),
     Family('idefics3', idefics3, IDEFICS, PLAIN_CHAT, 1, False,
-           'Frames are images between <fake_token_around_image> marks; 1-D positions; all-zero images are dropped.',
+           'Frames are images between <fake_token_around_image> marks; 1-D positions; frames that are all zero '
+           "once processed are dropped, as SmolVLM's.",
            defaults=dict(image=56)),
     Family('aya_vision', aya_vision, AYA, PLAIN_CHAT, 1, False,
-           'Each image is cut into tiles (how many depends on its shape), with text "TILE_1" between the tiles of one '
-           'frame; sliding layers and one full layer without rope (Cohere 2); 1-D positions.',
+           'Each image is cut into tiles (how many depends on its shape), with text "TILE_1" between the tiles '
+           'of one frame; sliding layers and one full layer without rope (Cohere 2); 1-D positions.',
            defaults=dict(image=56, layers=3, sliding_window=24, tie=True)),
-    Family('cohere2_vision', cohere2_vision, COHERE, chat('<|IMG_PATCH|>', '', '<s>User: ', '\n', 'Assistant:'), 1, False,
-           'A line break token after a frame\'s rows; sliding layers with rope, full ones without; 1-D positions.',
+    Family('cohere2_vision', cohere2_vision, COHERE, chat('<|IMG_PATCH|>', '', '<s>User: ', '\n', 'Assistant:'), 1,
+           False,
+           "A line break token after a frame's rows; sliding layers with rope, full ones without; 1-D "
+           'positions.',
            defaults=dict(image=56, layers=3, sliding_window=24, tie=True)),
     Family('mistral3', mistral3, PIXTRAL, chat('[IMG]', '', '<s>[INST]', '', '[/INST]'), 1, False,
-           'A frame\'s rows are broken by [IMG_BREAK] text after each line of patches; the number of rows depends on the '
-           'shape of the frame; 1-D positions.', defaults=dict(image=56)),
+           "A frame's rows are broken by [IMG_BREAK] text after each line of patches; the number of rows "
+           'depends on the shape of the frame; 1-D positions.', defaults=dict(image=56)),
     Family('ovis2', ovis2, OVIS, PLAIN_CHAT, 1, False,
-           'Rows of marks around a frame (<IMG_START>, <IMG_GRID>, <IMG_END>) come from a table of the vision tower, not '
-           'from the words\' table; 1-D positions.', defaults=dict(image=56)),
+           'Rows of marks around a frame (<IMG_START>, <IMG_GRID>, <IMG_END>) come from a table of the vision '
+           "tower, not from the words' table; 1-D positions.", defaults=dict(image=56)),
     Family('llava_next', llava_next, IMAGE, PLAIN_CHAT, 1, False,
-           'A learned newline row after each line of patches, inside a frame\'s run and after it, has the image '
-           'placeholder\'s id but depends on no frame; the number of rows depends on the shape; 1-D positions.'),
+           "A learned newline row after each line of patches, inside a frame's run and after it, has the image "
+           "placeholder's id but depends on no frame; the number of rows depends on the shape; 1-D positions."),
     Family('exaone4_5', exaone4_5, QWEN, QWEN_CHAT, 2, True,
-           'Pairs of frames side by side with nothing between, but 1-D positions; sliding layers with rope and full ones '
-           'without (Exaone 4).', defaults=dict(vision_hidden=32, layers=4, sliding_window=24)),
+           'Pairs of frames side by side with nothing between, but 1-D positions; sliding layers with rope and '
+           'full ones without (Exaone 4).', defaults=dict(vision_hidden=32, layers=4, sliding_window=24)),
 )
