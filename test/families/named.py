@@ -242,7 +242,8 @@ NAMED = (
           'One run, pooled patches a frame, nothing between nor after; 1-D positions.',
           defaults=dict(image=56)),
     named('qwen2_vl', qwen2_vl, QWEN, QWEN_CHAT, 2, True,
-          'One run, a pair of frames in place of a frame, nothing between; positions (4, 1, L), text first, '
+          'One run, a pair of frames in place of a frame (an odd last one is doubled), nothing between; positions '
+          '(4, 1, L), text first, '
           'then time, height, width; time steps by one a pair; the answer goes on after the largest position.',
           defaults=dict(vision_hidden=32)),
     named('qwen2_5_vl', qwen2_5_vl, QWEN, QWEN_CHAT, 2, True,

@@ -67,7 +67,7 @@ Build = Callable[[Shape, 'PreTrainedTokenizerFast'], Parts]
 class Family:
     """A class of transformers, how a tiny checkpoint of it is built, and what an adapter must know of it.
 
-    ``frames_a_group`` frames share rows (a shorter last group is filled up with its last frame). ``video``: the processor takes videos, else
+    ``frames_a_group`` frames share rows. ``video``: the processor takes videos, else
     frames are images. ``refused``: no exact way exists of cutting its decoder back, or of caching its frames.
     ``tokens`` are the special tokens by the attribute of the tokenizer that the processor reads (names that start with
     an underscore are special without an attribute). ``defaults`` changes the usual shape.

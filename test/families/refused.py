@@ -43,7 +43,8 @@ def kimi_k25(shape: Shape, tokenizer: Tokenizer) -> Parts:
     config = t.Kimi_K25Config(
         text_config=text(shape, model_type='deepseek_v3', num_key_value_heads=shape.heads, moe_intermediate_size=16,
                          n_routed_experts=4, n_group=1, topk_group=1, num_experts_per_tok=2, first_k_dense_replace=1,
-                         kv_lora_rank=16, q_lora_rank=16, qk_rope_head_dim=8, qk_nope_head_dim=8, v_head_dim=8, num_mtp_layers=0),
+                         kv_lora_rank=16, q_lora_rank=16, qk_rope_head_dim=8, qk_nope_head_dim=8, v_head_dim=8,
+                         num_mtp_layers=0),
         vision_config=dict(patch_size=shape.patch, pos_emb_height=8, pos_emb_width=8, num_attention_heads=2,
                            num_hidden_layers=shape.vision_layers, hidden_size=shape.vision_hidden,
                            intermediate_size=2 * shape.vision_hidden),
