@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from crossspec_ros.models.vision_ops import load_vision_ops
+
 sys.path.insert(0, str(Path(__file__).parent))                  # shared_data, tiny_models
 
 os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
 os.environ.setdefault('ROS_PYTHON_CHECK_FIELDS', '1')           # off by default; a wrong field type is to fail here
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
+
+load_vision_ops()                                               # before a test imports a class of transformers
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -9,6 +9,7 @@ Shape letters: H heads of keys, L tokens, D head width.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from transformers.cache_utils import Cache, DynamicLayer, StaticLayer
@@ -91,6 +92,7 @@ class SequenceCache:
         if kind not in ('dynamic', 'static'):
             raise CrossSpecError(f"cache must be 'dynamic' or 'static', got {kind!r}")
         self.kind, self.capacity, self.length = kind, capacity, 0
+        self.layout: Any = None                       # of the prompt that is in it; the target's own
         self._store = _Store(layers, capacity) if kind == 'dynamic' else None
         self.layers = ([_GrowingLayer(self._store, place) for place in range(layers)] if kind == 'dynamic'
                        else [_FixedLayer(capacity) for _ in range(layers)])

@@ -13,8 +13,11 @@ from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.adapters import ADAPTERS, Adapter
 from crossspec_ros.models.builtin import BUILTIN, builtin_path
 from crossspec_ros.models.preprocessing import FramePreprocessor, load_preprocessor
+from crossspec_ros.models.vision_ops import load_vision_ops
 
 _log = logging.getLogger(__name__)
+_MAY_NAME_CODE = ('config.json', 'tokenizer_config.json', 'processor_config.json', 'preprocessor_config.json',
+                  'video_preprocessor_config.json')
 _DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
 
@@ -35,18 +38,20 @@ def load_checkpoint(path: str | Path, device: str = 'cpu', dtype: str = 'float32
     Raises `CrossSpecError` when it is not there, its class is not supported, its weights, tokenizer or processor are
     missing or do not fit each other, or ``device`` or ``dtype`` is not available.
     """
-    torch_device, torch_dtype = _device(device), _dtype(dtype)
-    folder = _folder(path)
+    load_vision_ops()
+    torch_device, torch_dtype = find_device(device), find_dtype(dtype)
+    folder = find_folder(path)
     adapter_class, architecture = _adapter_class(folder)
-    tokenizer = _tokenizer(folder)
+    tokenizer = load_tokenizer(folder)
     preprocessor = load_preprocessor(folder)
-    model = _model(folder, architecture, torch_dtype).to(torch_device).eval().requires_grad_(False)
+    model = load_model(folder, architecture, torch_dtype).to(torch_device).eval().requires_grad_(False)
     adapter = adapter_class(model)
-    _check_vocabulary(tokenizer, adapter, folder)
+    check_vocabulary(tokenizer, adapter.head.weight.shape[0], adapter.video_token_id, folder)
     return Checkpoint(Path(folder).name, model, adapter, tokenizer, preprocessor)
 
 
-def _device(device: str) -> torch.device:
+def find_device(device: str) -> torch.device:
+    """The device of this name. Raises `CrossSpecError` where torch cannot use it here."""
     try:
         found = torch.device(device)
         torch.empty(0, device=found)
@@ -56,13 +61,14 @@ def _device(device: str) -> torch.device:
     return found
 
 
-def _dtype(dtype: str) -> torch.dtype:
+def find_dtype(dtype: str) -> torch.dtype:
+    """The type that weights compute in, by name."""
     if dtype not in _DTYPES:
         raise CrossSpecError(f'dtype must be one of {", ".join(_DTYPES)}, got {dtype!r}')
     return _DTYPES[dtype]
 
 
-def _folder(path: str | Path) -> Path:
+def find_folder(path: str | Path) -> Path:
     """The local folder of a checkpoint; a hub id is fetched to the local store first."""
     if str(path) in ('', BUILTIN):
         return builtin_path('verifier')
@@ -82,43 +88,68 @@ def _folder(path: str | Path) -> Path:
 
 
 def _adapter_class(folder: Path) -> tuple[type[Adapter], str]:
+    for name in architectures(folder):
+        if name in ADAPTERS:
+            return ADAPTERS[name], name
+    raise CrossSpecError(f'class must be one of {", ".join(ADAPTERS)}, got {", ".join(architectures(folder))} in '
+                         f'{folder / "config.json"}; another class needs an adapter, see crossspec_ros/models/adapters')
+
+
+def architectures(folder: Path) -> tuple[str, ...]:
+    """Names of the classes that a folder's config.json asks for. Raises `CrossSpecError` where it is no such file."""
     config = folder / 'config.json'
     if not config.is_file():
         raise CrossSpecError(f'no config.json in {folder}: it must be a checkpoint saved by save_pretrained')
     try:
-        architectures = json.loads(config.read_text(encoding='utf-8')).get('architectures') or ['(none named)']
-    except (ValueError, AttributeError) as error:
+        return tuple(json.loads(config.read_text(encoding='utf-8')).get('architectures') or ['(none named)'])
+    except (ValueError, AttributeError, TypeError) as error:
         raise CrossSpecError(f'{config} must be a JSON object: {error}') from error
-    for name in architectures:
-        if name in ADAPTERS:
-            return ADAPTERS[name], name
-    raise CrossSpecError(f'class must be one of {", ".join(ADAPTERS)}, got {", ".join(architectures)} in {config}; '
-                         'another class needs an adapter, see crossspec_ros/models/adapters')
 
 
-def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def refuse_own_code(folder: Path) -> None:
+    """Raises `CrossSpecError` where a file of the folder asks for Python code that comes with the checkpoint."""
+    for name in _MAY_NAME_CODE:
+        path = folder / name
+        if path.is_file() and '"auto_map"' in path.read_text(encoding='utf-8', errors='replace'):
+            raise CrossSpecError(f'{path} must not ask for code of its own (auto_map), which is not run; if you trust it, '
+                                 'set trust_remote_code, else use a checkpoint of a class that transformers has')
+
+
+def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The folder's tokenizer. Raises `CrossSpecError` where it has none or a broken one."""
     if not any((folder / name).is_file() for name in ('tokenizer.json', 'tokenizer.model', 'vocab.json')):
         raise CrossSpecError(f'no tokenizer in {folder} (tokenizer.json, tokenizer.model or vocab.json); '
                              'save it there with tokenizer.save_pretrained(folder)')
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
     except Exception as error:                       # the tokenizers library raises bare Exception for a broken file
         raise CrossSpecError(f'the tokenizer in {folder} cannot be read: {error}') from error
 
 
-def _model(folder: Path, architecture: str, dtype: torch.dtype) -> PreTrainedModel:
+def load_model(folder: Path, architecture: str, dtype: torch.dtype, trust_remote_code: bool = False,
+               pickled: bool = False) -> PreTrainedModel:
+    """The folder's model of a class of transformers (or of the folder's own code, where that is trusted).
+
+    Weights come from safetensors, from pickled files only where ``pickled`` says so. Raises `CrossSpecError`.
+    """
     import transformers
-    if not any(folder.glob('*.safetensors')) and not any(folder.glob('pytorch_model*.bin')):
-        raise CrossSpecError(f'no weights in {folder} (*.safetensors): the checkpoint is incomplete')
+    weights = 'pytorch_model*.bin' if pickled else '*.safetensors'
+    if not any(folder.glob(weights)):
+        raise CrossSpecError(f'no weights in {folder} ({weights}): the checkpoint is incomplete'
+                             + (' or pickled; save it as safetensors' if any(folder.glob('*.bin')) else ''))
+    known = getattr(transformers, architecture, None)
+    options = {} if known is not None else {'trust_remote_code': trust_remote_code}
+    loader = known if known is not None else transformers.AutoModelForImageTextToText
     verbosity, progress = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
-        model, report = getattr(transformers, architecture).from_pretrained(
-            folder, dtype=dtype, local_files_only=True, attn_implementation='sdpa', output_loading_info=True)
+        model, report = loader.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, attn_implementation='sdpa', output_loading_info=True,
+            use_safetensors=not pickled, weights_only=True, **options)
     except Exception as error:         # safetensors, json, torch and transformers each raise their own kinds here
         raise CrossSpecError(f'the checkpoint in {folder} cannot be loaded as {architecture}: '
-                             f'{str(error).splitlines()[0]}') from error
+                             f'{(str(error).splitlines() or [type(error).__name__])[0]}') from error
     finally:
         transformers.logging.set_verbosity(verbosity)
         if progress:
@@ -130,12 +161,12 @@ def _model(folder: Path, architecture: str, dtype: torch.dtype) -> PreTrainedMod
     return model
 
 
-def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, adapter: Adapter, folder: Path) -> None:
-    rows = adapter.head.weight.shape[0]
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, placeholder_id: int, folder: Path) -> None:
+    """Raises `CrossSpecError` unless tokenizer and model, of so many ``rows`` of logits, belong together."""
     if len(tokenizer) > rows:
         raise CrossSpecError(f'the tokenizer in {folder} has {len(tokenizer)} tokens, the model only {rows}: '
                              'they must belong together')
-    placeholder = tokenizer.convert_ids_to_tokens(adapter.video_token_id)
+    placeholder = tokenizer.convert_ids_to_tokens(placeholder_id)
     if placeholder is None or tokenizer.convert_tokens_to_ids(placeholder) == tokenizer.unk_token_id:
-        raise CrossSpecError(f'the tokenizer in {folder} must hold the video placeholder, id {adapter.video_token_id}; '
+        raise CrossSpecError(f'the tokenizer in {folder} must hold the video placeholder, id {placeholder_id}; '
                              'it has none: tokenizer and model do not belong together')

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.speculation.verifier import check_frame
+from crossspec_ros.models.frames import check_frame
 
 _FILES = ('processor_config.json', 'video_preprocessor_config.json', 'preprocessor_config.json')
 _RESAMPLE = {2: 'bilinear', 3: 'bicubic'}
