@@ -38,14 +38,16 @@ def read_object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
     except (ValueError, RecursionError) as error:          # a UnicodeDecodeError is a ValueError
-        raise CrossSpecError(f'{path} must be a JSON object, got what is no JSON ({first_line(error)}); '
+        raise CrossSpecError(f'{path} must be a JSON object, got what is no JSON ({one_line(error)}); '
                              'copy it again from where the checkpoint came from') from error
     if not isinstance(content, dict):
         raise CrossSpecError(f'{path} must be a JSON object, got a {type(content).__name__}')
     return content
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its class where it says nothing."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+def one_line(error: BaseException, longest: int = 300) -> str:
+    """What an error says, in one line of at most ``longest`` characters; its class where it says nothing."""
+    text = ' '.join(str(error).split())
+    if not text:
+        return type(error).__name__
+    return text if len(text) <= longest else text[:longest] + ' ...'

@@ -19,7 +19,7 @@ from transformers.generation import logits_process as processors_of
 from transformers.generation.configuration_utils import GenerationMode
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.models.files import first_line, read_object
+from crossspec_ros.models.files import one_line, read_object
 from crossspec_ros.models.generation_rules import check_settings, refused_settings
 from crossspec_ros.speculation.tree import PREFIX, TokenTree
 
@@ -114,7 +114,7 @@ def make_scorer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | Non
         raise
     except Exception as error:                     # each processor checks its settings in its own way, and few say how
         raise CrossSpecError(f'{GENERATION_FILE} must hold settings that transformers can apply, got '
-                             f'{_named(settings)}: {first_line(error)}; mend the value there') from error
+                             f'{_named(settings)}: {one_line(error)}; mend the value there') from error
     foreign = [type(processor).__name__ for processor in made if type(processor) not in _ROW_BY_ROW | _ONE_ROW]
     if foreign:
         raise CrossSpecError(f'{GENERATION_FILE} must ask for processors that are known to treat rows by themselves, '
