@@ -29,11 +29,16 @@ _DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torc
 class Checkpoint:
     """The parts of a target model, loaded and checked against each other."""
 
-    name: str
+    folder: Path
     model: PreTrainedModel
     adapter: Adapter
     tokenizer: PreTrainedTokenizerBase
     preprocessor: FramePreprocessor
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.folder.name
 
 
 def load_checkpoint(path: str | Path, device: str = 'cpu', dtype: str = 'float32', trust_remote_code: bool = False,
@@ -60,7 +65,7 @@ def load_checkpoint(path: str | Path, device: str = 'cpu', dtype: str = 'float32
     def encode(frame: np.ndarray) -> torch.Tensor:
         return adapter.encode(preprocessor(frame)[None].to(model.device, model.dtype))[0]
     try_black_frame(folder, encode, adapter.frame_tokens())
-    return Checkpoint(Path(folder).name, model, adapter, tokenizer, preprocessor)
+    return Checkpoint(folder, model, adapter, tokenizer, preprocessor)
 
 
 def find_device(device: str) -> torch.device:

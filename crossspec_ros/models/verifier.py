@@ -20,13 +20,13 @@ from crossspec_ros.models.adapters import Adapter
 from crossspec_ros.models.caches import SequenceCache
 from crossspec_ros.models.lean import LeanDecoder, supports
 from crossspec_ros.models.loading import Checkpoint, load_checkpoint
+from crossspec_ros.models.prompts import render, starts_itself
 from crossspec_ros.models.tokenizer import tokenizer_key
 from crossspec_ros.speculation.verifier import PromptSegments, check_frame
 
 T = TypeVar('T')
 
 _POOLED_CACHES = 4
-_LONGEST_PROMPT = 100_000        # characters; a longer one is refused before the tokenizer spends time on it
 
 
 def load_verifier(path: str | Path = 'builtin', device: str = 'cpu', dtype: str = 'float32',
@@ -43,7 +43,7 @@ class TransformersVerifier:
     """`speculation.verifier.Verifier` over a transformers model. Not for use by several threads at a time."""
 
     def __init__(self, checkpoint: Checkpoint, cache: str = 'dynamic', lean: bool = True) -> None:
-        self.tokenizer, self.preprocessor = checkpoint.tokenizer, checkpoint.preprocessor
+        self.tokenizer, self.preprocessor, self._folder = checkpoint.tokenizer, checkpoint.preprocessor, checkpoint.folder
         self._setup(checkpoint.model, checkpoint.adapter, cache, lean)
         self.tokenizer_key, self.model_key = tokenizer_key(self.tokenizer), _model_key(checkpoint)
         eos_ids = _eos_ids(checkpoint)
@@ -71,24 +71,7 @@ class TransformersVerifier:
 
     def full_prompt(self, prompt: str) -> str:
         """The prompt with its placeholder: a bare question is put into the model's chat template."""
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise CrossSpecError(f'prompt must not be empty, got {prompt!r}')
-        if len(prompt) > _LONGEST_PROMPT:
-            raise CrossSpecError(f'prompt must be at most {_LONGEST_PROMPT} characters, got {len(prompt)}')
-        video = self._placeholder()
-        if video in prompt:
-            return prompt
-        if self.tokenizer.chat_template:
-            content = [{'type': 'video'}, {'type': 'text', 'text': prompt}]
-            try:
-                filled = self.tokenizer.apply_chat_template([{'role': 'user', 'content': content}], tokenize=False,
-                                                            add_generation_prompt=True)
-            except (TypeError, ValueError) as error:
-                raise CrossSpecError(f'the chat template cannot take a question: {error}; '
-                                     f'give a whole prompt that holds {video}') from error
-            if video in filled:
-                return filled
-        return self.adapter.template.format(video=video, question=prompt)
+        return render(None, self.tokenizer, self._folder, prompt, 1, self.adapter.template, self._placeholder())
 
     def _placeholder(self) -> str:
         return self.tokenizer.convert_ids_to_tokens(self.adapter.video_token_id)
@@ -99,7 +82,8 @@ class TransformersVerifier:
         if text.count(video) != 1:
             raise CrossSpecError(f'prompt must hold {video} once, got {text.count(video)} times')
         count = frames * self.adapter.frame_tokens() + len(self.adapter.closing())
-        return tuple(self.tokenizer(text.replace(video, video * count))['input_ids'])
+        return tuple(self.tokenizer(text.replace(video, video * count),
+                                    add_special_tokens=not starts_itself(self.tokenizer, text))['input_ids'])
 
     def _segments(self, prompt: str, frames: int) -> PromptSegments:
         """The prompt for so many frames, cut where they go. Raises `CrossSpecError` for a prompt that does not fit."""
