@@ -42,15 +42,18 @@ _GREEDY_MODES = {GenerationMode.GREEDY_SEARCH, GenerationMode.ASSISTED_GENERATIO
 class Scorer:
     """The logits processors of one model, for trees. Made by `make_scorer`; used by one thread at a time."""
 
-    def __init__(self, model: PreTrainedModel, max_new_tokens: int, eos_ids: Sequence[int]) -> None:
+    def __init__(self, model: PreTrainedModel, max_new_tokens: int, eos_ids: Sequence[int],
+                 banned_ids: Sequence[int] = ()) -> None:
         self._model, self._max_new_tokens, self._eos_ids = model, max_new_tokens, list(eos_ids)
+        self._suppressed = suppressed_ids(model, banned_ids) or None
         self._processors = lru_cache(maxsize=_KEPT_PROMPTS)(self._make)
 
     def _make(self, prompt_ids: tuple[int, ...], device: torch.device) -> LogitsProcessorList:
         """Processors for a prompt, as `generate` makes them for its ``input_ids``."""
         model, count = self._model, len(prompt_ids)
         settings, _ = model._prepare_generation_config(
-            None, do_sample=False, max_new_tokens=self._max_new_tokens, eos_token_id=self._eos_ids)
+            None, do_sample=False, max_new_tokens=self._max_new_tokens, eos_token_id=self._eos_ids,
+            suppress_tokens=self._suppressed)
         if settings.get_generation_mode() not in _GREEDY_MODES:
             raise CrossSpecError(f'{GENERATION_FILE} must ask for greedy decoding of one sequence, '
                                  f'got {settings.get_generation_mode().value}')
@@ -92,11 +95,12 @@ class Scorer:
 
 
 def make_scorer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, max_new_tokens: int,
-                eos_ids: Sequence[int] | None = None) -> Scorer | None:
+                eos_ids: Sequence[int] | None = None, banned_ids: Sequence[int] = ()) -> Scorer | None:
     """What the model's generation settings do to logits in greedy decoding, or None where they do nothing.
 
     ``max_new_tokens`` is the longest answer, which forced ends hang on; ``eos_ids`` are the end tokens (`end_ids` where
-    None). Sampling settings are left out, as the greedy rule does. Raises `CrossSpecError` for settings that cannot be
+    None), ``banned_ids`` are put to minus infinity with the file's ``suppress_tokens``, as a `generate` given
+    `suppressed_ids` would. Sampling settings are left out, as the greedy rule does. Raises `CrossSpecError` for settings that cannot be
     obeyed, have a value of the wrong type, or fail in transformers.
     """
     if max_new_tokens < 1:
@@ -119,7 +123,7 @@ def make_scorer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | Non
     if foreign:
         raise CrossSpecError(f'{GENERATION_FILE} must ask for processors that are known to treat rows by themselves, '
                              f'got {", ".join(foreign)} of {type(model).__name__}')
-    return scorer if made else None
+    return Scorer(model, max_new_tokens, scorer._eos_ids, banned_ids) if made else None
 
 
 def refusals(model: PreTrainedModel) -> tuple[str, ...]:

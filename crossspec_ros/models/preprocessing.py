@@ -20,6 +20,8 @@ from crossspec_ros.models.frames import check_frame
 from crossspec_ros.models.processor_fields import processor_fields
 
 _RESAMPLE = {2: 'bilinear', 3: 'bicubic'}
+_NEEDS = {'do_resize': ('size', 'resample'), 'do_center_crop': ('crop_size',), 'do_rescale': ('rescale_factor',),
+          'do_normalize': ('image_mean', 'image_std')}
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,12 @@ def load_preprocessor(folder: Path) -> FramePreprocessor:
     Raises `CrossSpecError` when no processor file is there, or it asks for something that is not supported.
     """
     fields = processor_fields(folder)
-    resample = _RESAMPLE.get(int(fields['resample'])) if fields['resample'] is not None else 'bilinear'
+    for switch, needed in _NEEDS.items():
+        absent = [field for field in needed if fields[field] is None]
+        if fields[switch] and absent:
+            raise CrossSpecError(f'{absent[0]} must be given where {switch} is true, got null in the processor of '
+                                 f'{folder}')
+    resample = _RESAMPLE.get(fields['resample']) if fields['do_resize'] else 'bilinear'
     if resample is None:
         raise CrossSpecError(f'resample must be one of {sorted(_RESAMPLE)} (bilinear, bicubic), '
                              f'got {fields["resample"]} in the processor of {folder}')
@@ -76,9 +83,6 @@ def load_preprocessor(folder: Path) -> FramePreprocessor:
     if fields['do_center_crop'] and set(crop) != {'height', 'width'}:
         raise CrossSpecError(f'crop_size must hold height and width, got {fields["crop_size"]} in {folder}')
     mean, std = (_colour(fields[name]) for name in ('image_mean', 'image_std'))
-    if fields['do_normalize'] and (mean is None or std is None):
-        raise CrossSpecError(f'image_mean and image_std must be given where do_normalize is true, got {mean} and {std} '
-                             f'in the processor of {folder}')
     return FramePreprocessor(
         shortest_edge=size.get('shortest_edge'), size=(size['height'], size['width']) if 'height' in size else None,
         crop=(crop['height'], crop['width']) if crop else None, resample=resample,

@@ -36,8 +36,8 @@ def processor_fields(folder: Path) -> dict[str, Any]:
     found, path = _processor_file(folder)
     defaults = class_defaults(_class_name(found, folder, path), path)
     _check_types(found, path)
-    # A null in the file is taken for "as the class has it", as transformers does.
-    return {field: found[field] if found.get(field) is not None else defaults.get(field) for field in FIELDS}
+    # A null in the file is one in the processor, as in transformers: only what is left out comes from the class.
+    return {field: found[field] if field in found else defaults.get(field) for field in FIELDS}
 
 
 def class_defaults(name: str, path: Path) -> Mapping[str, Any]:

@@ -214,6 +214,17 @@ def test_scorer_refuses_rows_that_do_not_fit_the_tree(model):
         scorer(torch.zeros(2, 300), PROMPTS[0], [], TokenTree.chain([5, 6]))
 
 
+def test_banned_ids_are_suppressed_with_those_of_the_file(model):
+    ask(model, suppress_tokens=[9], renormalize_logits=True)
+    banned = decoded(model, PROMPTS[4])[0][:1]
+    given = generation.suppressed_ids(model, banned)
+    after, scores = decoded(model, PROMPTS[4], suppress_tokens=given)
+    scorer = generation.make_scorer(model, None, NEW, banned_ids=banned)
+    row = scorer(raw_rows(model, PROMPTS[4], (), TokenTree()), PROMPTS[4], [], TokenTree())[0]
+    assert int(row.argmax()) == after[0] and row[[9, *banned]].isinf().all()
+    torch.testing.assert_close(row, scores, atol=2e-3, rtol=1e-4)
+
+
 @pytest.mark.parametrize('field, value', [
     ('num_beams', 4), ('guidance_scale', 1.5), ('watermarking_config', {'bias': 2.0}), ('penalty_alpha', 0.6),
     ('dola_layers', 'high'), ('force_words_ids', [[4]]), ('max_time', 3.0), ('token_healing', True),
