@@ -54,7 +54,7 @@ def load_checkpoint(path: str | Path, device: str = 'cpu', dtype: str = 'float32
     folder = find_folder(path, allow_pickle)
     check_folder(folder, trust_remote_code, allow_pickle)
     adapter_class, architecture = _adapter_class(folder)
-    check_processor_fields(folder)
+    check_processor_fields(folder, exact=True)
     tokenizer = load_tokenizer(folder, trust_remote_code)
     preprocessor = load_preprocessor(folder)
     model = load_model(folder, architecture, torch_dtype, trust_remote_code, allow_pickle)
@@ -234,22 +234,33 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, placeholder_
                              'not belong together')
 
 
-def check_processor_fields(folder: Path) -> None:
-    """Raise `CrossSpecError` where patches of the processor are of another size than the vision tower's."""
+def check_processor_fields(folder: Path, exact: bool = False) -> None:
+    """Raise `CrossSpecError` where patches of the processor do not fit those of the vision tower.
+
+    The processor of text and frames may count several patches of the tower as one; ``exact``: not for this class.
+    """
     vision = read_config(folder).get('vision_config')
     if not isinstance(vision, dict):
         return
     for name in ('processor_config.json', 'video_preprocessor_config.json', 'preprocessor_config.json'):
         path = folder / name
         content = read_object(path) if path.is_file() else {}
-        nested = content.get('video_processor')
-        for place in (content, nested if isinstance(nested, dict) else {}):
-            for field, tower in (('patch_size', 'patch_size'), ('temporal_patch_size', 'temporal_patch_size'),
-                                 ('merge_size', 'spatial_merge_size')):
-                said, built = place.get(field), vision.get(tower)
-                if isinstance(said, int) and isinstance(built, int) and said != built:
-                    raise CrossSpecError(f'{field} in {path} must be that of the vision tower ({tower} {built} in '
-                                         f'config.json), got {said}; use the processor files of these weights')
+        whole = exact or name != 'processor_config.json'
+        for place, same in ((content, whole), (content.get('video_processor'), True),
+                            (content.get('image_processor'), True)):
+            if isinstance(place, dict):
+                _check_patches(place, vision, same, path)
+
+
+def _check_patches(place: dict[str, Any], vision: dict[str, Any], same: bool, path: Path) -> None:
+    for field, tower in (('patch_size', 'patch_size'), ('temporal_patch_size', 'temporal_patch_size'),
+                         ('merge_size', 'spatial_merge_size')):
+        said, built = place.get(field), vision.get(tower)
+        if not isinstance(said, int) or not isinstance(built, int) or said == built:
+            continue
+        if same or built < 1 or said % built:
+            raise CrossSpecError(f'{field} in {path} must be that of the vision tower ({tower} {built} in config.json), '
+                                 f'got {said}; use the processor files of these weights')
 
 
 @torch.inference_mode()

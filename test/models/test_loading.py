@@ -14,6 +14,7 @@ import torch
 import tiny_models
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models import loading, processor_fields
+from crossspec_ros.models.builtin import builtin_path
 from crossspec_ros.models.folder import check_folder, class_names
 from crossspec_ros.models.preprocessing import load_preprocessor
 from crossspec_ros.models.vision_ops import load_vision_ops
@@ -263,6 +264,24 @@ def test_unused_weights_are_said(copy, caplog):
     with caplog.at_level(logging.WARNING):
         loading.load_checkpoint(copy)
     assert 'other.weight' in caplog.text
+
+
+def test_a_processor_may_count_several_patches_as_one(copy):
+    edit(copy, 'processor_config.json', patch_size=28)
+    loading.check_processor_fields(copy)
+    assert 'patch_size' in refusal(copy), 'but not that of this class'
+    edit(copy, 'processor_config.json', patch_size=21)
+    with pytest.raises(CrossSpecError, match='patch_size'):
+        loading.check_processor_fields(copy)
+
+
+def test_load_processor_reads_text_and_frames(copy):
+    if not load_vision_ops():
+        pytest.skip('transformers video processors need torchvision')
+    assert loading.load_processor(builtin_path('verifier')).tokenizer
+    (copy / VIDEO).unlink()
+    with pytest.raises(CrossSpecError, match='processor in .* save_pretrained'):
+        loading.load_processor(copy)
 
 
 def test_check_folder_reads_a_whole_folder(folder):
