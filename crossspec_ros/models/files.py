@@ -47,7 +47,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 def one_line(error: BaseException, longest: int = 300) -> str:
     """What an error says, in one line of at most ``longest`` characters; its class where it says nothing."""
-    text = ' '.join(str(error).split())
+    text = ' '.join(str(error).split()).partition(' If you were trying to load')[0]      # talk of the hub, for folders
     if not text:
         return type(error).__name__
     return text if len(text) <= longest else text[:longest] + ' ...'
