@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from crossspec_ros.errors import CrossSpecError
 
 _POINTER = b'version https://git-lfs.github.com/spec/'
+_COLOURS = re.compile(r'\x1b\[[0-9;]*m')      # escapes with which some libraries print errors in a terminal
 _LONGEST_JSON = 256 * 1024 * 1024        # bytes; tokenizer.json of the largest vocabularies are a tenth of it
 
 
@@ -47,7 +49,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 def one_line(error: BaseException, longest: int = 300) -> str:
     """What an error says, in one line of at most ``longest`` characters; its class where it says nothing."""
-    text = ' '.join(str(error).split()).partition(' If you were trying to load')[0]      # talk of the hub, for folders
+    text = _COLOURS.sub('', ' '.join(str(error).split())).partition(' If you were trying to load')[0]      # talk of the hub, for folders
     if not text:
         return type(error).__name__
     return text if len(text) <= longest else text[:longest] + ' ...'

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -194,6 +195,9 @@ def load_model(folder: Path, architecture: str, dtype: torch.dtype, trust_remote
             model, report = loader.from_pretrained(
                 folder, config=config, dtype=dtype, local_files_only=True, attn_implementation='sdpa',
                 output_loading_info=True, use_safetensors=not pickled, weights_only=True, **options)
+    except UnpicklingError as error:
+        raise CrossSpecError(f'weights in {folder} must be tensors alone, got a pickled file that holds more, which could '
+                             'run code; save them as safetensors where you trust them') from error
     except Exception as error:         # safetensors, json, torch and transformers each raise their own kinds here
         raise CrossSpecError(f'the checkpoint in {folder} cannot be loaded as {architecture}: {one_line(error)}'
                              ) from error

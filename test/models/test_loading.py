@@ -139,7 +139,7 @@ class Harm:
 def test_pickled_weights_never_run_code(copy):
     (copy / 'model.safetensors').unlink()
     torch.save({'lm_head.weight': Harm(copy / 'it_ran')}, copy / 'pytorch_model.bin')
-    refusal(copy, allow_pickle=True)
+    assert 'must be tensors alone' in refusal(copy, allow_pickle=True)
     assert not (copy / 'it_ran').exists()
 
 
