@@ -68,9 +68,9 @@ def refuse_adapter_weights(folder: Path) -> None:
         path = folder / name
         if path.is_file():
             alone = '' if any(folder.glob(f'{Path(_SAFE).stem}*.safetensors')) else ' and no weights of a whole model'
-            raise CrossSpecError(f'folder must hold one merged model, got {path}{alone}; merge the adapter first (peft: '
-                                 'model.merge_and_unload(), then save_pretrained), or remove the file to use the base '
-                                 'model without it')
+            raise CrossSpecError(f'folder must hold one merged model, got {path}{alone}; merge the adapter first '
+                                 '(peft: model.merge_and_unload(), then save_pretrained), or remove the file to use '
+                                 'the base model without it')
 
 
 def refuse_own_code(folder: Path) -> None:
@@ -88,9 +88,9 @@ def refuse_own_code(folder: Path) -> None:
         if not content.get('auto_map'):
             continue
         if not (builtin if name == 'config.json' else builtin and _names_builtin_class(content)):
-            raise CrossSpecError(f'{path} must name a class that transformers has, got auto_map, which asks to run code '
-                                 'of its own; where you have read and trust that code, set model.trust_remote_code to '
-                                 'true')
+            raise CrossSpecError(f'{path} must name a class that transformers has, got auto_map, which asks to run '
+                                 'code of its own; where you have read and trust that code, set '
+                                 'model.trust_remote_code to true')
 
 
 def _names_builtin_class(content: dict[str, Any]) -> bool:
@@ -200,8 +200,8 @@ def _named_weights(folder: Path, name: str) -> tuple[Path, ...]:
         raise CrossSpecError(f'weight_map in {index} must name files in the folder, got {outside[0]!r}')
     missing = [part for part in names if not (folder / part).is_file()]
     if missing:
-        raise CrossSpecError(f'folder {folder} must hold all {len(names)} files that {index.name} names, {len(missing)} '
-                             f'are missing, first {missing[0]}; fetch or copy them again')
+        raise CrossSpecError(f'folder {folder} must hold all {len(names)} files that {index.name} names, '
+                             f'{len(missing)} are missing, first {missing[0]}; fetch or copy them again')
     return tuple(folder / part for part in names)
 
 
@@ -220,5 +220,5 @@ def _check_length(path: Path) -> None:
         raise CrossSpecError(f'{path} cannot be loaded, it must be a whole safetensors file ({one_line(error)}); '
                              'fetch or copy it again') from error
     if size != expected:
-        raise CrossSpecError(f'{path} cannot be loaded, it must be {expected} bytes by its header, got {size}; fetch or '
-                             'copy it again')
+        raise CrossSpecError(f'{path} cannot be loaded, it must be {expected} bytes by its header, got {size}; fetch '
+                             'or copy it again')

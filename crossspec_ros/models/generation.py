@@ -100,8 +100,8 @@ def make_scorer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | Non
 
     ``max_new_tokens`` is the longest answer, which forced ends hang on; ``eos_ids`` are the end tokens (`end_ids` where
     None), ``banned_ids`` are put to minus infinity with the file's ``suppress_tokens``, as a `generate` given
-    `suppressed_ids` would. Sampling settings are left out, as the greedy rule does. Raises `CrossSpecError` for settings that cannot be
-    obeyed, have a value of the wrong type, or fail in transformers.
+    `suppressed_ids` would. Sampling settings are left out, as the greedy rule does. Raises `CrossSpecError` for
+    settings that cannot be obeyed, have a value of the wrong type, or fail in transformers.
     """
     if max_new_tokens < 1:
         raise CrossSpecError(f'max_new_tokens must be >= 1, got {max_new_tokens}')

@@ -196,8 +196,8 @@ def load_model(folder: Path, architecture: str, dtype: torch.dtype, trust_remote
                 folder, config=config, dtype=dtype, local_files_only=True, attn_implementation='sdpa',
                 output_loading_info=True, use_safetensors=not pickled, weights_only=True, **options)
     except UnpicklingError as error:
-        raise CrossSpecError(f'weights in {folder} must be tensors alone, got a pickled file that holds more, which could '
-                             'run code; save them as safetensors where you trust them') from error
+        raise CrossSpecError(f'weights in {folder} must be tensors alone, got a pickled file that holds more, which '
+                             'could run code; save them as safetensors where you trust them') from error
     except Exception as error:         # safetensors, json, torch and transformers each raise their own kinds here
         raise CrossSpecError(f'the checkpoint in {folder} cannot be loaded as {architecture}: {one_line(error)}'
                              ) from error
@@ -233,8 +233,8 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, placeholder_
                              'it has none: tokenizer and model do not belong together')
     marked = placeholder_id in tokenizer.added_tokens_decoder or placeholder_id in tokenizer.all_special_ids
     if not marked or tuple(tokenizer(placeholder, add_special_tokens=False)['input_ids']) != (placeholder_id,):
-        raise CrossSpecError(f'the tokenizer in {folder} must have the placeholder of the model, id {placeholder_id}, as '
-                             f'an added token, got {placeholder!r}, which is a word or several: tokenizer and model do '
+        raise CrossSpecError(f'the tokenizer in {folder} must have the placeholder of the model, id {placeholder_id}, '
+                             f'as an added token, got {placeholder!r}, which is a word or several: tokenizer and model do '
                              'not belong together')
 
 
@@ -263,8 +263,8 @@ def _check_patches(place: dict[str, Any], vision: dict[str, Any], same: bool, pa
         if not isinstance(said, int) or not isinstance(built, int) or said == built:
             continue
         if same or built < 1 or said % built:
-            raise CrossSpecError(f'{field} in {path} must be that of the vision tower ({tower} {built} in config.json), '
-                                 f'got {said}; use the processor files of these weights')
+            raise CrossSpecError(f'{field} in {path} must be that of the vision tower ({tower} {built} in '
+                                 f'config.json), got {said}; use the processor files of these weights')
 
 
 @torch.inference_mode()
@@ -278,10 +278,10 @@ def try_black_frame(folder: Path, encode: Callable[[np.ndarray], torch.Tensor], 
     try:
         made = encode(frame)
     except Exception as error:                       # every tower says in its own way what it cannot take
-        raise CrossSpecError(f'the processor in {folder} must make pixels that the vision tower takes, got an error for '
-                             f'a black frame of 640 x 480: {one_line(error)}; use the processor files of these weights '
+        raise CrossSpecError(f'the processor in {folder} must make pixels that the vision tower takes, got an error '
+                             f'for a black frame of 640 x 480: {one_line(error)}; use the processor files of these weights '
                              '(size, crop_size)') from error
     if made.shape[0] != tokens:
         raise CrossSpecError(f'the processor in {folder} must make {tokens} tokens a frame, as config.json has it, got '
-                             f'{made.shape[0]} for a black frame of 640 x 480; use the processor files of these weights '
-                             '(size, crop_size)')
+                             f'{made.shape[0]} for a black frame of 640 x 480; use the processor files of these '
+                             'weights (size, crop_size)')

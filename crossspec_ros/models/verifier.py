@@ -43,7 +43,8 @@ class TransformersVerifier:
     """`speculation.verifier.Verifier` over a transformers model. Not for use by several threads at a time."""
 
     def __init__(self, checkpoint: Checkpoint, cache: str = 'dynamic', lean: bool = True) -> None:
-        self.tokenizer, self.preprocessor, self._folder = checkpoint.tokenizer, checkpoint.preprocessor, checkpoint.folder
+        self.tokenizer, self.preprocessor = checkpoint.tokenizer, checkpoint.preprocessor
+        self._folder = checkpoint.folder
         self._setup(checkpoint.model, checkpoint.adapter, cache, lean)
         self.tokenizer_key, self.model_key = tokenizer_key(self.tokenizer), _model_key(checkpoint)
         eos_ids = _eos_ids(checkpoint)

@@ -186,7 +186,8 @@ def test_remove_invalid_values_takes_nan_for_nought():
 
 
 @pytest.mark.parametrize('settings', [
-    pytest.param({}, id='nothing'), pytest.param(dict(repetition_penalty=1.0, max_length=20, min_length=0), id='defaults'),
+    pytest.param({}, id='nothing'),
+    pytest.param(dict(repetition_penalty=1.0, max_length=20, min_length=0), id='defaults'),
     pytest.param(dict(do_sample=True, temperature=0.2, top_k=3, top_p=0.5, min_p=0.1, typical_p=0.9), id='sampling'),
     pytest.param(dict(prompt_lookup_num_tokens=3), id='prompt lookup'),
     pytest.param(dict(max_new_tokens=4), id='max_new_tokens'), pytest.param(dict(use_cache=False), id='no cache')])

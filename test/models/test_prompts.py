@@ -88,7 +88,8 @@ def test_a_prompt_with_the_placeholder_is_whole(tokenizer, tmp_path):
     pytest.param('{{ messages[0].content.x.y }}', 'UndefinedError', id='undefined'),
     pytest.param('{% for m in messages %}', 'TemplateSyntaxError', id='syntax'),
     pytest.param('{{ 1 + messages[0].content }}', 'TypeError', id='type'),
-    pytest.param('no room for anything', 'leaves out the frames', id='leaves out'), pytest.param(None, 'none', id='none')])
+    pytest.param('no room for anything', 'leaves out the frames', id='leaves out'),
+    pytest.param(None, 'none', id='none')])
 def test_no_way_is_one_line_that_says_what_to_do(tokenizer, tmp_path, template, reason):
     tokenizer.chat_template = template
     with pytest.raises(CrossSpecError, match='give a whole prompt that holds <video>') as caught:
@@ -101,7 +102,8 @@ def test_the_adapters_template_is_last_and_said(tokenizer, tmp_path, caplog):
         assert ask(tokenizer, tmp_path, fallback=FALLBACK) == f'USER: <video>\n{QUESTION} ASSISTANT:'
         assert not caplog.records
         tokenizer.chat_template = RAISES
-        assert ask(tokenizer, tmp_path, '{odd} question', fallback=FALLBACK) == 'USER: <video>\n{odd} question ASSISTANT:'
+        text = ask(tokenizer, tmp_path, '{odd} question', fallback=FALLBACK)
+        assert text == 'USER: <video>\n{odd} question ASSISTANT:'
     assert 'roles must alternate' in caplog.text
 
 
