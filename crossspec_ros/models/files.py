@@ -50,7 +50,7 @@ def read_object(path: Path) -> dict[str, Any]:
 def one_line(error: BaseException, longest: int = 300) -> str:
     """What an error says, in one line of at most ``longest`` characters; its class where it says nothing."""
     text = _COLOURS.sub('', ' '.join(str(error).split()))
-    text = text.partition(' If you were trying to load')[0]        # the rest is talk of the hub, where a folder is meant
+    text = text.partition(' If you were trying to load')[0]      # the rest is talk of the hub, for a folder
     if not text:
         return type(error).__name__
     return text if len(text) <= longest else text[:longest] + ' ...'

@@ -234,8 +234,8 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, placeholder_
     marked = placeholder_id in tokenizer.added_tokens_decoder or placeholder_id in tokenizer.all_special_ids
     if not marked or tuple(tokenizer(placeholder, add_special_tokens=False)['input_ids']) != (placeholder_id,):
         raise CrossSpecError(f'the tokenizer in {folder} must have the placeholder of the model, id {placeholder_id}, '
-                             f'as an added token, got {placeholder!r}, which is a word or several: tokenizer and model do '
-                             'not belong together')
+                             f'as an added token, got {placeholder!r}, which is a word or several: tokenizer and model '
+                             'do not belong together')
 
 
 def check_processor_fields(folder: Path, exact: bool = False) -> None:
@@ -279,8 +279,8 @@ def try_black_frame(folder: Path, encode: Callable[[np.ndarray], torch.Tensor], 
         made = encode(frame)
     except Exception as error:                       # every tower says in its own way what it cannot take
         raise CrossSpecError(f'the processor in {folder} must make pixels that the vision tower takes, got an error '
-                             f'for a black frame of 640 x 480: {one_line(error)}; use the processor files of these weights '
-                             '(size, crop_size)') from error
+                             f'for a black frame of 640 x 480: {one_line(error)}; use the processor files of these '
+                             'weights (size, crop_size)') from error
     if made.shape[0] != tokens:
         raise CrossSpecError(f'the processor in {folder} must make {tokens} tokens a frame, as config.json has it, got '
                              f'{made.shape[0]} for a black frame of 640 x 480; use the processor files of these '
