@@ -98,7 +98,7 @@ def find_folder(path: str | Path, allow_pickle: bool = False) -> Path:
     if text.count('/') == 1 and not text.startswith(('.', '/', '~')) and not folder.exists():
         from huggingface_hub import snapshot_download
         try:
-            unwanted = ['*.pth', '*.msgpack', '*.h5', '*.py', *([] if allow_pickle else ['*.bin'])]
+            unwanted = ['*.pth', '*.msgpack', '*.h5', *([] if allow_pickle else ['*.bin'])]
             return Path(snapshot_download(text, ignore_patterns=unwanted))
         except (OSError, ValueError) as error:        # the hub's errors are OSErrors, bad names are ValueErrors
             raise CrossSpecError(f'model {text!r} is no folder here and cannot be fetched ({type(error).__name__}); '
