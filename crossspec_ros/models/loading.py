@@ -1,55 +1,26 @@
 """From a folder or a hub id to the parts of a target model, with errors that say which part is wrong and what to do."""
 from __future__ import annotations
 
-import json
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
 
+import numpy as np
 import torch
+
 from crossspec_ros.models import vision_ops  # noqa: F401, I001 - before transformers is imported
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.models.adapters import ADAPTERS, Adapter
 from crossspec_ros.models.builtin import BUILTIN, builtin_path
-from crossspec_ros.models.preprocessing import FramePreprocessor, load_preprocessor
-from crossspec_ros.models.vision_ops import load_vision_ops
+from crossspec_ros.models.files import one_line, read_object
+from crossspec_ros.models.folder import check_tokenizer_files, class_names, read_config, weight_files
 
 _log = logging.getLogger(__name__)
-_MAY_NAME_CODE = ('config.json', 'tokenizer_config.json', 'processor_config.json', 'preprocessor_config.json',
-                  'video_preprocessor_config.json')
 _DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """The parts of a target model, loaded and checked against each other."""
-
-    name: str
-    model: PreTrainedModel
-    adapter: Adapter
-    tokenizer: PreTrainedTokenizerBase
-    preprocessor: FramePreprocessor
-
-
-def load_checkpoint(path: str | Path, device: str = 'cpu', dtype: str = 'float32') -> Checkpoint:
-    """Load a local folder, a hub id (``owner/name``), or ``builtin``.
-
-    Raises `CrossSpecError` when it is not there, its class is not supported, its weights, tokenizer or processor are
-    missing or do not fit each other, or ``device`` or ``dtype`` is not available.
-    """
-    load_vision_ops()
-    torch_device, torch_dtype = find_device(device), find_dtype(dtype)
-    folder = find_folder(path)
-    adapter_class, architecture = _adapter_class(folder)
-    tokenizer = load_tokenizer(folder)
-    preprocessor = load_preprocessor(folder)
-    model = load_model(folder, architecture, torch_dtype).to(torch_device).eval().requires_grad_(False)
-    adapter = adapter_class(model)
-    check_vocabulary(tokenizer, adapter.head.weight.shape[0], folder)
-    check_placeholder(tokenizer, adapter.video_token_id, folder)
-    return Checkpoint(Path(folder).name, model, adapter, tokenizer, preprocessor)
 
 
 def find_device(device: str) -> torch.device:
@@ -70,7 +41,7 @@ def find_dtype(dtype: str) -> torch.dtype:
     return _DTYPES[dtype]
 
 
-def find_folder(path: str | Path) -> Path:
+def find_folder(path: str | Path, allow_pickle: bool = False) -> Path:
     """The local folder of a checkpoint; a hub id is fetched to the local store first."""
     if str(path) in ('', BUILTIN):
         return builtin_path('verifier')
@@ -81,7 +52,8 @@ def find_folder(path: str | Path) -> Path:
     if text.count('/') == 1 and not text.startswith(('.', '/', '~')) and not folder.exists():
         from huggingface_hub import snapshot_download
         try:
-            return Path(snapshot_download(text, ignore_patterns=['*.bin', '*.pth', '*.msgpack', '*.h5']))
+            unwanted = ['*.pth', '*.msgpack', '*.h5', *([] if allow_pickle else ['*.bin'])]
+            return Path(snapshot_download(text, ignore_patterns=unwanted))
         except (OSError, ValueError) as error:        # the hub's errors are OSErrors, bad names are ValueErrors
             raise CrossSpecError(f'model {text!r} is no folder here and cannot be fetched ({type(error).__name__}); '
                                  'give the path of a local checkpoint folder') from error
@@ -89,78 +61,111 @@ def find_folder(path: str | Path) -> Path:
                          'which is not there')
 
 
-def _adapter_class(folder: Path) -> tuple[type[Adapter], str]:
-    for name in architectures(folder):
-        if name in ADAPTERS:
-            return ADAPTERS[name], name
-    raise CrossSpecError(f'class must be one of {", ".join(ADAPTERS)}, got {", ".join(architectures(folder))} in '
-                         f'{folder / "config.json"}; another class needs an adapter, see crossspec_ros/models/adapters')
-
-
 def architectures(folder: Path) -> tuple[str, ...]:
-    """Names of the classes that a folder's config.json asks for. Raises `CrossSpecError` where it is no such file."""
-    config = folder / 'config.json'
-    if not config.is_file():
-        raise CrossSpecError(f'no config.json in {folder}: it must be a checkpoint saved by save_pretrained')
-    try:
-        return tuple(json.loads(config.read_text(encoding='utf-8')).get('architectures') or ['(none named)'])
-    except (ValueError, AttributeError, TypeError) as error:
-        raise CrossSpecError(f'{config} must be a JSON object: {error}') from error
+    """Classes of transformers for a folder: those its config.json names, else those of its model_type.
 
-
-def refuse_own_code(folder: Path) -> None:
-    """Raises `CrossSpecError` where a file of the folder asks for Python code that comes with the checkpoint."""
-    for name in _MAY_NAME_CODE:
-        path = folder / name
-        if path.is_file() and '"auto_map"' in path.read_text(encoding='utf-8', errors='replace'):
-            raise CrossSpecError(f'{path} must not ask for code of its own (auto_map), which is not run; if you trust '
-                                 'it, set trust_remote_code, else use a checkpoint of a class that transformers has')
-
-
-def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """The folder's tokenizer. Raises `CrossSpecError` where it has none or a broken one."""
-    if not any((folder / name).is_file() for name in ('tokenizer.json', 'tokenizer.model', 'vocab.json')):
-        raise CrossSpecError(f'no tokenizer in {folder} (tokenizer.json, tokenizer.model or vocab.json); '
-                             'save it there with tokenizer.save_pretrained(folder)')
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
-    except Exception as error:                       # the tokenizers library raises bare Exception for a broken file
-        raise CrossSpecError(f'the tokenizer in {folder} cannot be read: {error}') from error
-
-
-def load_model(folder: Path, architecture: str, dtype: torch.dtype, trust_remote_code: bool = False,
-               pickled: bool = False) -> PreTrainedModel:
-    """The folder's model of a class of transformers (or of the folder's own code, where that is trusted).
-
-    Weights come from safetensors, from pickled files only where ``pickled`` says so. Raises `CrossSpecError`.
+    Names that transformers does not have are given back where there is no other. Raises `CrossSpecError` for a broken
+    config.json.
     """
+    config = read_config(folder)
+    return class_names(config) or tuple(config.get('architectures') or ()) or ('(none named)',)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers without its progress bars and remarks: what matters is raised."""
     import transformers
-    weights = 'pytorch_model*.bin' if pickled else '*.safetensors'
-    if not any(folder.glob(weights)):
-        raise CrossSpecError(f'no weights in {folder} ({weights}): the checkpoint is incomplete'
-                             + (' or pickled; save it as safetensors' if any(folder.glob('*.bin')) else ''))
-    known = getattr(transformers, architecture, None)
-    options = {} if known is not None else {'trust_remote_code': trust_remote_code}
-    loader = known if known is not None else transformers.AutoModelForImageTextToText
     verbosity, progress = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
-        model, report = loader.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, attn_implementation='sdpa', output_loading_info=True,
-            use_safetensors=not pickled, weights_only=True, **options)
-    except Exception as error:         # safetensors, json, torch and transformers each raise their own kinds here
-        raise CrossSpecError(f'the checkpoint in {folder} cannot be loaded as {architecture}: '
-                             f'{(str(error).splitlines() or [type(error).__name__])[0]}') from error
+        yield
     finally:
         transformers.logging.set_verbosity(verbosity)
         if progress:
             transformers.logging.enable_progress_bar()
-    missing = sorted(report['missing_keys'])
+
+
+def load_config(folder: Path, trust_remote_code: bool = False) -> PreTrainedConfig:
+    """The folder's config as transformers reads it. Raises `CrossSpecError` for values that it cannot take."""
+    try:
+        with _quiet():
+            return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+    except Exception as error:                       # each config class checks its values in its own way
+        raise CrossSpecError(f'{folder / "config.json"} must be a config that transformers can read, got one that it '
+                             f'cannot: {one_line(error)}; mend the value there, or copy the file again') from error
+
+
+def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The folder's tokenizer. Raises `CrossSpecError` where it has none or a broken one."""
+    check_tokenizer_files(folder)
+    try:
+        with _quiet():
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+    except Exception as error:                       # the tokenizers library raises bare Exception for a broken file
+        raise CrossSpecError(f'the tokenizer in {folder} cannot be read: {one_line(error)}; copy its files again from '
+                             'where the checkpoint came from') from error
+
+
+def load_processor(folder: Path, trust_remote_code: bool = False) -> Any:
+    """transformers' own processor of a folder (text and frames). Raises `CrossSpecError` where it cannot be made."""
+    from transformers import AutoProcessor
+    try:
+        with _quiet():
+            processor = AutoProcessor.from_pretrained(folder, local_files_only=True,
+                                                      trust_remote_code=trust_remote_code)
+    except Exception as error:                       # made of parts, each of which raises its own kinds
+        raise CrossSpecError(f'the processor in {folder} cannot be read: {one_line(error)}; save it there with '
+                             'processor.save_pretrained(folder)') from error
+    if not hasattr(processor, 'tokenizer'):
+        raise CrossSpecError(f'the processor in {folder} must be one for text and frames, got '
+                             f'{type(processor).__name__}; save it there with processor.save_pretrained(folder)')
+    return processor
+
+
+def load_model(folder: Path, architecture: str, dtype: torch.dtype, trust_remote_code: bool = False,
+               allow_pickle: bool = False) -> PreTrainedModel:
+    """The folder's model of a class of transformers (or of the folder's own code, where that is trusted).
+
+    Weights come from safetensors, from pickled files only where ``allow_pickle`` says so and there are no others.
+    Raises `CrossSpecError`.
+    """
+    import transformers
+    pickled = weight_files(folder, allow_pickle)[0].suffix == '.bin'
+    config = load_config(folder, trust_remote_code)
+    known = getattr(transformers, architecture, None)
+    options = {} if known is not None else {'trust_remote_code': trust_remote_code}
+    loader = known if known is not None else transformers.AutoModelForImageTextToText
+    try:
+        with _quiet():
+            model, report = loader.from_pretrained(
+                folder, config=config, dtype=dtype, local_files_only=True, attn_implementation='sdpa',
+                output_loading_info=True, use_safetensors=not pickled, weights_only=True, **options)
+    except UnpicklingError as error:
+        raise CrossSpecError(f'weights in {folder} must be tensors alone, got a pickled file that holds more, which '
+                             'could run code; save them as safetensors where you trust them') from error
+    except Exception as error:         # safetensors, json, torch and transformers each raise their own kinds here
+        raise CrossSpecError(f'the checkpoint in {folder} cannot be loaded as {architecture}: {one_line(error)}'
+                             ) from error
+    _check_report(folder, architecture, report)
+    return model
+
+
+def _check_report(folder: Path, architecture: str, report: dict[str, Any]) -> None:
+    """Raise `CrossSpecError` unless every weight of the model was in the files, in its size."""
+    missing, mismatched = sorted(report['missing_keys']), sorted(report.get('mismatched_keys') or ())
     if missing:
         raise CrossSpecError(f'the checkpoint in {folder} must hold all weights of {architecture}, {len(missing)} are '
-                             f'missing, first {missing[0]}')
-    return model
+                             f'missing, first {missing[0]}; its config.json and weights do not belong together')
+    if mismatched:
+        raise CrossSpecError(f'the checkpoint in {folder} must hold weights of the sizes in config.json, '
+                             f'{len(mismatched)} are of another, first {mismatched[0]}')
+    if report.get('error_msgs'):
+        raise CrossSpecError(f'the checkpoint in {folder} cannot be loaded as {architecture}: '
+                             f'{" ".join(str(report["error_msgs"][0]).split())}')
+    unused = sorted(report.get('unexpected_keys') or ())
+    if unused:
+        _log.warning('%d weights in %s are not used by %s, first %s', len(unused), folder, architecture, unused[0])
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, folder: Path) -> None:
@@ -176,3 +181,57 @@ def check_placeholder(tokenizer: PreTrainedTokenizerBase, placeholder_id: int, f
     if placeholder is None or tokenizer.convert_tokens_to_ids(placeholder) == tokenizer.unk_token_id:
         raise CrossSpecError(f'the tokenizer in {folder} must hold the video placeholder, id {placeholder_id}; '
                              'it has none: tokenizer and model do not belong together')
+    marked = placeholder_id in tokenizer.added_tokens_decoder or placeholder_id in tokenizer.all_special_ids
+    if not marked or tuple(tokenizer(placeholder, add_special_tokens=False)['input_ids']) != (placeholder_id,):
+        raise CrossSpecError(f'the tokenizer in {folder} must have the placeholder of the model, id {placeholder_id}, '
+                             f'as an added token, got {placeholder!r}, which is a word or several: tokenizer and model '
+                             'do not belong together')
+
+
+def check_processor_fields(folder: Path, exact: bool = False) -> None:
+    """Raise `CrossSpecError` where patches of the processor do not fit those of the vision tower.
+
+    The processor of text and frames may count several patches of the tower as one; ``exact``: not for this class.
+    """
+    vision = read_config(folder).get('vision_config')
+    if not isinstance(vision, dict):
+        return
+    for name in ('processor_config.json', 'video_preprocessor_config.json', 'preprocessor_config.json'):
+        path = folder / name
+        content = read_object(path) if path.is_file() else {}
+        whole = exact or name != 'processor_config.json'
+        for place, same in ((content, whole), (content.get('video_processor'), True),
+                            (content.get('image_processor'), True)):
+            if isinstance(place, dict):
+                _check_patches(place, vision, same, path)
+
+
+def _check_patches(place: dict[str, Any], vision: dict[str, Any], same: bool, path: Path) -> None:
+    for field, tower in (('patch_size', 'patch_size'), ('temporal_patch_size', 'temporal_patch_size'),
+                         ('merge_size', 'spatial_merge_size')):
+        said, built = place.get(field), vision.get(tower)
+        if not isinstance(said, int) or not isinstance(built, int) or said == built:
+            continue
+        if same or built < 1 or said % built:
+            raise CrossSpecError(f'{field} in {path} must be that of the vision tower ({tower} {built} in '
+                                 f'config.json), got {said}; use the processor files of these weights')
+
+
+@torch.inference_mode()
+def try_black_frame(folder: Path, encode: Callable[[np.ndarray], torch.Tensor], tokens: int) -> None:
+    """Encode one black frame, so that a processor that does not fit is found when loading, not at the first picture.
+
+    ``encode`` makes features (F, D) of a frame uint8 (H, W, 3), ``tokens`` is the F that the prompt has room for.
+    Raises `CrossSpecError` where it fails, or makes another number.
+    """
+    frame = np.zeros((480, 640, 3), np.uint8)
+    try:
+        made = encode(frame)
+    except Exception as error:                       # every tower says in its own way what it cannot take
+        raise CrossSpecError(f'the processor in {folder} must make pixels that the vision tower takes, got an error '
+                             f'for a black frame of 640 x 480: {one_line(error)}; use the processor files of these '
+                             'weights (size, crop_size)') from error
+    if made.shape[0] != tokens:
+        raise CrossSpecError(f'the processor in {folder} must make {tokens} tokens a frame, as config.json has it, got '
+                             f'{made.shape[0]} for a black frame of 640 x 480; use the processor files of these '
+                             'weights (size, crop_size)')

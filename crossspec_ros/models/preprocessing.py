@@ -7,9 +7,9 @@ installed).
 """
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +17,11 @@ import torch.nn.functional as F
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.frames.check import check_frame
+from crossspec_ros.models.processor_fields import processor_fields
 
-_FILES = ('processor_config.json', 'video_preprocessor_config.json', 'preprocessor_config.json')
 _RESAMPLE = {2: 'bilinear', 3: 'bicubic'}
-_CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+_NEEDS = {'do_resize': ('size', 'resample'), 'do_center_crop': ('crop_size',), 'do_rescale': ('rescale_factor',),
+          'do_normalize': ('image_mean', 'image_std')}
 
 
 @dataclass(frozen=True)
@@ -61,52 +62,47 @@ class FramePreprocessor:
 
 
 def load_preprocessor(folder: Path) -> FramePreprocessor:
-    """The frame preprocessing that a checkpoint folder asks for.
+    """The frame preprocessing that a checkpoint folder asks for, what its file leaves out taken from its class.
 
     Raises `CrossSpecError` when no processor file is there, or it asks for something that is not supported.
     """
-    config = _read(folder)
-    resample = _RESAMPLE.get(int(config.get('resample', 3)))
+    fields = processor_fields(folder)
+    for switch, needed in _NEEDS.items():
+        absent = [field for field in needed if fields[field] is None]
+        if fields[switch] and absent:
+            raise CrossSpecError(f'{absent[0]} must be given where {switch} is true, got null in the processor of '
+                                 f'{folder}')
+    resample = _RESAMPLE.get(fields['resample']) if fields['do_resize'] else 'bilinear'
     if resample is None:
         raise CrossSpecError(f'resample must be one of {sorted(_RESAMPLE)} (bilinear, bicubic), '
-                             f'got {config["resample"]} in the processor of {folder}')
-    size = config.get('size') if config.get('do_resize', True) else {}
-    crop = config.get('crop_size') if config.get('do_center_crop') else None
-    crop = {'height': crop, 'width': crop} if isinstance(crop, int) else crop
-    size = {'shortest_edge': size} if isinstance(size, int) else size or {}
-    if size and 'shortest_edge' not in size and not {'height', 'width'} <= size.keys():
-        raise CrossSpecError(f'size must hold shortest_edge, or height and width, got {size} in {folder}')
-    normalize = config.get('do_normalize', True)
+                             f'got {fields["resample"]} in the processor of {folder}')
+    size = _sides(fields['size'], fields['default_to_square'] is not False) if fields['do_resize'] else {}
+    crop = _sides(fields['crop_size'], True) if fields['do_center_crop'] else {}
+    if fields['do_resize'] and set(size) not in ({'shortest_edge'}, {'height', 'width'}):
+        raise CrossSpecError(f'size must hold shortest_edge, or height and width, got {fields["size"]} in {folder}')
+    if fields['do_center_crop'] and set(crop) != {'height', 'width'}:
+        raise CrossSpecError(f'crop_size must hold height and width, got {fields["crop_size"]} in {folder}')
+    mean, std = (_colour(fields[name]) for name in ('image_mean', 'image_std'))
     return FramePreprocessor(
-        shortest_edge=size.get('shortest_edge'),
-        size=(size['height'], size['width']) if 'height' in size else None,
+        shortest_edge=size.get('shortest_edge'), size=(size['height'], size['width']) if 'height' in size else None,
         crop=(crop['height'], crop['width']) if crop else None, resample=resample,
-        scale=float(config.get('rescale_factor', 1 / 255)) if config.get('do_rescale', True) else 1.0,
-        mean=tuple(config.get('image_mean') or _CLIP_MEAN) if normalize else None,
-        std=tuple(config.get('image_std') or _CLIP_STD) if normalize else None)
+        scale=float(fields['rescale_factor']) if fields['do_rescale'] else 1.0,
+        mean=mean if fields['do_normalize'] else None, std=std if fields['do_normalize'] else None)
 
 
-def check_processor(folder: Path) -> None:
-    """Raises `CrossSpecError` where a folder has no file of a processor."""
-    if not any((folder / name).is_file() for name in _FILES):
-        raise CrossSpecError(f'no processor in {folder}: one of {", ".join(_FILES)} must say how frames are resized '
-                             'and normalised; save it there with processor.save_pretrained(folder)')
+def _sides(value: Any, square: bool) -> dict[str, int]:
+    """A size by the names of its sides, px; one number is both sides or, where not ``square``, the shorter."""
+    if isinstance(value, int):
+        return {'height': value, 'width': value} if square else {'shortest_edge': value}
+    if isinstance(value, (list, tuple)):
+        return dict(zip(('height', 'width'), value))
+    return {name: side for name, side in (value or {}).items() if side is not None}
 
 
-def _read(folder: Path) -> dict:
-    for name in _FILES:
-        path = folder / name
-        if not path.is_file():
-            continue
-        try:
-            config = json.loads(path.read_text(encoding='utf-8'))
-        except ValueError as error:
-            raise CrossSpecError(f'{path} must be JSON: {error}') from error
-        config = config.get('video_processor') or config
-        if 'size' in config or 'image_mean' in config or 'do_resize' in config:
-            return config
-    raise CrossSpecError(f'no processor in {folder} says how frames are resized and normalised, as one of '
-                         f'{", ".join(_FILES)} must; save it there with processor.save_pretrained(folder)')
+def _colour(value: Any) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    return (float(value),) * 3 if isinstance(value, (int, float)) else tuple(value)
 
 
 def _centre_crop(frame: torch.Tensor, height: int, width: int) -> torch.Tensor:

@@ -9,44 +9,49 @@ from transformers import PreTrainedModel
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models import loading
 from crossspec_ros.models.builtin import BUILTIN
-from crossspec_ros.models.preprocessing import check_processor
-from crossspec_ros.models.targets.adapters import ADAPTERS, Adapter, Parts
+from crossspec_ros.models.folder import check_folder
+from crossspec_ros.models.generation import check_generation_file, make_scorer, stop_strings
+from crossspec_ros.models.targets.adapters import ADAPTERS, EXACT_PATCHES, Adapter, Parts
 from crossspec_ros.models.targets.checking import fault
 from crossspec_ros.models.targets.generic import GenericAdapter
-from crossspec_ros.models.targets.transformers_target import Scorer, TransformersTarget
+from crossspec_ros.models.targets.transformers_target import TransformersTarget
 
 _log = logging.getLogger(__name__)
 
 
 def load_target(path: str | Path = 'builtin', device: str = 'cpu', dtype: str = 'float32', cache: str = 'dynamic',
-                lean: bool = True, fps: float = 8.0, trust_remote_code: bool = False, pickled: bool = False,
-                max_new_tokens: int = 96, scorer: Scorer | None = None) -> TransformersTarget:
+                lean: bool = True, fps: float = 8.0, trust_remote_code: bool = False,
+                allow_pickle: bool = False, max_new_tokens: int = 96) -> TransformersTarget:
     """Load a checkpoint folder, a hub id (``owner/name``) or ``builtin`` as a target.
 
     ``cache`` is 'dynamic' (cost follows the true length) or 'static' (fixed addresses). ``lean``: use `models.lean`
     where it serves. ``fps``: frames a second, where the prompt tells the model when frames were taken.
-    ``trust_remote_code`` runs Python code of the checkpoint, ``pickled`` reads weights that are not safetensors.
+    ``trust_remote_code`` runs Python code of the checkpoint, ``allow_pickle`` reads weights that are not safetensors.
+    ``max_new_tokens`` is the longest answer that will be asked for: some generation settings hang on it.
     Raises `CrossSpecError` when it is not there, parts of it are missing or do not fit each other, its class cannot be
     served exactly, or ``device`` or ``dtype`` is not available.
     """
     if not fps > 0:
         raise CrossSpecError(f'fps must be > 0, got {fps}')
-    return TransformersTarget(load_adapter(path, device, dtype, fps, trust_remote_code, pickled), cache, lean, scorer)
+    adapter = load_adapter(path, device, dtype, fps, trust_remote_code, allow_pickle)
+    target = TransformersTarget(adapter, cache, lean, stop_strings=stop_strings(adapter.model))
+    target.scorer = make_scorer(adapter.model, adapter.tokenizer, max_new_tokens, target.eos_ids, target.banned_ids)
+    return target
 
 
 def load_adapter(path: str | Path, device: str = 'cpu', dtype: str = 'float32', fps: float = 8.0,
-                 trust_remote_code: bool = False, pickled: bool = False) -> Adapter:
+                 trust_remote_code: bool = False, allow_pickle: bool = False) -> Adapter:
     """The adapter over a loaded model. Raises as `load_target` does."""
     torch_device, torch_dtype = loading.find_device(device), loading.find_dtype(dtype)
-    folder = loading.find_folder(path)
+    folder = loading.find_folder(path, allow_pickle)
+    check_folder(folder, trust_remote_code, allow_pickle)
     architectures = loading.architectures(folder)
-    if not trust_remote_code:
-        loading.refuse_own_code(folder)
     name = next((one for one in architectures if one in ADAPTERS), architectures[0])
     _check_class(name, folder, trust_remote_code)
-    check_processor(folder)
+    loading.check_processor_fields(folder, exact=name in EXACT_PATCHES)
+    check_generation_file(folder)
     tokenizer = loading.load_tokenizer(folder, trust_remote_code)
-    model = loading.load_model(folder, name, torch_dtype, trust_remote_code, pickled)
+    model = loading.load_model(folder, name, torch_dtype, trust_remote_code, allow_pickle)
     model = model.to(torch_device).eval().requires_grad_(False)
     loading.check_vocabulary(tokenizer, _vocabulary(model), folder)
     parts = Parts(folder, model, tokenizer, float(fps), trust_remote_code)

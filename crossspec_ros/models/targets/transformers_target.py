@@ -21,7 +21,8 @@ from crossspec_ros.frames.check import check_frames
 from crossspec_ros.models.lean import LeanDecoder, supports
 from crossspec_ros.models.targets.adapters.base import Adapter
 from crossspec_ros.models.targets.decoding import NO_TREE, tree_mask
-from crossspec_ros.models.targets.inputs import check_prompt
+from crossspec_ros.models.generation import suppressed_ids
+from crossspec_ros.models.prompts import check_question
 from crossspec_ros.models.tokenizer import tokenizer_key
 from crossspec_ros.speculation.target import Judged, Layout
 from crossspec_ros.speculation.tree import TokenTree
@@ -78,7 +79,7 @@ class TransformersTarget:
 
     def layout(self, prompt: str, frames: int, height: int, width: int) -> Layout:
         """The prompt for so many frames of this size, px; see `speculation.target.Target.layout`."""
-        check_prompt(prompt)
+        check_question(prompt)
         if frames < 1:
             raise CrossSpecError(f'window_frames must be >= 1, got {frames}')
         return self._layouts(prompt, frames, *((height, width) if self.adapter.sized else (0, 0)))
@@ -212,10 +213,10 @@ class TransformersTarget:
     def generate(self, frames: Sequence[np.ndarray], prompt: str, max_new_tokens: int,
                  **options: object) -> tuple[int, ...]:
         """Tokens of transformers' own ``generate`` for the same frames and prompt, banned ids suppressed."""
-        check_prompt(prompt)
+        check_question(prompt)
         check_frames(frames)
         inputs = self.adapter.inputs(prompt, frames)
-        settings = dict(do_sample=False, max_new_tokens=max_new_tokens, suppress_tokens=list(self.banned_ids),
+        settings = dict(do_sample=False, max_new_tokens=max_new_tokens, suppress_tokens=suppressed_ids(self.model, self.banned_ids),
                         eos_token_id=list(self.eos_ids), pad_token_id=self.eos_ids[0])
         output = self.model.generate(**inputs, **(settings | options))
         return tuple(output[0, inputs['input_ids'].shape[1]:].tolist())

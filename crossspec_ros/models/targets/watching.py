@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.models.targets.inputs import first_line
+from crossspec_ros.models.files import one_line
 
 _KNOWN = {'inputs_embeds', 'position_ids', 'attention_mask', 'cache', 'past_key_values', 'use_cache', 'return_dict',
           'cache_position', 'logits_to_keep', 'input_ids', 'output_attentions', 'output_hidden_states'}
@@ -110,7 +110,7 @@ class Watcher:
             raise
         except Exception as error:                    # whatever a class raises for inputs of its own processor
             raise CrossSpecError(f'{type(self._model).__name__} cannot answer what its own processor gives it: '
-                                 f'{first_line(error)}') from error
+                                 f'{one_line(error)}') from error
 
     def _padding(self) -> int:
         """An id to pad with: not needed for one sequence, but transformers warns each time where there is none."""

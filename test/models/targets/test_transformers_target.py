@@ -155,8 +155,8 @@ def _other_tokenizer(folder):
 
 @pytest.mark.parametrize('breakage, match', [
     pytest.param(_edit('config.json', architectures=['LlamaForCausalLM']), 'class must be one', id='class'),
-    pytest.param(_edit('tokenizer_config.json', auto_map={'AutoTokenizer': ['x.Y', None]}), 'code of its own',
-                 id='code'),
+    pytest.param(_edit('tokenizer_config.json', auto_map={'AutoTokenizer': ['x.Y', None]}, tokenizer_class='Y'),
+                 'code of its own', id='code'),
     pytest.param(_remove('tokenizer.json'), 'no tokenizer', id='no tokenizer'),
     pytest.param(_remove('video_preprocessor_config.json'), 'no processor', id='no processor'),
     pytest.param(_remove('model.safetensors'), 'no weights', id='no weights'),

@@ -28,4 +28,7 @@ ADAPTERS: dict[str, type[Adapter]] = {
     'Gemma4ForConditionalGeneration': Gemma4Adapter,
 }
 
-__all__ = ['ADAPTERS', 'Adapter', 'Parts']
+EXACT_PATCHES = ('VideoLlavaForConditionalGeneration', 'LlavaOnevisionForConditionalGeneration')
+"""Classes whose processor counts the vision tower's own patches."""
+
+__all__ = ['ADAPTERS', 'EXACT_PATCHES', 'Adapter', 'Parts']

@@ -14,8 +14,9 @@ import torch
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.loading import check_placeholder
 from crossspec_ros.models.preprocessing import load_preprocessor
+from crossspec_ros.models.prompts import render, starts_itself
 from crossspec_ros.models.targets.adapters.base import Adapter, Parts
-from crossspec_ros.models.targets.inputs import Pictures, chat_template, render, tokenizer_template
+from crossspec_ros.models.targets.inputs import Pictures
 from crossspec_ros.speculation.target import FrameGroup, Layout, Text
 
 
@@ -27,8 +28,6 @@ class ClipAdapter(Adapter):
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
         self.preprocessor = load_preprocessor(parts.folder)
-        self._templates = tuple(tokenizer_template(self.tokenizer, one) for one in (
-            chat_template(parts.folder), self.tokenizer.chat_template))
         self.video_token_id = int(self.model.config.video_token_id)
         check_placeholder(self.tokenizer, self.video_token_id, parts.folder)
         self._placeholder = self.tokenizer.convert_ids_to_tokens(self.video_token_id)
@@ -63,11 +62,12 @@ class ClipAdapter(Adapter):
     def input_ids(self, prompt: str, frames: int) -> tuple[int, ...]:
         """The whole prompt as the model's own processor tokenises it, one placeholder an embedding."""
         video = self._placeholder
-        text = render(prompt, self._templates, ('video',), (video,), self.template)
+        text = render(None, self.tokenizer, self.parts.folder, prompt, frames, self.template, video)
         if text.count(video) != 1:
             raise CrossSpecError(f'prompt must hold {video} once, got {text.count(video)} times')
         count = frames * self.frame_tokens() + len(self.closing())
-        return tuple(self.tokenizer(text.replace(video, video * count))['input_ids'])
+        return tuple(self.tokenizer(text.replace(video, video * count),
+                                    add_special_tokens=not starts_itself(self.tokenizer, text))['input_ids'])
 
     def disagreement(self, prompt: str, frames: Sequence[np.ndarray]) -> str | None:
         """What the folder's own processor, where it can be loaded, makes of a prompt and frames in another way."""
