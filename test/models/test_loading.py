@@ -14,7 +14,8 @@ import torch
 import tiny_models
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models import loading
-from crossspec_ros.models.targets import load_target, processor_fields
+from crossspec_ros.models import processor_fields
+from crossspec_ros.models.targets import load_target
 from crossspec_ros.models.builtin import builtin_path
 from crossspec_ros.models.folder import check_folder, class_names
 from crossspec_ros.models.preprocessing import load_preprocessor
