@@ -16,13 +16,11 @@ if TYPE_CHECKING:
 
 def build_drafting(config: DrafterConfig, prompt: str = '') -> DraftingPipeline:
     """Load the drafter and warm it up. Raises CrossSpecError where the checkpoint is not there or does not fit."""
-    import torch
-
     from crossspec_ros.models.drafter import load_drafter
     from crossspec_ros.pipeline.drafting import DraftingPipeline
+    from crossspec_ros.pipeline.threads import ask_threads
 
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    ask_threads('drafter', config.threads)
     pipeline = DraftingPipeline(
         load_drafter(config.model, config.device), config.grid(), prompt or config.prompt or DEFAULT_PROMPT,
         lead_ms=config.lead_ms, grace_ms=config.grace_ms, max_tokens=config.max_tokens,
@@ -35,14 +33,15 @@ def build_drafting(config: DrafterConfig, prompt: str = '') -> DraftingPipeline:
 def build_engine(config: VerifierConfig) -> CaptionEngine:
     """Load the verifier, with the sources of drafts that its vocabulary allows. Raises CrossSpecError as above."""
     from crossspec_ros.models.verifier import load_verifier
+    from crossspec_ros.pipeline.threads import ask_threads
     from crossspec_ros.speculation.engine import CaptionEngine, EngineConfig
     from crossspec_ros.speculation.proposer import Proposer, ProposerConfig
 
+    ask_threads('verifier', config.threads)
     sampled = config.acceptance_rule != 'greedy'
     engine_config = EngineConfig(
         window_frames=config.window_frames, max_new_tokens=config.max_tokens, acceptance=config.acceptance_rule,
-        temperature=config.temperature if sampled else 0.0, seed=config.seed, speculate=config.speculate,
-        threads=config.threads or None)
+        temperature=config.temperature if sampled else 0.0, seed=config.seed, speculate=config.speculate)
     verifier = load_verifier(config.model, config.device, config.dtype)
     proposer = Proposer(
         ProposerConfig(vocab_size=verifier.vocab_size, tokenizer_key=verifier.tokenizer_key,
