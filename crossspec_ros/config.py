@@ -6,6 +6,7 @@ node runs (``live``). ``parameters_of(NodeConfig)`` lists them; ``make(NodeConfi
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +18,10 @@ DEFAULT_PROMPT = 'What is happening?'
 
 
 def _p(default: Any, description: str, *, name: str = '', low: float | None = None, high: float | None = None,
-       choices: tuple[str, ...] = (), live: bool = False) -> Any:
+       choices: tuple[str, ...] = (), live: bool = False, pattern: str = '') -> Any:
     return dataclasses.field(default=default, metadata={
-        'name': name, 'description': description, 'low': low, 'high': high, 'choices': choices, 'live': live})
+        'name': name, 'description': description, 'low': low, 'high': high, 'choices': choices, 'live': live,
+        'pattern': pattern})
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class DrafterConfig(WindowConfig):
     prompt: str = _p('', 'the question at the start; empty: the built-in pair\'s own; a verifier\'s prompt replaces it')
     autostart: bool = _p(True, 'configure and activate by itself')
     enabled: bool = _p(True, 'drafts at the start; ~/enable changes it')
+    source: str = _p('event_drafter', 'the name that drafts carry and are counted by; drafters of one verifier differ in it',
+                     name='draft.source', pattern='[a-z0-9_]{1,32}')
     max_tokens: int = _p(64, 'tokens of a draft at most', name='draft.max_tokens', low=1, high=1024, live=True)
     lead_ms: float = _p(125.0, 'an early draft is begun this long before the window ends, ms; 0: none',
                         name='draft.lead_ms', low=0, high=60000)
@@ -167,13 +171,14 @@ class ParameterInfo:
     high: float | None
     choices: tuple[str, ...]
     live: bool
+    pattern: str
 
 
 def parameters_of(config: type) -> list[ParameterInfo]:
     """The parameters of a node, in the order of its dataclass."""
     return [ParameterInfo(field.metadata['name'] or field.name, field.name, field.default,
                           field.metadata['description'], field.metadata['low'], field.metadata['high'],
-                          field.metadata['choices'], field.metadata['live'])
+                          field.metadata['choices'], field.metadata['live'], field.metadata['pattern'])
             for field in dataclasses.fields(config)]
 
 
@@ -188,6 +193,8 @@ def check(info: ParameterInfo, value: Any) -> Any:
         raise CrossSpecError(f'{info.name} must be one of {", ".join(info.choices)}, got {value!r}')
     if info.low is not None and not info.low <= value <= info.high:      # also refuses nan
         raise CrossSpecError(f'{info.name} must be {info.low:g} to {info.high:g}, got {value!r}')
+    if info.pattern and not re.fullmatch(info.pattern, value):
+        raise CrossSpecError(f'{info.name} must be {info.pattern}, got {value!r}')
     return value
 
 
@@ -207,12 +214,19 @@ def make(config: type, values: Mapping[str, Any]) -> Any:
     return made
 
 
+def _range_text(info: ParameterInfo) -> str:
+    if info.pattern:
+        return f'`{info.pattern}`'
+    if info.choices:
+        return ', '.join(info.choices)
+    return '' if info.low is None else f'{info.low:g} to {info.high:g}'
+
+
 def parameter_table(node: str) -> str:
     """The README's table of a node's parameters, in markdown."""
     rows = ['| Parameter | Default | Range | Meaning |', '| --- | --- | --- | --- |']
     for info in parameters_of(NODES[node]):
-        span = ', '.join(info.choices) if info.choices else '' if info.low is None else f'{info.low:g} to {info.high:g}'
         default = f"'{info.default}'" if isinstance(info.default, str) else str(info.default).lower()
         live = '; may change while running' if info.live else ''
-        rows.append(f'| `{info.name}` | `{default}` | {span} | {info.description}{live} |')
+        rows.append(f'| `{info.name}` | `{default}` | {_range_text(info)} | {info.description}{live} |')
     return '\n'.join(rows)

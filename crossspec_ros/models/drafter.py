@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.builtin import model_path
 from crossspec_ros.models.tokenizer import load_tokenizer, question_of, tokenizer_key
+from crossspec_ros.speculation.drafter import VoxelGrid
 
 CONFIG_FILE, WEIGHTS_FILE = 'config.json', 'model.safetensors'
 _WEIGHT_SCALE = 1000
@@ -163,6 +164,11 @@ class EventDrafter(nn.Module):
     def shape(self) -> tuple[int, int, int]:
         """(bins, height, width) of the voxel grid that ``draft`` takes."""
         return self.config.shape
+
+    @property
+    def view(self) -> VoxelGrid:
+        """What ``draft`` is given of the events."""
+        return VoxelGrid(*self.shape)
 
     @property
     def tokenizer_key(self) -> str:

@@ -23,7 +23,7 @@ def build_drafting(config: DrafterConfig, prompt: str = '') -> DraftingPipeline:
     ask_threads('drafter', config.threads)
     pipeline = DraftingPipeline(
         load_drafter(config.model, config.device), config.grid(), prompt or config.prompt or DEFAULT_PROMPT,
-        lead_ms=config.lead_ms, grace_ms=config.grace_ms, max_tokens=config.max_tokens,
+        source=config.source, lead_ms=config.lead_ms, grace_ms=config.grace_ms, max_tokens=config.max_tokens,
         buffer_bytes=config.buffer_mb << 20, idle_ms=1000 * config.idle_s, redrafts=config.redrafts,
         synchronised=config.event_clock == 'synchronised')
     pipeline.warm_up()

@@ -166,7 +166,8 @@ class DirectReplay:
 def draft_line(draft: Draft) -> dict[str, Any]:
     """What a draft says, without how long it took."""
     return {'kind': 'draft', 'window_id': draft.window_id, 'window_end_ns': draft.window_end_ns,
-            'text': draft.text, 'token_ids': list(draft.token_ids), 'events_used': draft.events_used}
+            'source': draft.source, 'text': draft.text, 'token_ids': list(draft.token_ids),
+            'events_used': draft.events_used}
 
 
 def caption_line(caption: Caption) -> dict[str, Any]:

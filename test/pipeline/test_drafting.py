@@ -4,13 +4,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from event_streams import packets_and_events
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.events.decode import make_decoder
-from crossspec_ros.events.encode import Packetizer, encode_mono
+from crossspec_ros.events.encode import encode_mono
 from crossspec_ros.events.representations import voxel_grid
 from crossspec_ros.events.types import Events, Packet
 from crossspec_ros.pipeline.drafting import DraftingPipeline, DraftJob
+from crossspec_ros.speculation.drafter import VoxelGrid
 from crossspec_ros.speculation.types import Verdict, prefix_hash, prompt_key
 from crossspec_ros.timing.window import WindowGrid
 
@@ -21,7 +22,7 @@ HOST = 1000 * S                                                 # the host's clo
 class Speller:
     """A drafter that says how many events it saw, with tokens 1, 2, 3 behind the prefix."""
 
-    shape, tokenizer_key = (2, 4, 4), 'tokens'
+    view, tokenizer_key = VoxelGrid(2, 4, 4), 'tokens'
 
     def __init__(self):
         self.asked, self.voxel = [], None
@@ -203,26 +204,13 @@ def test_drafting_changed_sensor_size_is_followed():
     assert core.sensor_size == (8, 8) and core.counts['format_changed'] == 1
 
 
-def evt3_stream(seconds: int = 4, rate: int = 2000) -> tuple[Events, list[Packet]]:
-    """Events of a 40x30 sensor and their packets of 10 ms, each stamped with the time of its first event."""
-    rng = np.random.default_rng(7)
-    count = seconds * rate
-    t_ns = np.sort(rng.integers(1, seconds * 1_000_000, count)) * 1000
-    events = Events(t_ns, rng.integers(0, 40, count).astype(np.uint16), rng.integers(0, 30, count).astype(np.uint16),
-                    rng.integers(0, 2, count).astype(np.uint8), 40, 30)
-    decoder = make_decoder('evt3', 40, 30)
-    packets = []
-    for each in Packetizer('evt3', 40, 30).packets(events, 10 * MS):
-        packets.append(replace(each, stamp_ns=HOST + int(decoder.decode(each).t_ns[0])))
-    return events, packets
-
-
 @pytest.mark.parametrize('grid', [
     pytest.param(WindowGrid(), id='tumbling'), pytest.param(WindowGrid(8, 125.0, 2), id='sliding'),
     pytest.param(WindowGrid(5, 33.0, 5), id='unaligned')])
 @pytest.mark.parametrize('lead_ms', [0, 125, 70.5])
 def test_drafting_draws_each_window_as_the_events_say(grid, lead_ms):
-    events, packets = evt3_stream()
+    packets, stamped = packets_and_events('evt3', 40, 30, host_ns=HOST)
+    events = Events(stamped.t_ns - HOST, stamped.x, stamped.y, stamped.p, 40, 30)
     drafter = Speller()
     core = DraftingPipeline(drafter, grid, 'What is happening?', lead_ms=lead_ms)
     seen = 0
@@ -273,5 +261,5 @@ def test_drafting_memory_does_not_grow_with_the_rate():
         core.reset()
         for at in range(0, 3000, 10):
             core.add_packet(packet(at, count=count))
-        sizes.append(core._moments.nbytes)
+        sizes.append(core._view.nbytes)
     assert sizes[1] <= 3 * sizes[0] + 1000
