@@ -38,7 +38,8 @@ def packets_and_events(encoding: str, width: int, height: int, *, host_ns: int, 
     rng = np.random.default_rng(7)
     count = seconds * rate
     t_ns = np.sort(rng.integers(1, seconds * 1_000_000, count)) * 1000
-    events = Events(t_ns, rng.integers(0, width, count).astype(np.uint16), rng.integers(0, height, count).astype(np.uint16),
+    events = Events(t_ns, rng.integers(0, width, count).astype(np.uint16),
+                    rng.integers(0, height, count).astype(np.uint16),
                     rng.integers(0, 2, count).astype(np.uint8), width, height)
     decoder, packets, decoded = make_decoder(encoding, width, height), [], []
     for each in Packetizer(encoding, width, height).packets(events, 10_000_000):

@@ -22,7 +22,8 @@ def _descriptor(info: ParameterInfo) -> ParameterDescriptor:
         descriptor.additional_constraints = info.pattern
     if info.low is not None:
         if isinstance(info.default, float):
-            descriptor.floating_point_range = [FloatingPointRange(from_value=float(info.low), to_value=float(info.high))]
+            descriptor.floating_point_range = [
+                FloatingPointRange(from_value=float(info.low), to_value=float(info.high))]
         else:
             descriptor.integer_range = [IntegerRange(from_value=int(info.low), to_value=int(info.high), step=0)]
     return descriptor

@@ -55,8 +55,8 @@ class DraftingPipeline:
 
     `add_packet`, `due` and `draft` belong to one thread; `on_verdict` may be called from another. A window is due
     twice: ``lead_ms`` before its end, so that a draft is there for the verifier's first pass, and at its end, when a
-    packet that covers it has arrived or ``grace_ms`` have passed. An early draft sees a whole span, up to the lead before
-    the window's end. Windows in which nothing moved get a draft too, for ``idle_ms`` after the last packet.
+    packet that covers it has arrived or ``grace_ms`` have passed. An early draft sees a whole span, up to the lead
+    before the window's end. Windows in which nothing moved get a draft too, for ``idle_ms`` after the last packet.
 
     An event is in the window that the offset between the clocks, as known when its packet came, puts it in; of views
     that keep events as they are, the offset known now. ``source`` names the drafter in its drafts: several may draft
@@ -64,8 +64,8 @@ class DraftingPipeline:
     """
 
     def __init__(self, drafter: Drafter, grid: WindowGrid, prompt: str, *, source: str = DEFAULT_SOURCE,
-                 lead_ms: float = 125.0, grace_ms: float = 15.0, max_tokens: int = 64, buffer_bytes: int = 256 << 20, idle_ms: float = 2000.0, redrafts: int = 2,
-                 synchronised: bool = False) -> None:
+                 lead_ms: float = 125.0, grace_ms: float = 15.0, max_tokens: int = 64, buffer_bytes: int = 256 << 20,
+                 idle_ms: float = 2000.0, redrafts: int = 2, synchronised: bool = False) -> None:
         self.prompt, self.max_tokens, self.redrafts = prompt, max_tokens, redrafts
         self.counts: Counter[str] = Counter()
         self._drafter, self._grid, self._source = drafter, grid, check_source(source)
@@ -218,7 +218,8 @@ class DraftingPipeline:
             events_used=used, compute_ms=made.compute_ms)
 
     def _look(self, job: DraftJob, state: _Drafted) -> tuple[Any, int]:
-        """What the drafter sees of the window, and its count of events; a redraft looks at what the draft before saw."""
+        """What the drafter sees of the window, and its count of events; a redraft looks at what the draft before saw.
+        """
         if job.committed and state.seen is not None:
             return state.seen, state.events_used
         end_ns = self._grid.end_ns(job.window_id) - (self._lead_ns if job.early else 0)

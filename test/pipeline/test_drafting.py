@@ -20,7 +20,7 @@ HOST = 1000 * S                                                 # the host's clo
 
 
 class Speller:
-    """A drafter that says how many events it saw, with tokens 1, 2, 3 behind the prefix."""
+    """A drafter that says how many events it saw, with tokens 1, 2, 3 after the prefix."""
 
     view, tokenizer_key = VoxelGrid(2, 4, 4), 'tokens'
 
@@ -79,7 +79,8 @@ def test_drafting_long_packets_are_waited_for():
     for at in range(10, 970, 40):                               # a packet is here 5 ms after its last event
         core.add_packet(packet(at, count=40, span_ms=40))
         core.due(HOST + (at + 44) * MS)
-    assert core.due(HOST + 1030 * MS) == []                     # the packet up to 1010 ms comes at 1014 ms, or a little later
+    # the packet up to 1010 ms comes at 1014 ms, or a little later
+    assert core.due(HOST + 1030 * MS) == []
     core.add_packet(packet(970, count=40, span_ms=40))
     assert [job.window_id for job in core.due(HOST + 1031 * MS)] == [1001]
 
@@ -113,7 +114,8 @@ def test_drafting_after_a_stall_drafts_the_newest_windows_only():
 
 def test_drafting_sees_the_events_of_its_window_only():
     core = pipeline()
-    feed(core, 0, 2010)                                         # the event on the end is the window's, the one on its begin not
+    # the event on the end is the window's, the one on its start not
+    feed(core, 0, 2010)
     draft = core.draft(DraftJob(1002))
     assert draft.events_used == 1000 and draft.window_end_ns == 1002 * S
     assert (draft.prompt_key, draft.tokenizer_key) == (prompt_key('What is happening?'), 'tokens')
@@ -242,7 +244,7 @@ def test_drafting_offset_that_improves_moves_what_comes_after():
     core = pipeline()
     core.add_packet(replace(packet(0), stamp_ns=HOST + 40 * MS))
     feed(core, 10, 1010)
-    assert core.draft(DraftJob(1001)).events_used == 1001      # the first event, on the begin, is 40 ms later
+    assert core.draft(DraftJob(1001)).events_used == 1001      # the first event, on the start, is 40 ms later
     assert core.statistics()['clock_jumps'] == core.statistics()['buffer_late'] == 0
 
 

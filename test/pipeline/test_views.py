@@ -32,7 +32,8 @@ class Teller:
     def draft(self, seen, /, *, prompt, prefix_ids=(), max_tokens=64, should_stop=None):
         self.seen = seen
         tokens = self.read(seen)[:max_tokens]
-        return SimpleNamespace(token_ids=tokens, parents=(), weights=(1,) * len(tokens), text=str(tokens), compute_ms=0.0)
+        return SimpleNamespace(token_ids=tokens, parents=(), weights=(1,) * len(tokens), text=str(tokens),
+                               compute_ms=0.0)
 
 
 def count_grid(voxel: np.ndarray) -> tuple[int, ...]:
