@@ -31,7 +31,8 @@ def find_ros_prefixes() -> list[str]:
         prefixes.append(sys.prefix)
     if not prefixes:
         sys.exit('crossspec_ros: no ROS 2 found to build messages with. Source one '
-                 '(source /opt/ros/<distro>/setup.bash), or install the wheels into this environment: pip install -r requirements.txt')
+                 '(source /opt/ros/<distro>/setup.bash), or install the wheels into this environment: '
+                 'pip install -r requirements.txt')
     return prefixes
 
 

@@ -1,4 +1,4 @@
-"""Child processes of the commands: started so that they never outlive their parent, and ended by one ladder of signals."""
+"""Child processes of the commands: started so as never to outlive their parent, and ended by one ladder of signals."""
 from __future__ import annotations
 
 import ctypes

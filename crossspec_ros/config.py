@@ -1,4 +1,5 @@
-"""Every default of every node, once: the ROS parameters, the YAML files' checks and the README's tables are made from these.
+"""Every default of every node, once: the ROS parameters, the YAML files' checks and the README's tables are made from
+these.
 
 A field's metadata holds its parameter name, its description, its range or choices, and whether it may change while the
 node runs (``live``). ``parameters_of(NodeConfig)`` lists them; ``make(NodeConfig, values)`` checks and builds.
@@ -26,9 +27,10 @@ class WindowConfig:
     """The grid of windows; drafter, verifier, overlay and monitor must agree on it."""
 
     window_frames: int = _p(8, 'frame slots of a window', name='window.frames', low=1, high=64)
-    frame_interval_ms: float = _p(125.0, 'time between frame slots, ms', name='window.frame_interval_ms', low=1, high=60000)
-    stride_frames: int = _p(8, 'slots from one window to the next; window.frames: tumbling', name='window.stride_frames',
-                            low=1, high=64)
+    frame_interval_ms: float = _p(125.0, 'time between frame slots, ms', name='window.frame_interval_ms', low=1,
+                                  high=60000)
+    stride_frames: int = _p(8, 'slots from one window to the next; window.frames: tumbling',
+                            name='window.stride_frames', low=1, high=64)
 
     def grid(self) -> WindowGrid:
         """The grid these parameters name. Raises CrossSpecError where they do not go together."""
@@ -45,23 +47,27 @@ class DrafterConfig(WindowConfig):
     prompt: str = _p('', 'the question at the start; empty: the built-in pair\'s own; a verifier\'s prompt replaces it')
     autostart: bool = _p(True, 'configure and activate by itself')
     enabled: bool = _p(True, 'drafts at the start; ~/enable changes it')
+    source: str = _p('event_drafter', 'the name that drafts carry and are counted by; drafters of one verifier differ '
+                     'in it', name='draft.source', pattern='[a-z0-9_]{1,32}')
     max_tokens: int = _p(64, 'tokens of a draft at most', name='draft.max_tokens', low=1, high=1024, live=True)
     lead_ms: float = _p(125.0, 'an early draft is begun this long before the window ends, ms; 0: none',
                         name='draft.lead_ms', low=0, high=60000)
     grace_ms: float = _p(15.0, 'wait this long after the window\'s end for the packet that covers it, ms',
                          name='draft.grace_ms', low=0, high=10000)
-    redrafts: int = _p(2, 'drafts of a window at most that continue a verdict\'s prefix where it departs from the draft',
-                       name='draft.redrafts', low=0, high=100, live=True)
+    redrafts: int = _p(2, 'drafts of a window at most that continue a verdict\'s prefix where it departs from the '
+                       'draft', name='draft.redrafts', low=0, high=100, live=True)
     deadline_ms: float = _p(2500.0, 'largest gap between drafts offered as the QoS deadline, ms; 0: none',
                             name='draft.deadline_ms', low=0, high=600000)
-    event_clock: str = _p('estimated', 'estimated: sensor time is mapped to the ROS clock by packet arrival; synchronised: '
-                          'event times are ROS time already', name='events.clock', choices=('estimated', 'synchronised'))
+    event_clock: str = _p('estimated', 'estimated: sensor time is mapped to the ROS clock by packet arrival; '
+                          'synchronised: event times are ROS time already', name='events.clock',
+                          choices=('estimated', 'synchronised'))
     buffer_mb: int = _p(256, 'moments of events kept, MB at most', name='events.buffer_mb', low=1, high=65536)
     queue_mb: int = _p(64, 'packets waiting to be decoded, MB at most; the oldest go', name='events.queue_mb',
                        low=1, high=65536)
     idle_s: float = _p(2.0, 'drafts go on this long after the last packet: a still scene may give none, s',
                        name='events.idle_s', low=0, high=3600)
-    silence_s: float = _p(5.0, 'no packet for this long: a warning says why, s', name='events.silence_s', low=0.1, high=3600)
+    silence_s: float = _p(5.0, 'no packet for this long: a warning says why, s', name='events.silence_s', low=0.1,
+                          high=3600)
 
 
 @dataclass(frozen=True)
@@ -82,13 +88,13 @@ class VerifierConfig(WindowConfig):
         'group': 'decode', 'without': ('window_frames',)})
     timeout_ms: float = _p(30000.0, 'a window is given up when its answer takes longer, ms', name='decode.timeout_ms',
                            low=1, high=3600000)
-    frame_grace_ms: float = _p(60.0, 'wait at most this long after a slot\'s end for its frame, ms; less once it is known how '
-                               'long frames take', name='frames.grace_ms',
-                               low=0, high=10000)
+    frame_grace_ms: float = _p(60.0, 'wait at most this long after a slot\'s end for its frame, ms; less once it is '
+                               'known how long frames take', name='frames.grace_ms', low=0, high=10000)
     image_transport: str = _p('raw', 'raw: image; compressed: image/compressed', name='image_transport',
                               choices=('raw', 'compressed'))
     frame_queue: int = _p(32, 'frames waiting at most; the oldest go', name='frames.queue', low=1, high=4096)
-    silence_s: float = _p(5.0, 'no image for this long: a warning says why, s', name='frames.silence_s', low=0.1, high=3600)
+    silence_s: float = _p(5.0, 'no image for this long: a warning says why, s', name='frames.silence_s', low=0.1,
+                          high=3600)
     deadline_ms: float = _p(2500.0, 'largest gap between captions offered as the QoS deadline, ms; 0: none',
                             name='caption.deadline_ms', low=0, high=600000)
     audit_rate: float = _p(0.0, 'share of windows decoded again without drafts while idle', name='audit.rate',
@@ -106,7 +112,8 @@ class OverlayConfig(WindowConfig):
     width: int = _p(640, 'width of the picture without the events beside it, px', low=160, high=4096)
     show_events: bool = _p(False, 'draw the events beside the image; subscribes events')
     image_transport: str = _p('raw', 'raw: image; compressed: image/compressed', choices=('raw', 'compressed'))
-    stale_ms: float = _p(4000.0, 'a caption older than this is taken off the picture, ms', low=100, high=600000, live=True)
+    stale_ms: float = _p(4000.0, 'a caption older than this is taken off the picture, ms', low=100, high=600000,
+                         live=True)
     record_path: str = _p('', 'write the pictures to this mp4 file too; empty: none')
     snapshot_dir: str = _p('', 'a frame and an event picture of every captioned window go to this folder; empty: none')
 
@@ -137,7 +144,8 @@ class PlayerConfig:
     loop: bool = _p(False, 'begin again at the end; with clock sim time jumps back')
     start_s: float = _p(0.0, 'begin this far into the recording, s', low=0, high=1e9)
     seconds: float = _p(0.0, 'stop after this much of the recording, s; 0: at its end', low=0, high=1e9)
-    align_ms: float = _p(0.0, 'with clock wall: begin at a whole multiple of this time, ms; 0: at once', low=0, high=60000)
+    align_ms: float = _p(0.0, 'with clock wall: begin at a whole multiple of this time, ms; 0: at once', low=0,
+                         high=60000)
     drain_s: float = _p(3.0, '/clock goes on this long after the end, s', low=0, high=3600)
     clock_hz: float = _p(200.0, 'rate of /clock', low=1, high=10000)
     wait_for_subscribers: int = _p(0, 'subscribers of each topic to wait for before the start', low=0, high=100)
@@ -163,6 +171,7 @@ class ParameterInfo:
     high: float | None
     choices: tuple[str, ...]
     live: bool
+    pattern: str
 
 
 def parameters_of(config: type) -> list[ParameterInfo]:
@@ -176,13 +185,13 @@ def parameters_of(config: type) -> list[ParameterInfo]:
                       for info in group]
         else:
             found.append(ParameterInfo(meta['name'] or field.name, field.name, field.default, meta['description'],
-                                       meta['low'], meta['high'], meta['choices'], meta['live']))
+                                       meta['low'], meta['high'], meta['choices'], meta['live'], meta['pattern']))
     return found
 
 
 def check(info: ParameterInfo, value: Any) -> Any:
     """The value as the parameter's type. Raises CrossSpecError with the rule it breaks."""
-    return checked(info.name, value, info.default, {'choices': info.choices, 'low': info.low, 'high': info.high})
+    return checked(info.name, value, info.default, dataclasses.asdict(info))
 
 
 def with_values(config: Any, values: Mapping[str, Any]) -> Any:
@@ -210,13 +219,20 @@ def make(config: type, values: Mapping[str, Any]) -> Any:
     return made
 
 
+def _range_text(info: ParameterInfo) -> str:
+    if info.pattern:
+        return f'`{info.pattern}`'
+    if info.choices:
+        return ', '.join(info.choices)
+    return '' if info.low is None else f'{info.low:g} to {info.high:g}'
+
+
 def parameter_table(node: str) -> str:
     """The README's table of a node's parameters, in markdown."""
     rows = ['| Parameter | Default | Range | Meaning |', '| --- | --- | --- | --- |']
     for info in parameters_of(NODES[node]):
-        span = ', '.join(info.choices) if info.choices else '' if info.low is None else f'{info.low:g} to {info.high:g}'
         live = '; may change while running' if info.live else ''
-        rows.append(f'| `{info.name}` | `{_shown(info.default)}` | {span} | {info.description}{live} |')
+        rows.append(f'| `{info.name}` | `{_shown(info.default)}` | {_range_text(info)} | {info.description}{live} |')
     return '\n'.join(rows)
 
 

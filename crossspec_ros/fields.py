@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,13 +10,15 @@ from crossspec_ros.errors import CrossSpecError
 
 
 def described(default: Any, description: str, *, name: str = '', low: float | None = None, high: float | None = None,
-              choices: tuple[str, ...] = (), live: bool = False) -> Any:
+              choices: tuple[str, ...] = (), live: bool = False, pattern: str = '') -> Any:
     """A dataclass field that says what it means.
 
-    ``name``: its ROS parameter, where that is not its own name; ``live``: may change while a node runs.
+    ``name``: its ROS parameter, where that is not its own name; ``live``: may change while a node runs;
+    ``pattern``: a regular expression that all of a text must match.
     """
     return dataclasses.field(default=default, metadata={
-        'name': name, 'description': description, 'low': low, 'high': high, 'choices': choices, 'live': live})
+        'name': name, 'description': description, 'low': low, 'high': high, 'choices': choices, 'live': live,
+        'pattern': pattern})
 
 
 def checked(name: str, value: Any, default: Any, metadata: Mapping[str, Any]) -> Any:
@@ -37,4 +40,6 @@ def checked(name: str, value: Any, default: Any, metadata: Mapping[str, Any]) ->
     low, high = metadata['low'], metadata['high']
     if low is not None and not low <= value <= high:                     # also refuses nan
         raise CrossSpecError(f'{name} must be {low:g} to {high:g}, got {value!r}')
+    if metadata['pattern'] and not re.fullmatch(metadata['pattern'], value):
+        raise CrossSpecError(f'{name} must be {metadata["pattern"]}, got {value!r}')
     return value

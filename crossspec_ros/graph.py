@@ -35,7 +35,7 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument('namespace', 'crossspec', 'namespace of all nodes and of the topics that have no name of their own'),
     Argument('params_file', '', 'YAML file of parameters; empty: the package\'s own'),
     Argument('events_topic', '/event_camera/events', 'topic of the event packets'),
-    Argument('image_topic', '/camera/image_raw', 'topic of the images; compressed ones have /compressed behind it'),
+    Argument('image_topic', '/camera/image_raw', 'topic of the images; compressed ones have /compressed after it'),
     Argument('image_transport', 'raw', 'how images come', ('raw', 'compressed')),
     Argument('image_reliability', 'best_effort', 'QoS reliability asked of images', ('best_effort', 'reliable')),
     Argument('model', 'builtin', 'verifier: builtin, a checkpoint folder or a hub id'),

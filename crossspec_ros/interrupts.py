@@ -13,8 +13,8 @@ def interruptible(*signs: signal.Signals) -> Iterator[None]:
     """Raise KeyboardInterrupt on these signals (SIGINT where none is named).
 
     A handler that raises while C++ has called Python, as rclpy does for each message, comes out as whatever error the
-    C++ code makes of it. Here it is a KeyboardInterrupt again. Outside the main thread, where Python handles no signals,
-    nothing is changed.
+    C++ code makes of it. Here it is a KeyboardInterrupt again. Outside the main thread, where Python handles no
+    signals, nothing is changed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

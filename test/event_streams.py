@@ -9,6 +9,8 @@ import numpy as np
 from hypothesis import strategies as st
 from shared_data import shared
 
+from crossspec_ros.events.decode import join_events, make_decoder
+from crossspec_ros.events.encode import Packetizer
 from crossspec_ros.events.types import Events, Packet
 
 RECORDINGS = ('evt3_trigger', 'mono_cd', 'libcaer_rollover')
@@ -25,6 +27,27 @@ def random_events(seed: int, count: int, *, width: int = 64, height: int = 48, s
         rng.integers(0, width, starts), rng.integers(0, 2, starts)))
     columns = (columns + np.arange(count) % run) % width
     return Events(t_us * 1000, columns.astype(np.uint16), rows.astype(np.uint16), signs.astype(np.uint8), width, height)
+
+
+def packets_and_events(encoding: str, width: int, height: int, *, host_ns: int, seconds: int = 4, rate: int = 2000
+                       ) -> tuple[list[Packet], Events]:
+    """Packets of 10 ms, each stamped by the host with the time of its first event, and all events on the host's clock.
+
+    ``host_ns`` is the host's time when the sensor's was 0.
+    """
+    rng = np.random.default_rng(7)
+    count = seconds * rate
+    t_ns = np.sort(rng.integers(1, seconds * 1_000_000, count)) * 1000
+    events = Events(t_ns, rng.integers(0, width, count).astype(np.uint16),
+                    rng.integers(0, height, count).astype(np.uint16),
+                    rng.integers(0, 2, count).astype(np.uint8), width, height)
+    decoder, packets, decoded = make_decoder(encoding, width, height), [], []
+    for each in Packetizer(encoding, width, height).packets(events, 10_000_000):
+        decoded.append(decoder.decode(each))
+        packets.append(replace(each, stamp_ns=host_ns + int(decoded[-1].t_ns[0])))
+    whole = join_events(decoded)
+    assert len(whole) == count
+    return packets, Events(whole.t_ns + host_ns, whole.x, whole.y, whole.p, width, height)
 
 
 @st.composite

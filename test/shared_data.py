@@ -8,7 +8,9 @@ import pytest
 
 
 def shared(name: str) -> Path:
-    """Path of ``shared/data/<name>``, from CROSSSPEC_SHARED or a folder ``shared`` beside a parent folder of the checkout."""
+    """Path of ``shared/data/<name>``, from CROSSSPEC_SHARED or a folder ``shared`` beside a parent folder of the
+    checkout.
+    """
     roots = [Path(os.environ['CROSSSPEC_SHARED'])] if os.environ.get('CROSSSPEC_SHARED') else []
     roots += [parent / 'shared' for parent in Path(__file__).resolve().parents]
     for root in roots:

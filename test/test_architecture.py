@@ -8,8 +8,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / 'crossspec_ros'
 MAX_LINES = 450
+MAX_COLUMNS = 120
+WIDE: set[str] = set()
 
-# Room -> the rooms it may import besides itself, from the lowest to the highest: each may use only rooms named before it.
+# Room -> the rooms it may import besides itself, from the lowest to the highest: each may use only rooms before it.
 # `errors` and the package itself are open to all.
 ARROWS: dict[str, set[str]] = {
     'errors': set(),
@@ -33,12 +35,13 @@ ARROWS: dict[str, set[str]] = {
     'view': {'speculation'},
     'graph': {'config', 'resources'},
     'launching': {'graph', 'resources'},
-    'nodes': {'interrupts', 'msg', 'srv', 'events', 'frames', 'config', 'speculation', 'recordings', 'pipeline', 'view'},
+    'nodes': {'interrupts', 'msg', 'srv', 'events', 'frames', 'config', 'speculation', 'recordings', 'pipeline',
+              'view'},
     'demo': {'interrupts', 'children', 'timing', 'speculation', 'models', 'recordings', 'view', 'graph', 'nodes'},
     'bench': {'events', 'timing', 'speculation', 'models', 'world', 'recordings', 'view', 'graph', 'nodes', 'demo'},
     'cli': {'interrupts'},
-    'commands': {'interrupts', 'children', 'events', 'config', 'models', 'world', 'recordings', 'pipeline', 'train', 'graph', 'demo',
-                 'bench', 'cli'},
+    'commands': {'interrupts', 'children', 'events', 'config', 'models', 'world', 'recordings', 'pipeline', 'train',
+                 'graph', 'demo', 'bench', 'cli'},
 }
 ROS = {'rclpy', 'std_msgs', 'sensor_msgs', 'diagnostic_msgs', 'std_srvs', 'builtin_interfaces', 'lifecycle_msgs',
        'event_camera_msgs', 'launch', 'launch_ros'}
@@ -138,6 +141,16 @@ def test_files_are_short():
             for path in [*_modules(), *sorted((ROOT / 'test').rglob('*.py'))]
             if (count := len(path.read_text(encoding='utf-8').splitlines())) > MAX_LINES}
     assert not long
+
+
+def test_lines_are_short():
+    files = [path for folder in ('crossspec_ros', 'test', 'launch') for path in sorted((ROOT / folder).rglob('*.py'))
+             if not {PACKAGE / name for name in GENERATED} & set(path.parents)]
+    wide = [f'{path.relative_to(ROOT)}:{number}' for path in [*files, ROOT / 'setup.py']
+            for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), start=1)
+            if len(line) > MAX_COLUMNS and path.relative_to(PACKAGE if PACKAGE in path.parents else ROOT).as_posix()
+            not in WIDE]
+    assert not wide
 
 
 def test_files_name_no_machine_and_no_registry():

@@ -10,7 +10,8 @@ from crossspec_ros import children
 
 
 def child(ignored: str) -> subprocess.Popen:
-    code = f'import signal, time\nfor name in {ignored.split()!r}: signal.signal(getattr(signal, name), signal.SIG_IGN)\n'
+    code = ('import signal, time\n'
+            f'for name in {ignored.split()!r}: signal.signal(getattr(signal, name), signal.SIG_IGN)\n')
     process = children.start([sys.executable, '-c', code + 'print("here", flush=True)\ntime.sleep(60)'], os.environ,
                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdout.readline() == 'here\n'

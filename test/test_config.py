@@ -29,8 +29,12 @@ def test_make_takes_whole_numbers_for_times():
     pytest.param(DrafterConfig, {'model.threads': 1.5}, 'model.threads must be int, got 1.5', id='fraction'),
     pytest.param(DrafterConfig, {'autostart': 1}, 'autostart must be bool, got 1', id='number for a truth value'),
     pytest.param(DrafterConfig, {'events.clock': 'ptp'}, 'events.clock must be one of estimated', id='choice'),
+    pytest.param(DrafterConfig, {'draft.source': 'My drafter'},
+                 "draft.source must be [a-z0-9_]{1,32}, got 'My drafter'",
+                 id='pattern'),
     pytest.param(DrafterConfig, {'lead': 1.0}, "has no parameter 'lead'", id='unknown name'),
-    pytest.param(VerifierConfig, {'window.frames': 4, 'window.stride_frames': 8}, 'stride_frames must be 1 to window_frames',
+    pytest.param(VerifierConfig, {'window.frames': 4, 'window.stride_frames': 8},
+                 'stride_frames must be 1 to window_frames',
                  id='together')])
 def test_make_refuses(config, values, rule):
     with pytest.raises(CrossSpecError, match=re.escape(rule)):

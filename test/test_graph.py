@@ -39,7 +39,8 @@ def test_declare_player_goes_by_the_clock_that_nodes_follow(sim_time, clock):
 
 def test_declare_remaps_camera_topics_in_every_node():
     for spec in declare({'events_topic': '/cam/events', 'image_topic': '/rgb/image'}):
-        assert spec.remaps == {'events': '/cam/events', 'image': '/rgb/image', 'image/compressed': '/rgb/image/compressed'}
+        assert spec.remaps == {'events': '/cam/events', 'image': '/rgb/image',
+                               'image/compressed': '/rgb/image/compressed'}
 
 
 def test_declare_argument_at_its_default_leaves_the_yaml_alone():
@@ -50,7 +51,8 @@ def test_declare_argument_at_its_default_leaves_the_yaml_alone():
 @pytest.mark.parametrize('transport, topic', [pytest.param('raw', '/c/image', id='raw'),
                                               pytest.param('compressed', '/c/image/compressed', id='compressed')])
 def test_declare_image_reliability_overrides_the_topic_that_is_used(transport, topic):
-    spec = by_name({'image_topic': '/c/image', 'image_transport': transport, 'image_reliability': 'reliable'})['verifier']
+    spec = by_name({'image_topic': '/c/image', 'image_transport': transport,
+                    'image_reliability': 'reliable'})['verifier']
     assert spec.parameters[f'qos_overrides.{topic}.subscription.reliability'] == 'reliable'
 
 
@@ -65,14 +67,16 @@ def test_declare_refuses(given, parameters, rule):
 
 
 @pytest.mark.parametrize('value, text', [
-    pytest.param(True, 'true', id='bool'), pytest.param(2.0, '2.0', id='float'), pytest.param('1', "'1'", id='number as text'),
+    pytest.param(True, 'true', id='bool'), pytest.param(2.0, '2.0', id='float'),
+    pytest.param('1', "'1'", id='number as text'),
     pytest.param("it's", "'it''s'", id='quote'), pytest.param('', "''", id='empty')])
 def test_node_spec_writes_values_that_keep_their_type(value, text):
     assert NodeSpec('player', '', {'source': value}).ros_arguments()[-1] == f'source:={text}'
 
 
 def test_node_spec_full_name():
-    assert [NodeSpec('drafter', ns).full_name for ns in ('', 'a', '/a/b/')] == ['/drafter', '/a/drafter', '/a/b/drafter']
+    assert [NodeSpec('drafter', ns).full_name for ns in ('', 'a', '/a/b/')] == [
+        '/drafter', '/a/drafter', '/a/b/drafter']
 
 
 def test_node_command_of_an_unknown_node_is_refused():
@@ -168,7 +172,8 @@ def run_up() -> tuple[subprocess.Popen, int]:
               '"import os, time; print(os.getpid(), flush=True); time.sleep(600)"]\n'
               'import argparse\np = argparse.ArgumentParser()\nup.add_parser(p.add_subparsers())\n'
               'sys.exit(up.run(p.parse_args(["up", "--only", "monitor"])))\n')
-    process = subprocess.Popen([sys.executable, '-c', script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, '-c', script], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               text=True)
     return process, int(process.stdout.readline())
 
 

@@ -71,7 +71,7 @@ def write_checkpoint(folder: Path, kind: str = 'video_llava', seed: int = 0, voc
                      **shape) -> Path:
     """Model, tokenizer and preprocessing files in ``folder``, as `from_pretrained` expects them."""
     folder.mkdir(parents=True, exist_ok=True)
-    build_tokenizer(vocab_size - 8).save_pretrained(folder)      # a few ids of padding behind the vocabulary
+    build_tokenizer(vocab_size - 8).save_pretrained(folder)      # a few ids of padding after the vocabulary
     build_model(kind, seed, vocab_size=vocab_size, image=image, **shape).save_pretrained(folder)
     size = {'shortest_edge': image} if kind == 'video_llava' else {'height': image, 'width': image}
     video = dict(video_processor_type='VideoLlavaVideoProcessor' if kind == 'video_llava' else

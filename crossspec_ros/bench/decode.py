@@ -38,7 +38,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--model', default='builtin', help='checkpoint folder, hub id or builtin (default)')
     parser.add_argument('--drafter', default='builtin', help='event drafter folder, builtin (default) or none')
     parser.add_argument('--assistant', default='', metavar='DIR',
-                        help='a small checkpoint with the verifier\'s vocabulary, for the assisted generation of transformers')
+                        help='a small checkpoint with the verifier\'s vocabulary, for assisted generation')
     parser.add_argument('--windows', type=int, default=200, help='windows to decode, default 200')
     parser.add_argument('--warm', type=int, default=60, help='windows of another drive before, not counted, default 60')
     parser.add_argument('--schemes', default='', metavar='A,B', help='only these, beside generate; default all')

@@ -1,8 +1,8 @@
 """`crossspec bench decode --drive N`: what the engine holds over a long drive.
 
-Frames and drafts come from a stock of at most 100 rendered windows, drawn anew for each window of the drive, so that the
-drive costs what decoding costs. Everything that grows with the number of windows still grows: each has an id, captions,
-drafts and passes of its own.
+Frames and drafts come from a stock of at most 100 rendered windows, drawn anew for each window of the drive, so that
+the drive costs what decoding costs. Everything that grows with the number of windows still grows: each has an id,
+captions, drafts and passes of its own.
 """
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def drive(args: argparse.Namespace, scheme: Speculation, stock: Sequence[Window]
         if index + 1 in points:
             rss_mb[index + 1] = round(process.memory_info().rss / 2**20, 1)
             sizes[index + 1] = scheme.engine.sizes()
-    begin = settled if settled in rss_mb else args.drive
+    start = settled if settled in rss_mb else args.drive
     return {'windows': args.drive, 'stock': len(stock), 'rss_mb': rss_mb, 'sizes': sizes,
-            'rise_mb': {'from_window': begin, 'mb': round(rss_mb[args.drive] - rss_mb[begin], 1)},
+            'rise_mb': {'from_window': start, 'mb': round(rss_mb[args.drive] - rss_mb[start], 1)},
             'statistics': scheme.engine.statistics()}
 
 

@@ -1,9 +1,9 @@
 """The ways of decoding that `crossspec bench decode` compares, each on the same windows as a vehicle would meet them.
 
 A window's frames come in time order, ``frame_interval_ms`` apart; the age of a caption counts from the arrival of the
-newest frame. What a scheme does before that (encode, prefill, rehearse) is not part of the age but of the compute, and it has
-to fit into the gaps between frames. Event drafts come from another process: the one made from the events before the
-last interval is there when the newest frame comes, the one from the whole window as much later as it took to make.
+newest frame. What a scheme does before that (encode, prefill, rehearse) is not part of the age but of the compute, and
+it has to fit into the gaps between frames. Event drafts come from another process: the one made from the events before
+the last interval is there when the newest frame comes, the one from the whole window as much later as it took to make.
 """
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def measure(bag: str | None, *, rounds: int, events: int, seed: int) -> dict:
 
 
 def decoding_contest(packets: Sequence[Packet]) -> Contest:
-    """Decoders, and decoders with the frame behind them, on the same evt3 packets."""
+    """Decoders, and decoders with the frame after them, on the same evt3 packets."""
     width, height = packets[0].width, packets[0].height
     words = np.concatenate([packet.payload.view(np.uint16) for packet in packets])
     whole = Packet('evt3', width, height, 0, 0, 0, words.view(np.uint8))

@@ -164,7 +164,7 @@ def _result(rate_mev_s: float, seconds: float, record: Recorder, watched: Watche
             ) -> dict[str, Any]:
     player, drafter = _values(record, 'player'), _values(record, 'drafter')
     load = LoadSource(rate_mev_s * 1e6)
-    planned = int(seconds * 1e6) // PERIOD_US - 1               # the last one is due at the end or behind it
+    planned = int(seconds * 1e6) // PERIOD_US - 1               # the last one is due at the end or after it
     sent, received = int(player.get('played_events', 0)), int(drafter.get('packets', 0))
     lost_packets = max(0, sent - received)                      # what the drafter throws away it has not counted
     causes = {cause: int(drafter[cause]) for cause in _LOSSES if int(drafter.get(cause, 0))}

@@ -39,10 +39,10 @@ def run_convert(args: argparse.Namespace) -> int:
     from crossspec_ros.recordings.dsec_convert import convert, length_s
     from crossspec_ros.recordings.dsec_source import DsecOptions
     options = DsecOptions(args.encoding, args.packet_ms, args.images, args.align)
-    begin = time.perf_counter()
+    start = time.perf_counter()
     with progress_bar('converting', length_s(args.sequence), 's') as advance:
         done = convert(args.sequence, args.out, options, storage=args.storage, advance=advance)
-    took_s = time.perf_counter() - begin
+    took_s = time.perf_counter() - start
     report = {'bag': args.out, 'packets': done.packets, 'images': done.images, 'recorded_s': round(done.seconds, 3),
               'took_s': round(took_s, 3), 'times_real_time': round(done.seconds / took_s, 2),
               'peak_rss_mb': round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),

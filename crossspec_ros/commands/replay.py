@@ -24,7 +24,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the command."""
     parser = subparsers.add_parser('replay', help='play a recording, over DDS or straight through the core')
     parser.add_argument('bag', help='a bag (folder, .mcap, .db3), the folder of a DSEC sequence, or world:SEED')
-    parser.add_argument('--start', type=float, default=0.0, metavar='S', help='begin, s into the recording (0)')
+    parser.add_argument('--start', type=float, default=0.0, metavar='S', help='start, s into the recording (0)')
     parser.add_argument('--seconds', type=float, default=0.0, metavar='S', help='length, s (0: to the end)')
     parser.add_argument('--rate', type=float, default=1.0, metavar='R', help='recorded seconds a second, over DDS (1)')
     parser.add_argument('--loop', action='store_true', help='begin again at the end, until interrupted')

@@ -21,8 +21,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         length = one.add_mutually_exclusive_group()
         length.add_argument('--steps', type=int, help='of all stages together (default 7000: 50 minutes of training '
                                                       'on two cores, 20 more for clips, features and answers)')
-        length.add_argument('--minutes', type=float, help='instead of steps; where that ends is the clock\'s, so two runs '
-                                                          'differ')
+        length.add_argument('--minutes', type=float, help='instead of steps; where that ends is the clock\'s, so two '
+                                                          'runs differ')
         one.add_argument('--seed', type=int, default=0)
         one.add_argument('--drives', type=int, default=300,
                          help='brisk drives of 24 clips to render, and half as many calm ones (default 300)')

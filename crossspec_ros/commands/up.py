@@ -27,7 +27,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         if argument.name == 'use_rviz':
             continue                                            # needs a desktop's ROS, which has launch too
         parser.add_argument('--' + argument.name.replace('_', '-'), dest=argument.name, metavar='TEXT',
-                            choices=argument.choices or None, help=f'{argument.description} (default: {argument.default!r})')
+                            choices=argument.choices or None,
+                            help=f'{argument.description} (default: {argument.default!r})')
     parser.add_argument('--only', nargs='+', metavar='NODE', help='start these nodes only')
     parser.add_argument('--without', nargs='+', metavar='NODE', default=[], help='start all but these')
     parser.add_argument('--param', action='append', default=[], metavar='NODE:NAME=VALUE', help='one more parameter')

@@ -48,7 +48,7 @@ class LiveView:
     """Context manager; `draft` and `caption` for what arrives, `tick` now and then to redraw.
 
     ``first_ns`` and ``last_ns`` bound the stream in the graph's clock once they are known: windows are named by the
-    time since its begin, and those that hold nothing of it are not shown.
+    time since its start, and those that hold nothing of it are not shown.
     """
 
     def __init__(self, record: Recorder, *, file: IO[str], title: str, force_terminal: bool | None = None) -> None:
@@ -102,7 +102,7 @@ class LiveView:
         self._console.print(Text.assemble(f'{self._clock(window)}  {what:<8}{format_age(age_ms):>9}  ', text, tail))
 
     def _clock(self, window: WindowRecord) -> str:
-        """The window's end, counted from the stream's begin."""
+        """The window's end, counted from the stream's start."""
         begin_ns = self.first_ns
         if begin_ns is None:
             begin_ns = self._record.windows[min(self._record.windows)].window_end_ns

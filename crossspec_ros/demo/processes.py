@@ -51,7 +51,8 @@ class Processes:
         """
         path = self._log_dir / f'{name}.log'
         with path.open('wb') as log:
-            process = children.start(command, environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+            process = children.start(command, environment, stdin=subprocess.DEVNULL, stdout=log,
+                                     stderr=subprocess.STDOUT)
         self._children[name] = _Child(process, path)
         _log.info('started %s, pid %d', name, process.pid)
         return process.pid

@@ -93,7 +93,7 @@ def window_entry(window: WindowRecord) -> dict[str, Any]:
         'draft': draft.text if draft else None, 'draft_revisions': len(window.drafts),
         'events_used': draft.events_used if draft else None,
         'caption': caption.text if caption else None, 'mode': caption.mode.value if caption else Mode.DRAFT_ONLY.value,
-        # The monitor has closed the window when a draft comes behind the final caption: then the receiver's age counts.
+        # The monitor has closed the window when a draft comes after the final caption: then the receiver's age counts.
         'first_draft_age_ms': _first(latency.first_draft_age_ms if latency else None, window.draft_age_ms),
         'draft_age_ms': _first(latency.draft_age_ms if latency else None, window.draft_age_ms),
         'caption_age_ms': _first(latency.caption_age_ms if latency else None, window.caption_age_ms),

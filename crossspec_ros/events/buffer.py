@@ -35,11 +35,11 @@ class _Chunk:
         self.y = np.empty(capacity, np.uint16)
         self.p = np.empty(capacity, np.uint8)
 
-    def fill(self, events: Events, begin: int) -> int:
-        """Copy events from index ``begin`` on, as many as fit; returns how many."""
-        count = min(self.capacity - self.used, len(events) - begin)
+    def fill(self, events: Events, start: int) -> int:
+        """Copy events from index ``start`` on, as many as fit; returns how many."""
+        count = min(self.capacity - self.used, len(events) - start)
         for field in _FIELDS:
-            getattr(self, field)[self.used:self.used + count] = getattr(events, field)[begin:begin + count]
+            getattr(self, field)[self.used:self.used + count] = getattr(events, field)[start:start + count]
         self.used += count
         return count
 
@@ -108,7 +108,7 @@ class EventBuffer:
             self._forget()
 
     def append(self, events: Events) -> None:
-        """Add events of the stream behind those already here; they are copied."""
+        """Add events of the stream after those already here; they are copied."""
         if not len(events):
             return
         with self._lock:
@@ -116,11 +116,11 @@ class EventBuffer:
                 self._dropped['size_change'] += self._forget()
                 self._size = (events.width, events.height)
             events = self._usable(events)
-            begin = 0
-            while begin < len(events):
+            start = 0
+            while start < len(events):
                 if not self._chunks or self._chunks[-1].used == self._chunk_events:
                     self._make_room()
-                begin += self._chunks[-1].fill(events, begin)
+                start += self._chunks[-1].fill(events, start)
             if len(events):
                 self._newest_ns = int(events.t_ns[-1])
             while len(self._chunks) > 1 and self._chunks[0].t_ns[-1] < self._newest_ns - self._max_span_ns:
@@ -141,11 +141,11 @@ class EventBuffer:
             t_ns = chunk.t_ns[:used]
             if t_ns[-1] <= start_ns or t_ns[0] > end_ns:
                 continue
-            begin, stop = np.searchsorted(t_ns, (start_ns, end_ns), side='right').tolist()
-            if begin < stop:
+            start, stop = np.searchsorted(t_ns, (start_ns, end_ns), side='right').tolist()
+            if start < stop:
                 parts.append(
                     Events(
-                        t_ns[begin:stop], chunk.x[begin:stop], chunk.y[begin:stop], chunk.p[begin:stop], width, height
+                        t_ns[start:stop], chunk.x[start:stop], chunk.y[start:stop], chunk.p[start:stop], width, height
                     )
                 )
         return tuple(parts)

@@ -113,11 +113,11 @@ class _Arena:
         """References to each array."""
         return [sys.getrefcount(array) for array in (self.t_ns, self.x, self.y, self.p)]
 
-    def take(self, other: _Arena, begin: int, stop: int) -> None:
-        """Begin with a copy of ``begin`` to ``stop`` of another arena."""
+    def take(self, other: _Arena, start: int, stop: int) -> None:
+        """Begin with a copy of ``start`` to ``stop`` of another arena."""
         for name in _FIELDS:
-            getattr(self, name)[:stop - begin] = getattr(other, name)[begin:stop]
-        self.used = stop - begin
+            getattr(self, name)[:stop - start] = getattr(other, name)[start:stop]
+        self.used = stop - start
 
 
 _UNSHARED = _Arena(1).references()      # of arrays that only their arena holds; versions of Python count differently
@@ -254,7 +254,7 @@ class Decoder:
         least = len(words) - at + evt3.MAX_EVENTS_PER_WORD
         if arena.capacity - arena.used < least:
             arena = self._arenas.next(least)
-        begin = filled = arena.used
+        start = filled = arena.used
         last = time_base_ns if self._format.has_time_base else self._tail
         while True:
             at, filled, found, reason = self._decode(
@@ -265,11 +265,11 @@ class Decoder:
             if reason != evt3.FULL:
                 break
             if filled + evt3.MAX_EVENTS_PER_WORD > arena.capacity:
-                larger = self._arenas.next(2 * (filled - begin) + len(words) - at + evt3.MAX_EVENTS_PER_WORD)
-                larger.take(arena, begin, filled)
-                arena, begin, filled = larger, 0, larger.used
+                larger = self._arenas.next(2 * (filled - start) + len(words) - at + evt3.MAX_EVENTS_PER_WORD)
+                larger.take(arena, start, filled)
+                arena, start, filled = larger, 0, larger.used
         arena.used = filled
-        return Events(arena.t_ns[begin:filled], arena.x[begin:filled], arena.y[begin:filled], arena.p[begin:filled],
+        return Events(arena.t_ns[start:filled], arena.x[start:filled], arena.y[start:filled], arena.p[start:filled],
                       self.width, self.height), at
 
     def _keep_triggers(self, found: int) -> None:

@@ -127,12 +127,12 @@ class Packetizer:
         """
         if packet_ns < 1:
             raise CrossSpecError(f'packet_ns must be >= 1, got {packet_ns}')
-        begin = 0
-        while begin < len(events):
-            edge_ns = (int(events.t_ns[begin]) // packet_ns + 1) * packet_ns
-            stop = begin + max(1, int(np.searchsorted(events.t_ns[begin:], edge_ns)))
-            yield self.packet(events.part(begin, stop), int(events.t_ns[begin]) + stamp_offset_ns)
-            begin = stop
+        start = 0
+        while start < len(events):
+            edge_ns = (int(events.t_ns[start]) // packet_ns + 1) * packet_ns
+            stop = start + max(1, int(np.searchsorted(events.t_ns[start:], edge_ns)))
+            yield self.packet(events.part(start, stop), int(events.t_ns[start]) + stamp_offset_ns)
+            start = stop
 
 
 def _pixels(events: Events) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -91,17 +91,17 @@ def find_time(words: np.ndarray, state: np.ndarray, counts: np.ndarray) -> int:
 
 @numba.njit(inline='always')
 def pad_tail(words, at, end, tail):
-    """The last words, with words behind them that say nothing, for a loop that reads ahead."""
+    """The last words, with words after them that say nothing, for a loop that reads ahead."""
     for k in range(TAIL_SIZE):
         tail[k] = words[at + k] if at + k < end else _PADDING
 
 
 @numba.njit
-def _decode_run(words, begin, end, until_ns, width, height, t_out, x_out, y_out, p_out, filled,
+def _decode_run(words, start, end, until_ns, width, height, t_out, x_out, y_out, p_out, filled,
                 triggers, trigger_count, state, counts):
-    """As ``decode_evt3``, once the time is known; may use and must be able to read up to three words behind ``end``."""
+    """As ``decode_evt3``, once the time is known; may use and must be able to read up to three words after ``end``."""
     # Indices are unsigned: numba then leaves out the test for negative ones, a fifth of the time of this loop.
-    i, stop, n, room = np.uint64(begin), np.uint64(end), np.uint64(filled), np.uint64(len(t_out) - MAX_EVENTS_PER_WORD)
+    i, stop, n, room = np.uint64(start), np.uint64(end), np.uint64(filled), np.uint64(len(t_out) - MAX_EVENTS_PER_WORD)
     k = trigger_count
     columns, rows = np.uint32(width), np.uint32(height)
     high, low, last = state[HIGH], state[LOW], state[LAST]
@@ -222,20 +222,20 @@ def _decode_run(words, begin, end, until_ns, width, height, t_out, x_out, y_out,
     read_only(nbt.uint16), nbt.int64, nbt.int64, nbt.int64, nbt.int64, nbt.int64,
     writable(nbt.int64), writable(nbt.uint16), writable(nbt.uint16), writable(nbt.uint8), nbt.int64,
     writable(nbt.int64), nbt.int64, writable(nbt.int64), writable(nbt.int64), writable(nbt.uint16)))
-def decode_evt3(words, begin, end, until_ns, width, height, t_out, x_out, y_out, p_out, filled,
+def decode_evt3(words, start, end, until_ns, width, height, t_out, x_out, y_out, p_out, filled,
                 triggers, trigger_count, state, counts, tail):
-    """Decode ``words[begin:end]`` behind the ``filled`` events already in the outputs.
+    """Decode ``words[start:end]`` after the ``filled`` events already in the outputs.
 
     ``triggers`` is (K * 3,): time in ns, edge, id; ``tail`` is scratch of TAIL_SIZE. Returns (next word, events in
     the outputs, triggers, reason): DONE all words are used, FULL an output has no room for another word, UNTIL the
     next event has t >= ``until_ns``.
     """
     if state[SYNC] != SYNCED:
-        begin += find_time(words[begin:end], state, counts)
+        start += find_time(words[start:end], state, counts)
     # The loop looks up to three words ahead without asking for the end: the last ones follow in a padded copy.
-    edge = max(begin, end - AHEAD)
+    edge = max(start, end - AHEAD)
     at, filled, trigger_count, reason = _decode_run(
-        words, begin, edge, until_ns, width, height, t_out, x_out, y_out, p_out, filled, triggers, trigger_count, state,
+        words, start, edge, until_ns, width, height, t_out, x_out, y_out, p_out, filled, triggers, trigger_count, state,
         counts)
     if reason != DONE or at >= end:
         return at, filled, trigger_count, reason

@@ -27,10 +27,10 @@ def _signature(word: nbt.Type) -> object:
 
 
 @kernel(_signature(nbt.uint32))
-def decode_mono(words, begin, end, until_ns, width, height, t_out, x_out, y_out, p_out, filled,
+def decode_mono(words, start, end, until_ns, width, height, t_out, x_out, y_out, p_out, filled,
                 triggers, trigger_count, state, counts, time_base_ns):
     """mono: u64 each, dt ns in bits 0-31, x 32-47, y 48-62, polarity 63; t = time base + dt."""
-    i = begin
+    i = start
     n = filled
     last = state[LAST]
     reason = DONE
@@ -61,10 +61,10 @@ def decode_mono(words, begin, end, until_ns, width, height, t_out, x_out, y_out,
 
 
 @kernel(_signature(nbt.uint32))
-def decode_trigger(words, begin, end, until_ns, width, height, t_out, x_out, y_out, p_out, filled,
+def decode_trigger(words, start, end, until_ns, width, height, t_out, x_out, y_out, p_out, filled,
                    triggers, trigger_count, state, counts, time_base_ns):
     """trigger: u64 each, dt ns in bits 0-31, id 48-62, edge 63; t = time base + dt. No events."""
-    i = begin
+    i = start
     k = trigger_count
     last = state[LAST]
     reason = DONE
@@ -89,12 +89,12 @@ def decode_trigger(words, begin, end, until_ns, width, height, t_out, x_out, y_o
 
 
 @kernel(_signature(nbt.uint32))
-def decode_libcaer(words, begin, end, until_ns, width, height, t_out, x_out, y_out, p_out, filled,
+def decode_libcaer(words, start, end, until_ns, width, height, t_out, x_out, y_out, p_out, filled,
                    triggers, trigger_count, state, counts, time_base_ns):
     """libcaer: u32 with bit 0 valid, 1 polarity, 2-16 y, 17-31 x; then i32 us, 31 bits that may wrap inside a
     packet.
     """
-    i = begin
+    i = start
     n = filled
     last = state[LAST]
     wrapped = state[WRAPPED]
@@ -141,12 +141,12 @@ def decode_libcaer(words, begin, end, until_ns, width, height, t_out, x_out, y_o
 
 
 @kernel(_signature(nbt.uint16))
-def decode_libcaer_cmp(words, begin, end, until_ns, width, height, t_out, x_out, y_out, p_out, filled,
+def decode_libcaer_cmp(words, start, end, until_ns, width, height, t_out, x_out, y_out, p_out, filled,
                        triggers, trigger_count, state, counts, time_base_ns):
     """libcaer_cmp: 0 TIME_HIGH, 1 TIME_LOW, 2 ADDR_X (kept), 3 ADDR_Y (event), 4 VECT_BASE_Y, 5 VECT_8 along y, 6
     reserved.
     """
-    i = begin
+    i = start
     n = filled
     last = state[LAST]
     time_us = state[CMP_TIME]

@@ -95,9 +95,9 @@ _RESULT = nbt.Tuple((nbt.int64, nbt.int64))
 
 
 @numba.njit
-def _run(words, begin, end, first_ns, last_ns, offset_ns, cells, packed, carry, state, counts):
+def _run(words, start, end, first_ns, last_ns, offset_ns, cells, packed, carry, state, counts):
     """As ``add_words``, once the time is known and while ``packed`` has room."""
-    i, stop = np.uint64(begin), np.uint64(end)
+    i, stop = np.uint64(start), np.uint64(end)
     plane = np.uint32(len(packed))
     least = np.int64(1) << carry[SHIFT_BITS]
     most = least + last_ns - first_ns
@@ -220,11 +220,11 @@ def _says_something(word, high_word):
 
 
 @numba.njit(inline='always')
-def _compact(words, begin, end, high, busy):
+def _compact(words, start, end, high, busy):
     """Copy to ``busy`` the words that say something; how many."""
     high_word = TIME_HIGH << SHIFT | np.uint32((high >> 12) & 0xFFF)
     n = np.uint64(0)
-    for i in range(np.uint64(begin), np.uint64(end)):
+    for i in range(np.uint64(start), np.uint64(end)):
         word = np.uint32(words[i])
         busy[n] = word
         n += _says_something(word, high_word)
@@ -233,10 +233,10 @@ def _compact(words, begin, end, high, busy):
 
 
 @numba.njit
-def _find_busy(words, begin, number, high):
+def _find_busy(words, start, number, high):
     """Index of the word that `_compact` would copy to ``number``."""
     high_word = TIME_HIGH << SHIFT | np.uint32((high >> 12) & 0xFFF)
-    at = begin
+    at = start
     left = number
     while True:
         word = np.uint32(words[at])
@@ -249,9 +249,9 @@ def _find_busy(words, begin, number, high):
 
 
 @numba.njit
-def _run_busy(words, begin, end, first_ns, last_ns, offset_ns, cells, packed, carry, state, counts, busy):
+def _run_busy(words, start, end, first_ns, last_ns, offset_ns, cells, packed, carry, state, counts, busy):
     """As ``_run``, faster where many words say nothing."""
-    at = begin
+    at = start
     idles = 0
     while at < end:
         high = state[HIGH]
@@ -283,9 +283,9 @@ def _unpack(packed, sums, carry):
 @kernel(nbt.void(read_only(nbt.int64), read_only(nbt.int64), nbt.int64, nbt.float64, nbt.float64,
                  writable(nbt.float32), writable(nbt.float32)))
 def add_bins(packed, sums, shift, rate, share, near, far):
-    """Add a slice to the time bin before it and the one behind it, ``near`` and ``far``, float32 (cells,).
+    """Add a slice to the time bin before it and the one after it, ``near`` and ``far``, float32 (cells,).
 
-    ``far`` gets ``share`` of an event on the slice's begin, and ``rate`` more a ns; ``near`` gets the rest.
+    ``far`` gets ``share`` of an event on the slice's start, and ``rate`` more a ns; ``near`` gets the rest.
     """
     half = np.int64(1) << (shift - 1)
     for cell in range(len(packed)):
@@ -303,9 +303,9 @@ def add_bins(packed, sums, shift, rate, share, near, far):
 
 @kernel(_RESULT(read_only(nbt.uint16), nbt.int64, nbt.int64, nbt.int64, nbt.int64, nbt.int64, read_only(nbt.int32),
                 nbt.int64, nbt.int64, _INT64, _INT64, _INT64, _INT64, _INT64, writable(nbt.uint16)))
-def add_words(words, begin, end, first_ns, last_ns, offset_ns, table, earliest_ns, latest_ns, packed, sums, carry,
+def add_words(words, start, end, first_ns, last_ns, offset_ns, table, earliest_ns, latest_ns, packed, sums, carry,
               state, counts, busy):
-    """Add the events of the evt3 ``words[begin:end]`` to the slice (first, last] of the grid's time.
+    """Add the events of the evt3 ``words[start:end]`` to the slice (first, last] of the grid's time.
 
     ``offset_ns`` is what sensor time lacks to the grid's; it holds where the first event is from ``earliest_ns`` to
     ``latest_ns`` of the sensor's. ``state`` and ``counts`` are the decoder's; ``busy``, uint16, is scratch. Returns
@@ -315,8 +315,8 @@ def add_words(words, begin, end, first_ns, last_ns, offset_ns, table, earliest_n
     """
     carry[FIRST] = NO_TIME_NS
     if state[SYNC] != SYNCED:
-        begin += find_time(words[begin:end], state, counts)
-    at, _ = _run(words, begin, end, CLOSED[0], CLOSED[1], 0, table, packed, carry, state, counts)
+        start += find_time(words[start:end], state, counts)
+    at, _ = _run(words, start, end, CLOSED[0], CLOSED[1], 0, table, packed, carry, state, counts)
     if at < end:
         carry[FIRST] = (state[HIGH] | state[LOW]) * 1000
         if not earliest_ns <= carry[FIRST] <= latest_ns:
@@ -342,11 +342,11 @@ def add_words(words, begin, end, first_ns, last_ns, offset_ns, table, earliest_n
 
 @kernel(_RESULT(read_only(nbt.int64), read_only(nbt.uint16), read_only(nbt.uint16), read_only(nbt.uint8), nbt.int64,
                 nbt.int64, nbt.int64, nbt.int64, read_only(nbt.int32), read_only(nbt.int32), _INT64, _INT64, _INT64))
-def add_events(t_ns, x, y, p, begin, first_ns, last_ns, offset_ns, columns, rows, packed, sums, carry):
-    """As ``add_words``, of decoded events, all of them inside the sensor, from index ``begin`` on."""
+def add_events(t_ns, x, y, p, start, first_ns, last_ns, offset_ns, columns, rows, packed, sums, carry):
+    """As ``add_words``, of decoded events, all of them inside the sensor, from index ``start`` on."""
     unit = np.int64(1) << carry[SHIFT_BITS]
     newest = carry[NEWEST]
-    for i in range(begin, len(t_ns)):
+    for i in range(start, len(t_ns)):
         t = t_ns[i]
         since = t + offset_ns - first_ns
         if since <= 0 or since > last_ns - first_ns or newest - t > carry[MAX_BACK]:

@@ -83,7 +83,7 @@ class WindowMoments:
         self._max_slices = max(1, max_bytes // (_BYTES_PER_CELL * self._cells))
         wanted = slicing.count(slicing.span_ns)
         if self._max_slices < wanted:
-            logger.warning('a window of events needs %d MB and may use %d: its begin will be missing; allow more',
+            logger.warning('a window of events needs %d MB and may use %d: its start will be missing; allow more',
                            1 + (_BYTES_PER_CELL * self._cells * wanted >> 20), max_bytes >> 20)
         bits = slicing.longest_ns.bit_length()
         self._carry = np.zeros(CARRY_SIZE, np.int64)
@@ -260,7 +260,7 @@ class WindowMoments:
         self._close()
         start_ns, bins = end_ns - slicing.span_ns, slicing.bins
         rate = (bins - 1) / slicing.span_ns
-        # One bin more: what an event gives to the bin behind a single one is 0.
+        # One bin more: what an event gives to the bin after a single one is 0.
         grid = np.zeros((bins + (bins == 1), self._cells), np.float32)
         events = 0
         for first_ns in sorted(self._slices):                   # in order, so that rounding is the same each time

@@ -47,7 +47,7 @@ class Slot:
 class FrameSlots:
     """Settles slots in order: the newest frame of a slot stands in it.
 
-    A slot is settled once no better frame can come: a frame with a stamp at or behind its end is here, or the clock is
+    A slot is settled once no better frame can come: a frame with a stamp at or after its end is here, or the clock is
     past its end by as long as frames lately took to arrive, ``grace_ns`` at most and until a few have come. A frame for
     a settled slot is late.
     """
@@ -92,7 +92,10 @@ class FrameSlots:
         self.newest_ns = max(frame.stamp_ns, self.newest_ns or 0)
 
     def settle(self, now_ns: int | None = None, give_up_ns: int = 5_000_000_000) -> list[Slot]:
-        """Slots settled by now, oldest first. Without a clock, or with one ``give_up_ns`` past all frames, frames decide."""
+        """Slots settled by now, oldest first.
+
+        Without a clock, or with one ``give_up_ns`` past all frames, the frames decide.
+        """
         if self._next is None:
             return []
         interval = self._grid.interval_ns

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.builtin import model_path
 from crossspec_ros.models.tokenizer import load_tokenizer, question_of, tokenizer_key
+from crossspec_ros.speculation.drafter import VoxelGrid
 
 CONFIG_FILE, WEIGHTS_FILE = 'config.json', 'model.safetensors'
 _WEIGHT_SCALE = 1000
@@ -133,7 +134,7 @@ class _Layer(nn.Module):
         query, key, value = rotated[0], rotated[1], qkv[2]
         if past is not None:
             key, value = torch.cat((past[0], key), 2), torch.cat((past[1], value), 2)
-        causal = past is None                # one token behind a cache sees all of it
+        causal = past is None                # one token after a cache sees all of it
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=causal)
         x = x + self.out(mixed.transpose(1, 2).reshape(batch, length, dim))
         gate, up = self.gate_up(self.norm2(x)).chunk(2, -1)
@@ -165,16 +166,21 @@ class EventDrafter(nn.Module):
         return self.config.shape
 
     @property
+    def view(self) -> VoxelGrid:
+        """What ``draft`` is given of the events."""
+        return VoxelGrid(*self.shape)
+
+    @property
     def tokenizer_key(self) -> str:
         """Fingerprint of the vocabulary of the drafted ids."""
         return self.config.tokenizer_key
 
     def forward(self, voxel: Tensor, token_ids: Tensor) -> Tensor:
-        """Hidden states (B, T, D) over ``token_ids`` (B, T) behind the visual tokens of ``voxel`` (B, C, H, W)."""
+        """Hidden states (B, T, D) over ``token_ids`` (B, T) after the visual tokens of ``voxel`` (B, C, H, W)."""
         return self.continue_from(self.encoder(voxel), token_ids)
 
     def continue_from(self, visual: Tensor, token_ids: Tensor) -> Tensor:
-        """The same behind visual tokens (B, S, D) that are already there."""
+        """The same after visual tokens (B, S, D) that are already there."""
         hidden, _ = self._run(torch.cat((visual, self.embed(token_ids)), 1), None)
         return hidden[:, visual.shape[1]:]
 
@@ -183,8 +189,8 @@ class EventDrafter(nn.Module):
         return hidden @ self.embed.weight.T
 
     def _run(self, x: Tensor, past: list[tuple[Tensor, Tensor]] | None) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        begin = past[0][0].shape[2] if past else 0
-        cos, sin = self.cos[begin:begin + x.shape[1]], self.sin[begin:begin + x.shape[1]]
+        start = past[0][0].shape[2] if past else 0
+        cos, sin = self.cos[start:start + x.shape[1]], self.sin[start:start + x.shape[1]]
         grown = []
         for index, layer in enumerate(self.layers):
             x, cache = layer(x, cos, sin, past[index] if past else None)
@@ -212,7 +218,7 @@ class EventDrafter(nn.Module):
                      should_stop: Callable[[], bool] | None = None) -> Iterator[tuple[int, int, int, int]]:
         """Greedy tokens as they come: (token id, its weight, the runner-up, its weight), weights in thousandths.
 
-        ``voxel`` float32 (C, H, W) is not changed; ``prefix_ids`` is the committed begin of the caption that is to be
+        ``voxel`` float32 (C, H, W) is not changed; ``prefix_ids`` is the committed start of the caption that is to be
         continued. Ends after the end token, ``max_tokens``, the longest caption the positions allow, or as soon as
         ``should_stop()`` says so (asked before every token). Raises CrossSpecError on a wrong shape or foreign ids.
         """
@@ -239,12 +245,12 @@ class EventDrafter(nn.Module):
     def draft(self, voxel: np.ndarray, *, prompt: str, prefix_ids: Sequence[int] = (), max_tokens: int = 64,
               branches: int = 0, branch_tokens: int = 8,
               should_stop: Callable[[], bool] | None = None) -> DraftTokens:
-        """The likely caption behind ``prefix_ids``; arguments as for ``draft_stream``.
+        """The likely caption after ``prefix_ids``; arguments as for ``draft_stream``.
 
         With ``branches`` > 0 the draft is a tree: at that many least certain places the runner-up becomes a second
         child, followed by a copy of the next ``branch_tokens`` of the chain (what follows a colour rarely hangs on it).
         """
-        begin = time.perf_counter_ns()
+        start = time.perf_counter_ns()
         steps = list(self.draft_stream(voxel, prompt=prompt, prefix_ids=prefix_ids, max_tokens=max_tokens,
                                        should_stop=should_stop))
         chain = [step[0] for step in steps]
@@ -262,7 +268,7 @@ class EventDrafter(nn.Module):
                 parents.append(len(tokens) - 2)
         text = self.tokenizer.decode([*prefix_ids, *chain], skip_special_tokens=True)
         return DraftTokens(tuple(tokens), tuple(weights), tuple(parents) if branches else (), text,
-                           (time.perf_counter_ns() - begin) / 1e6,
+                           (time.perf_counter_ns() - start) / 1e6,
                            bool(chain) and chain[-1] == self.config.eos_token_id)
 
 

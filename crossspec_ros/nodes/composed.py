@@ -12,7 +12,7 @@ from crossspec_ros.nodes.verifier import VerifierNode
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run both nodes; returns the exit code. Address parameters and remaps by node: ``-p drafter:draft.lead_ms:=100``."""
+    """Run both nodes; returns the exit code. Name parameters and remaps by node: ``-p drafter:draft.lead_ms:=100``."""
     nodes: list[DrafterNode | VerifierNode] = []
 
     def spin() -> int:

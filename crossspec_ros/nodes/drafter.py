@@ -36,8 +36,8 @@ class DrafterNode(ModelNode):
     def _communicate(self) -> None:
         options = self._qos_options
         self._publisher = self.create_lifecycle_publisher(
-            DraftMsg, 'draft', qos.draft(self._config.deadline_ms), event_callbacks=self._health.publisher_events('draft'),
-            **options)
+            DraftMsg, 'draft', qos.draft(self._config.deadline_ms),
+            event_callbacks=self._health.publisher_events('draft'), **options)
         self.create_subscription(EventPacket, 'events', self._on_packet, qos.events(),
                                  event_callbacks=self._health.subscription_events('events'), **options)
         self.create_subscription(VerdictMsg, 'verdict', self._on_verdict, qos.verdict(),

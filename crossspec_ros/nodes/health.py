@@ -1,4 +1,4 @@
-"""What went wrong in a node and how often: counts by cause, silent topics, QoS troubles; on /diagnostics each second."""
+"""What went wrong in a node and how often: counts by cause, silent topics, QoS; on /diagnostics each second."""
 from __future__ import annotations
 
 import threading
@@ -130,7 +130,7 @@ class Health:
             f'{info.node_name} ({info.topic_type}, {qos.describe(info.qos_profile)})' for info in infos)
 
     def _warn_of_silence(self, watch: _Watch, now_ns: int) -> str:
-        text = (f'no {watch.type_name} on {watch.topic} for {watch.silent_s(now_ns):.0f} s; {self._offers(watch.topic)}')
+        text = f'no {watch.type_name} on {watch.topic} for {watch.silent_s(now_ns):.0f} s; {self._offers(watch.topic)}'
         if watch.warned_ns is None or now_ns - watch.warned_ns >= 30 * _S:
             watch.warned_ns = now_ns
             hint = 'check the topic name, ROS_DOMAIN_ID and the QoS' if not watch.received else 'its source has stopped'

@@ -135,7 +135,8 @@ class MonitorNode(Node):
         self._book.max_draft_age_ms, self._book.max_caption_age_ms = config.max_draft_age_ms, config.max_caption_age_ms
 
     def _statistics(self) -> dict[str, object]:
-        ages = {f'{name}_age_{quantile}_ms': 'none' if value is None else f'{value:.1f}' for name in ('draft', 'caption')
+        ages = {f'{name}_age_{quantile}_ms': 'none' if value is None else f'{value:.1f}'
+                for name in ('draft', 'caption')
                 for quantile, value in self._book.percentiles(name).items()}
         misses = {f'{topic}_deadline_misses': count for topic, count in self._missed.items()}
         acceptance = {key: str(value) for key, value in self._book.acceptance().items()}

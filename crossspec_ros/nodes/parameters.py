@@ -17,9 +17,12 @@ def _descriptor(info: ParameterInfo) -> ParameterDescriptor:
     descriptor = ParameterDescriptor(description=info.description, read_only=not info.live)
     if info.choices:
         descriptor.additional_constraints = 'one of ' + ', '.join(info.choices)
+    elif info.pattern:
+        descriptor.additional_constraints = info.pattern
     if info.low is not None:
         if isinstance(info.default, float):
-            descriptor.floating_point_range = [FloatingPointRange(from_value=float(info.low), to_value=float(info.high))]
+            descriptor.floating_point_range = [
+                FloatingPointRange(from_value=float(info.low), to_value=float(info.high))]
         else:
             descriptor.integer_range = [IntegerRange(from_value=int(info.low), to_value=int(info.high), step=0)]
     return descriptor

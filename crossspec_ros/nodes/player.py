@@ -24,7 +24,8 @@ from crossspec_ros.recordings.sources import open_source
 
 _NS = 1_000_000_000
 _WARM_MESSAGES = 30
-_TOPICS = {'events': ('events', EventPacket), 'image': ('image', Image), 'compressed': ('image/compressed', CompressedImage)}
+_TOPICS = {'events': ('events', EventPacket), 'image': ('image', Image),
+           'compressed': ('image/compressed', CompressedImage)}
 _TYPE_NAMES = {'event_camera_msgs/msg/EventPacket', 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'}
 
 

@@ -19,7 +19,8 @@ def _profile(depth: int, *, reliable: bool, latched: bool = False, deadline_ms: 
 
 
 def events() -> QoSProfile:
-    """Best effort, so that any driver matches and a slow reader never slows it; deep, as each packet carries new events.
+    """Best effort, so that any driver matches and a slow reader never slows it; deep, as each packet carries new
+    events.
 
     No deadline: a driver that offers none would then be silently incompatible.
     """
@@ -57,7 +58,7 @@ def latency() -> QoSProfile:
 
 
 def picture() -> QoSProfile:
-    """The overlay's pictures. Reliable, since viewers ask for either and best effort would not match the strict ones."""
+    """The overlay's pictures. Reliable, since viewers ask for either and best effort would not match all of them."""
     return _profile(2, reliable=True)
 
 

@@ -100,7 +100,8 @@ class VerifierNode(ModelNode):
         if cause is not None:
             self._refused.put(Counter({cause: 1}))
             if cause not in ('late', 'stale'):                  # those two are how a race between two processes ends
-                self._health.drop('draft_refused', f'draft of window {message.window_id} from {message.source}: {cause}')
+                self._health.drop('draft_refused',
+                                  f'draft of window {message.window_id} from {message.source}: {cause}')
 
     def _want_reset(self) -> None:
         if self._core is not None and self._worker is not None:
@@ -174,8 +175,8 @@ class VerifierNode(ModelNode):
             self._audit_running = False
             return False
         if not same:
-            self._health.error('audit', f'audit: the caption of window {self._audit.mismatches[-1]} is not what the target '
-                               'says alone; please report this with the checkpoint and the torch version')
+            self._health.error('audit', f'audit: the caption of window {self._audit.mismatches[-1]} is not what the '
+                               'target says alone; please report this with the checkpoint and the torch version')
         return True
 
     def _retract(self) -> None:

@@ -41,7 +41,7 @@ class Audit:
         return len(self._kept)
 
     def keep(self, answered: Answered) -> None:
-        """Write a window's frames to disk for later; older ones may have to go. Raises OSError where there is no room."""
+        """Write a window's frames to disk for later; older ones may have to go. Raises OSError without room."""
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix='crossspec-audit-'))
         path = self._folder / f'{answered.window_id}.npz'

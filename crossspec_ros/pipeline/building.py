@@ -17,16 +17,14 @@ if TYPE_CHECKING:
 
 def build_drafting(config: DrafterConfig, prompt: str = '') -> DraftingPipeline:
     """Load the drafter and warm it up. Raises CrossSpecError where the checkpoint is not there or does not fit."""
-    import torch
-
     from crossspec_ros.models.drafter import load_drafter
     from crossspec_ros.pipeline.drafting import DraftingPipeline
+    from crossspec_ros.pipeline.threads import ask_threads
 
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    ask_threads('drafter', config.threads)
     pipeline = DraftingPipeline(
         load_drafter(config.model, config.device), config.grid(), prompt or config.prompt or DEFAULT_PROMPT,
-        lead_ms=config.lead_ms, grace_ms=config.grace_ms, max_tokens=config.max_tokens,
+        source=config.source, lead_ms=config.lead_ms, grace_ms=config.grace_ms, max_tokens=config.max_tokens,
         buffer_bytes=config.buffer_mb << 20, idle_ms=1000 * config.idle_s, redrafts=config.redrafts,
         synchronised=config.event_clock == 'synchronised')
     pipeline.warm_up()
@@ -36,8 +34,10 @@ def build_drafting(config: DrafterConfig, prompt: str = '') -> DraftingPipeline:
 def build_engine(config: VerifierConfig) -> CaptionEngine:
     """Load the verifier, with the draft sources that its vocabulary allows. Raises CrossSpecError as above."""
     from crossspec_ros.models.targets import load_target
+    from crossspec_ros.pipeline.threads import ask_threads
     from crossspec_ros.speculation.engine import CaptionEngine
 
+    ask_threads('verifier', config.threads)
     target = load_target(config.model, config.device, config.dtype, fps=1000.0 / config.frame_interval_ms,
                          max_new_tokens=config.decode.max_new_tokens, trust_remote_code=config.trust_remote_code)
     return CaptionEngine(target, replace(config.decode, window_frames=config.window_frames))

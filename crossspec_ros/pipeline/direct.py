@@ -104,11 +104,11 @@ class DirectReplay:
             self._answer(window_id)
 
     def _draft(self, job: DraftJob) -> None:
-        begin = time.perf_counter_ns()
+        start = time.perf_counter_ns()
         draft = self._drafting.draft(job)
         if draft is None:
             return
-        self.times.add('draft', (time.perf_counter_ns() - begin) / 1e6)
+        self.times.add('draft', (time.perf_counter_ns() - start) / 1e6)
         self.drafts += 1
         self.windows.add(draft.window_id)
         # Drafts that follow a verdict depend on how many tokens a pass was given, and so on how fast the machine is.
@@ -118,16 +118,16 @@ class DirectReplay:
             self._verifying.offer(draft)
 
     def _answer(self, window_id: int) -> None:
-        begin = time.perf_counter_ns()
+        start = time.perf_counter_ns()
         first = True
         try:
             for output in self._verifying.answer(window_id):
                 if isinstance(output, Caption):
                     if first:
-                        self.times.add('first words', (time.perf_counter_ns() - begin) / 1e6)
+                        self.times.add('first words', (time.perf_counter_ns() - start) / 1e6)
                         first = False
                     if output.stage == Stage.FINAL:
-                        self._final(output, (time.perf_counter_ns() - begin) / 1e6)
+                        self._final(output, (time.perf_counter_ns() - start) / 1e6)
                 elif isinstance(output, Verdict) and self._drafting is not None:
                     job = self._drafting.on_verdict(output)
                     if job is not None:
@@ -144,10 +144,10 @@ class DirectReplay:
         self._on_line(caption_line(caption))
 
     def _timed(self, name: str, call: Callable[[], Any]) -> Any:
-        begin = time.perf_counter_ns()
+        start = time.perf_counter_ns()
         result = call()
         if result is not False:                                 # a step that found nothing to do took no time
-            self.times.add(name, (time.perf_counter_ns() - begin) / 1e6)
+            self.times.add(name, (time.perf_counter_ns() - start) / 1e6)
         return result
 
     def _drop(self, cause: str, error: CrossSpecError) -> None:
@@ -166,7 +166,8 @@ class DirectReplay:
 def draft_line(draft: Draft) -> dict[str, Any]:
     """What a draft says, without how long it took."""
     return {'kind': 'draft', 'window_id': draft.window_id, 'window_end_ns': draft.window_end_ns,
-            'text': draft.text, 'token_ids': list(draft.token_ids), 'events_used': draft.events_used}
+            'source': draft.source, 'text': draft.text, 'token_ids': list(draft.token_ids),
+            'events_used': draft.events_used}
 
 
 def caption_line(caption: Caption) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""The drafter's work by window: packets to moments of slices, those of a window to a voxel grid, that to a caption.
+"""The drafter's work by window: packets to the view of events that the drafter eats, that to a caption.
 
-The voxel grid grows while packets come (`events.moments`), so that at a window's end almost nothing is left to do.
+The view grows while packets come (`pipeline.views`), so that at a window's end almost nothing is left to do.
 Time here is ROS time in ns unless a name says sensor time. Nothing here waits or reads a clock: the caller says what
 time it is, so a recording gives the same drafts each time.
 """
@@ -10,15 +10,14 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
-
-import numpy as np
+from typing import Any
 
 from crossspec_ros.events.decode import Decoder, make_decoder
-from crossspec_ros.events.moments import NEVER, WindowMoments
-from crossspec_ros.events.slices import Slicing
+from crossspec_ros.events.moments import NEVER
 from crossspec_ros.events.types import Packet
 from crossspec_ros.events.warm import warm_up as compile_events
+from crossspec_ros.pipeline.views import build_view
+from crossspec_ros.speculation.drafter import DEFAULT_SOURCE, Drafter, check_source
 from crossspec_ros.speculation.types import Draft, Verdict, prefix_hash, prompt_key
 from crossspec_ros.timing.sensor_clock import SensorClock
 from crossspec_ros.timing.window import WindowGrid
@@ -27,18 +26,6 @@ _MS = 1_000_000
 _KEPT_WINDOWS = 8
 _LONGEST_WAIT_NS = 100 * _MS
 _WAIT_DECAY = 0.9                                               # a packet; one late packet is soon forgotten
-
-
-class Drafting(Protocol):
-    """What is asked of an event drafter; `models.drafter` has the built-in one."""
-
-    shape: tuple[int, int, int]
-    tokenizer_key: str
-
-    def draft(self, voxel: np.ndarray, *, prompt: str, prefix_ids: Sequence[int] = (), max_tokens: int = 64,
-              should_stop: Callable[[], bool] | None = None) -> object:
-        """Draft a caption of a voxel grid; see `models.drafter`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -59,7 +46,7 @@ class _Drafted:
     token_ids: tuple[int, ...] = ()
     parents: tuple[int, ...] = ()
     committed: tuple[int, ...] = ()
-    voxel: np.ndarray | None = None
+    seen: Any = None
     events_used: int = 0
 
 
@@ -68,24 +55,23 @@ class DraftingPipeline:
 
     `add_packet`, `due` and `draft` belong to one thread; `on_verdict` may be called from another. A window is due
     twice: ``lead_ms`` before its end, so that a draft is there for the verifier's first pass, and at its end, when a
-    packet that covers it has arrived or ``grace_ms`` have passed. An early draft sees a whole span, up to the lead before
-    the window's end. Windows in which nothing moved get a draft too, for ``idle_ms`` after the last packet.
+    packet that covers it has arrived or ``grace_ms`` have passed. An early draft sees a whole span, up to the lead
+    before the window's end. Windows in which nothing moved get a draft too, for ``idle_ms`` after the last packet.
 
-    An event is in the window that the offset between the clocks, as known when its packet came, puts it in.
+    An event is in the window that the offset between the clocks, as known when its packet came, puts it in; of views
+    that keep events as they are, the offset known now. ``source`` names the drafter in its drafts: several may draft
+    for one window. Raises CrossSpecError on a bad name.
     """
 
-    def __init__(self, drafter: Drafting, grid: WindowGrid, prompt: str, *, lead_ms: float = 125.0, grace_ms: float = 15.0,
-                 max_tokens: int = 64, buffer_bytes: int = 256 << 20, idle_ms: float = 2000.0, redrafts: int = 2,
-                 synchronised: bool = False) -> None:
+    def __init__(self, drafter: Drafter, grid: WindowGrid, prompt: str, *, source: str = DEFAULT_SOURCE,
+                 lead_ms: float = 125.0, grace_ms: float = 15.0, max_tokens: int = 64, buffer_bytes: int = 256 << 20,
+                 idle_ms: float = 2000.0, redrafts: int = 2, synchronised: bool = False) -> None:
         self.prompt, self.max_tokens, self.redrafts = prompt, max_tokens, redrafts
         self.counts: Counter[str] = Counter()
-        self._drafter, self._grid = drafter, grid
+        self._drafter, self._grid, self._source = drafter, grid, check_source(source)
         self._lead_ns, self._grace_ns = round(lead_ms * _MS), round(grace_ms * _MS)
         self._idle_ns = round(idle_ms * _MS)
-        bins, height, width = drafter.shape
-        leads_ns = (0, self._lead_ns) if self._lead_ns else (0,)
-        self._moments = WindowMoments(Slicing(grid.stride_ns, grid.span_ns, bins, leads_ns), (height, width),
-                                      keep_ns=2 * grid.span_ns + self._lead_ns, max_bytes=buffer_bytes)
+        self._view = build_view(drafter.view, grid, lead_ns=self._lead_ns, max_bytes=buffer_bytes)
         self._clock = SensorClock(synchronised)
         self._decoder: Decoder | None = None
         self._format: tuple[str, int, int] | None = None
@@ -107,7 +93,7 @@ class DraftingPipeline:
 
     def reset(self) -> None:
         """Forget everything that depends on time; counts stay."""
-        self._moments.clear()
+        self._view.clear()
         self._clock.reset()
         if self._decoder is not None:
             self._note_decoder_drops()
@@ -133,16 +119,16 @@ class DraftingPipeline:
             # A stream that begins on a window's end has nothing to say about that window.
             self._next_early = self._next_final = self._grid.containing(packet.stamp_ns + 1)[0]
         settled_ns = self._clock.settled(packet.stamp_ns) or NEVER
-        events = self._moments.add_packet(packet, self._offset_ns, settled_ns)
+        events = self._view.add_packet(packet, self._offset_ns, settled_ns)
         if events:
             self.counts['events'] += events
-            self._newest_ns = self._moments.newest_ns
+            self._newest_ns = self._view.newest_ns
         return events
 
     def _offset_ns(self, first_event_ns: int) -> int:
         """ROS time minus sensor time, from the first event of the newest packet."""
         if self._clock.observe(self._last_packet_ns, first_event_ns):
-            self._moments.clear()
+            self._view.clear()
         return self._clock.offset_ns
 
     def _use_format(self, packet: Packet) -> None:
@@ -154,7 +140,7 @@ class DraftingPipeline:
             self.counts['format_changed'] += 1
             self._note_decoder_drops()
         self._decoder, self._format = decoder, wanted
-        self._moments.use(decoder)
+        self._view.use(decoder)
 
     def _note_decoder_drops(self) -> None:
         for cause, count in self._decoder.dropped.items():
@@ -165,16 +151,15 @@ class DraftingPipeline:
         counts, decoder = Counter(self.counts), self._decoder   # which the drafting thread may let go meanwhile
         if decoder is not None:
             counts.update({f'dropped_{cause}': count for cause, count in decoder.dropped.items()})
-            counts['triggers'] = decoder.trigger_count + self._moments.triggers
-        counts.update({f'buffer_{cause}': count for cause, count in self._moments.dropped.items()})
+            counts['triggers'] = decoder.trigger_count + self._view.triggers
+        counts.update({f'buffer_{cause}': count for cause, count in self._view.dropped.items()})
         counts['clock_jumps'] = self._clock.jumps
         return dict(counts)
 
     def warm_up(self) -> None:
         """Compile the event kernels and draft once from nothing, so that no packet and no window pays for it."""
         compile_events()
-        bins, height, width = self._drafter.shape
-        self._drafter.draft(np.zeros((bins, height, width), np.float32), prompt=self.prompt, max_tokens=self.max_tokens)
+        self._drafter.draft(self._view.nothing(), prompt=self.prompt, max_tokens=self.max_tokens)
 
     def due(self, now_ns: int) -> list[DraftJob]:
         """Drafts due at this time, newest windows only: those that a stall has made pointless are counted."""
@@ -213,8 +198,9 @@ class DraftingPipeline:
             state = self._drafted.setdefault(job.window_id, _Drafted())
             while len(self._drafted) > _KEPT_WINDOWS:
                 self._drafted.popitem(last=False)
-        voxel, used = self._look(job, state)
-        made = self._drafter.draft(voxel, prompt=self.prompt, prefix_ids=job.committed, max_tokens=self.max_tokens,
+        prompt = self.prompt                                    # read once: another thread may change it
+        seen, used = self._look(job, state)
+        made = self._drafter.draft(seen, prompt=prompt, prefix_ids=job.committed, max_tokens=self.max_tokens,
                                    should_stop=should_stop)
         if should_stop is not None and should_stop():           # what it has by now is cut off, and wanted no more
             self.counts['drafts_given_up'] += 1
@@ -226,18 +212,19 @@ class DraftingPipeline:
         self.counts['drafts'] += 1
         return Draft(
             window_id=job.window_id, window_end_ns=self._grid.end_ns(job.window_id), revision=revision,
-            prompt_key=prompt_key(self.prompt), tokenizer_key=self._drafter.tokenizer_key, text=made.text,
+            prompt_key=prompt_key(prompt), tokenizer_key=self._drafter.tokenizer_key, text=made.text,
             token_ids=state.token_ids, parents=state.parents, weights=tuple(made.weights),
-            base_length=len(job.committed), base_hash=prefix_hash(job.committed), events_used=used,
-            compute_ms=made.compute_ms)
+            base_length=len(job.committed), base_hash=prefix_hash(job.committed), source=self._source,
+            events_used=used, compute_ms=made.compute_ms)
 
-    def _look(self, job: DraftJob, state: _Drafted) -> tuple[np.ndarray, int]:
-        """The window's voxel grid and its count of events; a redraft looks at what the draft before it saw."""
-        if job.committed and state.voxel is not None:
-            return state.voxel, state.events_used
+    def _look(self, job: DraftJob, state: _Drafted) -> tuple[Any, int]:
+        """What the drafter sees of the window, and its count of events; a redraft looks at what the draft before saw.
+        """
+        if job.committed and state.seen is not None:
+            return state.seen, state.events_used
         end_ns = self._grid.end_ns(job.window_id) - (self._lead_ns if job.early else 0)
-        state.voxel, state.events_used = self._moments.voxel_grid(end_ns)
-        return state.voxel, state.events_used
+        state.seen, state.events_used = self._view.look(end_ns)
+        return state.seen, state.events_used
 
     def on_verdict(self, verdict: Verdict) -> DraftJob | None:
         """What a verdict asks for: a draft from its prefix, where it departs from what was drafted; thread-safe."""
@@ -245,7 +232,7 @@ class DraftingPipeline:
             return None
         with self._lock:
             state = self._drafted.get(verdict.window_id)
-            if state is None or state.voxel is None or state.redrafts >= self.redrafts \
+            if state is None or state.seen is None or state.redrafts >= self.redrafts \
                     or _follows(state, verdict.committed):
                 return None
             state.redrafts += 1

@@ -70,7 +70,8 @@ class LatencyBook:
         return self._open.setdefault(window_id, WindowLatency(window_id, window_end_ns))
 
     def add_draft(self, draft: Draft, age_ms: float) -> None:
-        """A draft was published at this age. One of a window that is closed, mostly by its final caption, only counts."""
+        """A draft was published at this age. One of a window that is closed, mostly by its final caption, only counts.
+        """
         self.counts['drafts'] += 1
         window = self._window(draft.window_id, draft.window_end_ns)
         if window is None:

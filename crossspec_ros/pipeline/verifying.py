@@ -50,7 +50,7 @@ class VerifyingPipeline:
     """Frames and drafts in, captions and verdicts out, by windows; the newest window wins.
 
     `add_frame` and `offer` may be called from any thread; all else belongs to the inference thread. A slot without a
-    frame repeats the one before it (or, at a window's begin, the one after it). A window with frames in fewer than half
+    frame repeats the one before it (or, at a window's start, the one after it). A window with frames in fewer than half
     of its slots is given up, as is one that a newer whole window overtakes before its answer has begun.
     """
 
@@ -96,7 +96,8 @@ class VerifyingPipeline:
             self.counts['frames'] += 1
 
     def offer(self, draft: Draft) -> str | None:
-        """Hand a draft to the engine, which also keeps those of windows to come. None: taken, else why it was refused."""
+        """Hand a draft to the engine, which also keeps those of windows to come. None: taken, else why it was refused.
+        """
         cause = 'foreign_window'
         if draft.window_end_ns == self._grid.end_ns(draft.window_id):
             cause = self._engine.offer(draft)
@@ -234,7 +235,8 @@ class VerifyingPipeline:
         return max(whole) if self._newest_wins else min(whole)
 
     def answer(self, window_id: int) -> Iterator[Caption | Verdict]:
-        """Answer a window: captions and verdicts as they are verified. Raises CrossSpecError; the window is then gone."""
+        """Answer a window: captions and verdicts as they are verified. Raises CrossSpecError; the window is then gone.
+        """
         window = self._windows[window_id]
         final = False
         try:

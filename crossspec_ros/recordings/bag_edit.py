@@ -73,14 +73,14 @@ def _merged(infos: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, 
 def cut(path: str | Path, out: str | Path, *, start_s: float = 0.0, end_s: float | None = None,
         topics: Collection[str] | None = None, storage: str = 'mcap',
         advance: Callable[[int], None] = lambda count: None) -> int:
-    """Copy the messages recorded from ``start_s`` up to ``end_s`` seconds after the bag's begin, byte for byte.
+    """Copy the messages recorded from ``start_s`` up to ``end_s`` seconds after the bag's start, byte for byte.
 
     Returns how many. Raises CrossSpecError on a broken bag, times that leave nothing, and an ``out`` that exists.
     """
     out = Path(out)
     check_out(out)
     if start_s < 0 or (end_s is not None and end_s <= start_s):
-        raise CrossSpecError(f'the cut must begin at >= 0 s and end after its begin, got {start_s} to {end_s} s')
+        raise CrossSpecError(f'the cut must begin at >= 0 s and end after its start, got {start_s} to {end_s} s')
     with BagReader(path) as bag:
         start_ns = bag.start_ns + round(start_s * 1e9)
         stop_ns = None if end_s is None else bag.start_ns + round(end_s * 1e9)

@@ -6,7 +6,7 @@ Layout (left cameras)::
     events/left/rectify_map.h5      /rectify_map, (480, 640, 2)
     images/left/rectified/*.png
     images/timestamps.txt           one time a picture, us
-    images/left/exposure_timestamps.txt     begin and end of the exposures, us (may be absent)
+    images/left/exposure_timestamps.txt     start and end of the exposures, us (may be absent)
     calibration/cam_to_cam.yaml
 
 Event times are us since ``t_offset``; all times given out here are us of the image clock (event time + ``t_offset``).
@@ -137,8 +137,8 @@ class EventFile:
     def events(self, start_us: int, stop_us: int) -> Iterator[Events]:
         """Events of [start_us, stop_us) in pieces of at most 2**20."""
         stop = self.index_at(stop_us)
-        for begin in range(self.index_at(start_us), stop, CHUNK_EVENTS):
-            yield self._piece(slice(begin, min(begin + CHUNK_EVENTS, stop)))
+        for start in range(self.index_at(start_us), stop, CHUNK_EVENTS):
+            yield self._piece(slice(start, min(start + CHUNK_EVENTS, stop)))
 
 
 def _check_filters(path: Path, name: str, column: h5py.Dataset) -> None:

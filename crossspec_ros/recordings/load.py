@@ -64,7 +64,7 @@ class LoadSource:
                       p[:count].astype(np.uint8), WIDTH, HEIGHT)
 
     def _payload(self, number: int) -> np.ndarray:
-        """Payload of the packet ``number`` since the begin, its TIME_HIGH words moved to where time is now."""
+        """Payload of the packet ``number`` since the start, its TIME_HIGH words moved to where time is now."""
         loop, index = divmod(number, PACKETS)
         payload = self._payloads[index].copy()
         words, highs = payload.view('<u2'), self._highs[index]

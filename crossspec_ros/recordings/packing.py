@@ -13,7 +13,7 @@ def slice_by_time(chunks: Iterable[Events], slice_ns: int, start_ns: int) -> Ite
     """(end in ns, events) for each slice of the grid ``start_ns + k * slice_ns`` that has events.
 
     ``chunks`` are consecutive parts of a stream in the order of time, of any size; a slice is handed out when an
-    event at or behind its end has been seen, or at the end. Slice k covers [start + k*slice, start + (k+1)*slice).
+    event at or after its end has been seen, or at the end. Slice k covers [start + k*slice, start + (k+1)*slice).
     """
     parts: list[Events] = []
     end_ns = start_ns + slice_ns

@@ -49,7 +49,7 @@ class Source(Protocol):
     end_ns: int | None              # None: without end
 
     def messages(self, start_ns: int) -> Iterator[ReplayMessage]:
-        """Messages due at or after ``start_ns``, in order of ``due_ns``; may be asked for again, from the begin."""
+        """Messages due at or after ``start_ns``, in order of ``due_ns``; may be asked for again, from the start."""
 
     def close(self) -> None:
         """Give the files back."""
@@ -232,7 +232,7 @@ class Hooks:
 def iter_messages(source: Source, start_s: float = 0.0, seconds: float = 0.0) -> Iterator[ReplayMessage]:
     """One pass: messages from ``start_s`` into the recording, for ``seconds`` (0: to its end).
 
-    Raises CrossSpecError when ``start_s`` is below 0 or behind the end.
+    Raises CrossSpecError when ``start_s`` is below 0 or after the end.
     """
     if start_s < 0 or seconds < 0:
         raise CrossSpecError(f'start and length must be >= 0 s, got {start_s} and {seconds}')
@@ -251,7 +251,7 @@ def play(source: Source, pacer: Pacer, hooks: Hooks, *, start_s: float = 0.0, se
          loop: bool = False, clock_hz: float = 200.0) -> int:
     """Play a source until its end, or until ``hooks.stopped`` is set when it loops. Returns the number of passes.
 
-    Recorded time jumps back at the begin of each further pass. Raises CrossSpecError when the recording cannot be
+    Recorded time jumps back at the start of each further pass. Raises CrossSpecError when the recording cannot be
     read, and when a pass holds no message at all.
     """
     passes = 0

@@ -116,8 +116,8 @@ class WorldSource:
 
 def open_source(uri: str, *, topics: Sequence[str] | None = None, world_width: int = 320,
                 world_height: int = 240) -> Source:
-    """A source by name: ``world:SEED`` or ``world:SEED:brisk``, ``load:RATE`` (million events a second), the folder of a DSEC sequence, or a
-    bag (folder, .mcap, .db3).
+    """A source by name: ``world:SEED`` or ``world:SEED:brisk``, ``load:RATE`` (million events a second), the folder of
+    a DSEC sequence, or a bag (folder, .mcap, .db3).
 
     Raises CrossSpecError telling what is wrong with it.
     """
@@ -125,7 +125,7 @@ def open_source(uri: str, *, topics: Sequence[str] | None = None, world_width: i
         seed, _, pace = uri.removeprefix('world:').partition(':')
         if not seed.isdecimal() or pace not in ('', 'calm', 'brisk'):
             raise CrossSpecError('world:SEED must have a whole number >= 0 as its seed, and may have :calm or :brisk '
-                                 f'behind it, got {uri!r}')
+                                 f'after it, got {uri!r}')
         return WorldSource(int(seed), world_width, world_height, pace=pace or 'calm')
     if uri.startswith('load:'):
         try:

@@ -25,7 +25,7 @@ class Accepted:
 
     ``nodes``: accepted nodes in order, a path from the prefix. ``emitted``: their tokens and one more, recovered (the
     target's own token where every draft failed) or bonus (after the last node of the path). ``lossless`` is False for
-    the rules that may change the target's law.
+    the rules that may change the target's distribution.
     """
 
     nodes: tuple[int, ...]
@@ -80,7 +80,8 @@ def accept_greedy(tree: TokenTree, logits: torch.Tensor) -> Accepted:
 def target_log_probs(
     logits: torch.Tensor, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
 ) -> torch.Tensor:
-    """Log of the law that the target samples from: temperature, then top-k, then top-p, as transformers applies them.
+    """Log of the distribution that the target samples from: temperature, then top-k, then top-p, as transformers
+    applies them.
 
     logits: (m, V); returns float64 (m, V), -inf where a token cannot be drawn. ``top_k=0`` and ``top_p=1`` cut nothing.
     Raises CrossSpecError for values out of range.
@@ -122,9 +123,10 @@ def accept_gumbel(
 
     def choose(row: int) -> int:
         nonlocal drawn
-        law = target_log_probs(logits[row:row + 1], temperature=temperature, top_k=top_k, top_p=top_p)[0].cpu()  # (V,)
-        noise = torch.from_numpy(gumbels(law.shape[0], seed, window_id, position + drawn))
+        # (V,)
+        distribution = target_log_probs(logits[row:row + 1], temperature=temperature, top_k=top_k, top_p=top_p)[0].cpu()
+        noise = torch.from_numpy(gumbels(distribution.shape[0], seed, window_id, position + drawn))
         drawn += 1
-        return int((law + noise).argmax())
+        return int((distribution + noise).argmax())
 
     return Accepted(*descend(tree, choose))

@@ -76,9 +76,9 @@ class CostCurve:
         last, last_ms = points[-1]
         return last_ms + self.mean_slope() * (tokens - last)
 
-    def along(self, begin: int, count: int) -> np.ndarray:
-        """float64 (count,): c of ``begin``, ``begin + 1``, ...; the same values as one by one, at once."""
-        sizes = np.arange(begin, begin + count, dtype=np.float64)
+    def along(self, start: int, count: int) -> np.ndarray:
+        """float64 (count,): c of ``start``, ``start + 1``, ...; the same values as one by one, at once."""
+        sizes = np.arange(start, start + count, dtype=np.float64)
         points = np.asarray(self.points())                       # (points, 2)
         if not len(points):
             raise CrossSpecError('the cost curve must have at least one measured point; call observe first')

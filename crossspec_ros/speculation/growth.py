@@ -39,8 +39,9 @@ class Growth:
         self._depths: list[int] = []
         self.masks: list[int] = []
         self.probs: list[float] = []
-        self._opened: tuple[int, float, States] | None = (PREFIX, 1.0, states)    # the newest node, still to be followed
-        self._order = 0                  # breaks ties in the heap, so that what stands behind it is never compared
+        # the newest node, still to be followed
+        self._opened: tuple[int, float, States] | None = (PREFIX, 1.0, states)
+        self._order = 0                  # breaks ties in the heap, so that what stands after it is never compared
         self._heap: list[tuple] = []
 
     def __len__(self) -> int:

@@ -22,9 +22,9 @@ def accept_typical(
 
     tree: n nodes; logits: (n + 1, V). The target's argmax is always taken, so at epsilon = 1, delta = inf it is greedy.
     """
-    def test(law: torch.Tensor, token: int, _: torch.Tensor | None) -> bool:
-        entropy = float(-(law * law.clamp(min=1e-30).log()).sum())
-        return float(law[token]) > min(epsilon, delta * float(torch.tensor(-entropy).exp()))
+    def test(distribution: torch.Tensor, token: int, _: torch.Tensor | None) -> bool:
+        entropy = float(-(distribution * distribution.clamp(min=1e-30).log()).sum())
+        return float(distribution[token]) > min(epsilon, delta * float(torch.tensor(-entropy).exp()))
 
     return _accept(tree, logits, temperature, None, test)
 
@@ -33,14 +33,15 @@ def accept_fuzzy(
     tree: TokenTree, logits: torch.Tensor, *, temperature: float = 1.0, tolerance: float = 0.3,
     draft_probs: Sequence[torch.Tensor | None] | None = None,
 ) -> Accepted:
-    """Fuzzy acceptance (PyramidSD): the draft's and the target's laws are within ``tolerance``.
+    """Fuzzy acceptance (PyramidSD): the draft's and the target's distributions are within ``tolerance``.
 
-    tree: n nodes; logits: (n + 1, V); draft_probs: n laws (V,), None for a certain draft. Distance: total variation.
+    tree: n nodes; logits: (n + 1, V); draft_probs: n distributions (V,), None for a certain draft. Distance: total
+    variation.
     """
-    def test(law: torch.Tensor, token: int, drawn_from: torch.Tensor | None) -> bool:
+    def test(distribution: torch.Tensor, token: int, drawn_from: torch.Tensor | None) -> bool:
         if drawn_from is None:
-            return 1.0 - float(law[token]) <= tolerance
-        return 0.5 * float((law - drawn_from.to(law)).abs().sum()) <= tolerance
+            return 1.0 - float(distribution[token]) <= tolerance
+        return 0.5 * float((distribution - drawn_from.to(distribution)).abs().sum()) <= tolerance
 
     return _accept(tree, logits, temperature, draft_probs, test)
 
@@ -52,8 +53,8 @@ def accept_deferral(
 
     tree: n nodes; logits: (n + 1, V). alpha = 0 is the greedy rule.
     """
-    def test(law: torch.Tensor, token: int, _: torch.Tensor | None) -> bool:
-        return float(law[token]) >= (1.0 - alpha) * float(law.max())
+    def test(distribution: torch.Tensor, token: int, _: torch.Tensor | None) -> bool:
+        return float(distribution[token]) >= (1.0 - alpha) * float(distribution.max())
 
     return _accept(tree, logits, temperature, None, test)
 
@@ -69,17 +70,17 @@ def _accept(
     drawn_from = [None] * len(tree) if draft_probs is None else draft_probs
     if len(drawn_from) != len(tree):
         raise CrossSpecError(f'draft_probs must have {len(tree)} rows, got {len(drawn_from)}')
-    laws = (logits.double() / temperature).softmax(dim=-1)  # (n + 1, V)
+    distributions = (logits.double() / temperature).softmax(dim=-1)  # (n + 1, V)
     node, nodes, emitted = PREFIX, [], []
     while True:
-        law = laws[node + 1]
-        best = int(law.argmax())
+        distribution = distributions[node + 1]
+        best = int(distribution.argmax())
         passing = [
             child for child in tree.children(node)
-            if tree.token_ids[child] == best or test(law, tree.token_ids[child], drawn_from[child])]
+            if tree.token_ids[child] == best or test(distribution, tree.token_ids[child], drawn_from[child])]
         if not passing:
             return Accepted(tuple(nodes), (*emitted, best), lossless=False)
-        node = max(passing, key=lambda child: float(law[tree.token_ids[child]]))
+        node = max(passing, key=lambda child: float(distribution[tree.token_ids[child]]))
         nodes.append(node)
         emitted.append(tree.token_ids[node])
 

@@ -115,10 +115,10 @@ class SuffixAutomaton:
     def followers(self, state: int, escape: float, refresh: int) -> list[Follower]:
         """Tokens after a state, most probable first: every order of context blended with the next shorter one.
 
-        p(order) = (1 - e) * share of the weights + e * p(shorter order), cut below ``_FLOOR``. The escape e falls from 1
-        to ``escape`` as evidence grows, after Witten-Bell: e = escape + (1 - escape) * k / (k + n), n the weight of the
-        context counted in captions as heavy as the newest. A list is kept until its state's own weights change, or for
-        ``refresh`` captions while only its shorter contexts do.
+        p(order) = (1 - e) * share of the weights + e * p(shorter order), cut below ``_FLOOR``. The escape e falls from
+        1 to ``escape`` as evidence grows, after Witten-Bell: e = escape + (1 - escape) * k / (k + n), n the weight of
+        the context counted in captions as heavy as the newest. A list is kept until its state's own weights change, or
+        for ``refresh`` captions while only its shorter contexts do.
         """
         chain: list[int] = []
         shorter: list[Follower] = []

@@ -1,12 +1,12 @@
-"""Rejection sampling of chains and trees: the target's law, with drafts drawn from any law that is known.
+"""Rejection sampling of chains and trees: the target's distribution, with drafts from any that is known.
 
 Leviathan et al. 2211.17192 and Chen et al. 2302.01318 (one draft), SpecInfer 2305.09781 and Sequoia 2402.12374 (several
-drafts a node). Letters: ``n`` nodes, ``V`` vocabulary. What keeps the law exact, and is easily broken:
+drafts a node). Letters: ``n`` nodes, ``V`` vocabulary. What keeps the distribution exact, and is easily broken:
 
 * the order of siblings is fixed before any of them is drawn (here: their order in the tree);
 * every drawn sibling is tried or ends the tries; none is left out for being a duplicate or improbable;
-* ``draft_probs`` is the law that the token was really drawn from: all on itself (None) for a lookup or a greedy draft,
-  and what is left after zeroing and renormalising for draws without replacement.
+* ``draft_probs`` is the distribution that the token was really drawn from: all on itself (None) for a lookup or a
+  greedy draft, and what is left after zeroing and renormalising for draws without replacement.
 """
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ class SeededChance:
 
 
 def residual(target_probs: torch.Tensor, draft_probs: torch.Tensor | None, token: int) -> torch.Tensor:
-    """The law left after a rejected draft: norm(max(target - draft, 0)), (V,).
+    """The distribution left after a rejected draft: norm(max(target - draft, 0)), (V,).
 
-    Where that is zero everywhere the two laws were equal and the draft could not have been rejected; rounding may still
-    lead here, and then the target's law is the right one.
+    Where that is zero everywhere the two distributions were equal and the draft could not have been rejected; rounding
+    may still lead here, and then the target's distribution is the right one.
     """
     if draft_probs is None:
         left = target_probs.clone()
@@ -66,17 +66,17 @@ def try_siblings(
     """One node's decision: (place of the accepted sibling or None, token said).
 
     Siblings are tried in the order given, each with min(1, target / draft) under what its elders left of the target's
-    law (V,). Where all fail the token is drawn from what is left then.
+    distribution (V,). Where all fail the token is drawn from what is left then.
     """
-    law = target_probs
+    distribution = target_probs
     for place, (token, drawn_from) in enumerate(zip(tokens, draft_probs)):
         offered = 1.0 if drawn_from is None else float(drawn_from[token])
         if offered <= 0:
             raise CrossSpecError(f'draft_probs must be > 0 at the drafted token {token}, got {offered}')
-        if chance.accept(min(1.0, float(law[token]) / offered)):
+        if chance.accept(min(1.0, float(distribution[token]) / offered)):
             return place, token
-        law = residual(law, drawn_from, token)
-    return None, chance.sample(law)
+        distribution = residual(distribution, drawn_from, token)
+    return None, chance.sample(distribution)
 
 
 def accept_tree(
@@ -85,9 +85,9 @@ def accept_tree(
 ) -> Accepted:
     """Rejection sampling down a tree. Siblings may repeat a token: independent draws do.
 
-    token_ids, parents: n; draft_probs: n laws (V,), None where the draft is certain; target_probs: (n + 1, V), row 0
-    after the prefix, row i + 1 after node i. Returns the accepted path, its tokens and one more, in the target's law.
-    Raises CrossSpecError where the arrays make no tree or do not fit each other.
+    token_ids, parents: n; draft_probs: n distributions (V,), None where the draft is certain; target_probs: (n + 1, V),
+    row 0 after the prefix, row i + 1 after node i. Returns the accepted path, its tokens and one more, in the target's
+    distribution. Raises CrossSpecError where the arrays make no tree or do not fit each other.
     """
     fault = tree_fault(token_ids, parents)
     if fault is None and not len(draft_probs) == len(token_ids) == target_probs.shape[0] - 1:
@@ -115,18 +115,20 @@ def accept_rejection(
     tree: TokenTree, logits: torch.Tensor, generator: torch.Generator, *, temperature: float = 1.0, top_k: int = 0,
     top_p: float = 1.0,
 ) -> Accepted:
-    """Rejection sampling of a merged tree, every node taken as certain (draft law all on itself).
+    """Rejection sampling of a merged tree, every node taken as certain (draft distribution all on itself).
 
     tree: n nodes; logits: (n + 1, V); generator: on the CPU. Right for memories, lookups and greedy drafts; a tree of
-    tokens that were drawn at random needs their laws: :func:`accept_tree`. Raises CrossSpecError as that does.
+    tokens that were drawn at random needs their distributions: :func:`accept_tree`. Raises CrossSpecError as that does.
     """
     check_logits(tree, logits)
-    law = target_log_probs(logits, temperature=temperature, top_k=top_k, top_p=top_p).exp().cpu()
-    return accept_tree(tree.token_ids, tree.parents, [None] * len(tree), law, SeededChance(generator))
+    distribution = target_log_probs(logits, temperature=temperature, top_k=top_k, top_p=top_p).exp().cpu()
+    return accept_tree(tree.token_ids, tree.parents, [None] * len(tree), distribution, SeededChance(generator))
 
 
-def law_of_weights(weights: Sequence[int], token_ids: Sequence[int], vocab_size: int) -> torch.Tensor:
-    """The law (V,) that integer weights on the wire stand for: w / sum(w), the one drafts must be drawn from too."""
-    law = torch.zeros(vocab_size, dtype=torch.float64)
-    law[torch.tensor(token_ids)] = torch.tensor(weights, dtype=torch.float64)
-    return law / law.sum()
+def distribution_of_weights(weights: Sequence[int], token_ids: Sequence[int], vocab_size: int) -> torch.Tensor:
+    """The distribution (V,) that integer weights on the wire stand for: w / sum(w), the one drafts must be drawn from
+    too.
+    """
+    distribution = torch.zeros(vocab_size, dtype=torch.float64)
+    distribution[torch.tensor(token_ids)] = torch.tensor(weights, dtype=torch.float64)
+    return distribution / distribution.sum()

@@ -17,7 +17,8 @@ class WindowGrid:
     """``window_frames`` frame slots, one every ``frame_interval_ms``; a new window every ``stride_frames`` slots.
 
     Window ``k`` ends at ``k * stride_ns`` and covers ``(end - span, end]``. Its slot ``i`` (oldest first) ends at
-    ``end - (window_frames - 1 - i) * interval`` and is filled by the newest frame in ``(slot_end - interval, slot_end]``.
+    ``end - (window_frames - 1 - i) * interval`` and is filled by the newest frame in ``(slot_end - interval,
+    slot_end]``.
     """
 
     window_frames: int = 8
@@ -52,7 +53,7 @@ class WindowGrid:
         return window_id * self.stride_ns
 
     def start_ns(self, window_id: int) -> int:
-        """Begin of a window (exclusive), ns."""
+        """Start of a window (exclusive), ns."""
         return self.end_ns(window_id) - self.span_ns
 
     def slot_ends_ns(self, window_id: int) -> tuple[int, ...]:

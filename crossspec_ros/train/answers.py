@@ -41,7 +41,7 @@ class Answer:
 
     @property
     def greedy(self) -> bool:
-        """Whether every token is the likeliest one behind those before it."""
+        """Whether every token is the likeliest one after those before it."""
         return bool((self.likely[:, 0] == self.token_ids).all())
 
 
@@ -90,9 +90,9 @@ def collect_answers(model: VideoLlavaForConditionalGeneration, tokenizer: Tokeni
     team = team or Team()
     folder.mkdir(parents=True, exist_ok=True)
     done = 0
-    for begin in range(team.rank * _BATCH, len(rows), team.size * _BATCH):
-        batch = list(rows[begin:begin + _BATCH])
-        path = folder / f'{begin:06d}.npz'
+    for start in range(team.rank * _BATCH, len(rows), team.size * _BATCH):
+        batch = list(rows[start:start + _BATCH])
+        path = folder / f'{start:06d}.npz'
         if not path.is_file():
             guesses = [{question: answer_ids(tokenizer, text) for question, text in truth[row].items()}
                        for row in batch]

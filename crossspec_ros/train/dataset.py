@@ -84,7 +84,8 @@ def make_shard(folder: Path, config: DataConfig, seed: int) -> Path:
     world = World(seed, config.width, config.height, event_hz=config.event_hz, pace=config.pace)
     frames, voxels, lines = [], [], []
     for number in range(config.clips_per_drive):
-        second = 2 + number * config.stride_s                              # what is before the first window is there too
+        # what is before the first window is there too
+        second = 2 + number * config.stride_s
         clip, truth = world.clip(float(second), before_s=config.lead_s), world.truth(float(second))
         frames.append(resize_frames(clip.frames, config.image_size))
         ends_ns = (second * _SECOND_NS - round(config.lead_s * _SECOND_NS), second * _SECOND_NS)

@@ -91,8 +91,8 @@ def _drive(pair: Pair, seed: int, windows: int, pace: str, event_hz: int) -> lis
         bins, height, width = pair.drafter.shape
         voxels.append(voxel_grid(clip.events, end - _SECOND_NS, end, bins=bins, shape=(height, width)))
     ids: list[tuple[int, ...]] = []
-    for begin in range(0, windows, 8):
-        seen = np.stack([resize_frames(clip, IMAGE_SIZE) for clip in frames[begin:begin + 8]])
+    for start in range(0, windows, 8):
+        seen = np.stack([resize_frames(clip, IMAGE_SIZE) for clip in frames[start:start + 8]])
         found = greedy_answers(pair.model, pair.tokenizer, tower_features(pair.model, pixels(seen)), [DESCRIBE])
         ids += [tuple(one[DESCRIBE]) for one in found]
     for k in range(windows):
@@ -220,11 +220,11 @@ def drafter_speed(pair: Pair, windows: Sequence[Window]) -> dict[str, float | No
     """Median ms to the first token and to the whole draft, in this process with torch's present threads."""
     first, whole = [], []
     for window in windows[:40]:
-        begin = time.perf_counter_ns()
+        start = time.perf_counter_ns()
         for number, _ in enumerate(pair.drafter.draft_stream(window.voxel, prompt=DESCRIBE)):
             if number == 0:
-                first.append((time.perf_counter_ns() - begin) / 1e6)
-        whole.append((time.perf_counter_ns() - begin) / 1e6)
+                first.append((time.perf_counter_ns() - start) / 1e6)
+        whole.append((time.perf_counter_ns() - start) / 1e6)
     return {'drafter_first_token_ms': round(float(np.median(first)), 2),
             'drafter_draft_ms': round(float(np.median(whole)), 2)}
 
@@ -235,15 +235,15 @@ def verifier_speed(pair: Pair, windows: Sequence[Window]) -> dict[str, float]:
     frames = pixels(np.stack([resize_frames(windows[0].frame[None], IMAGE_SIZE)[0]] * 8))[None]
     encode, prefill, whole = [], [], []
     for _ in range(5):
-        begin = time.perf_counter_ns()
+        start = time.perf_counter_ns()
         features = tower_features(pair.model, frames)
-        encode.append((time.perf_counter_ns() - begin) / 1e6)
-        begin = time.perf_counter_ns()
+        encode.append((time.perf_counter_ns() - start) / 1e6)
+        start = time.perf_counter_ns()
         greedy_answers(pair.model, pair.tokenizer, features, [DESCRIBE], max_tokens=1)
-        prefill.append((time.perf_counter_ns() - begin) / 1e6)
-        begin = time.perf_counter_ns()
+        prefill.append((time.perf_counter_ns() - start) / 1e6)
+        start = time.perf_counter_ns()
         found = greedy_answers(pair.model, pair.tokenizer, features, [DESCRIBE])
-        whole.append((time.perf_counter_ns() - begin) / 1e6)
+        whole.append((time.perf_counter_ns() - start) / 1e6)
     decode = float(np.median(whole)) - float(np.median(prefill))
     return {'encode_ms': round(float(np.median(encode)), 1), 'prefill_ms': round(float(np.median(prefill)), 1),
             'decode_ms': round(decode, 1), 'decoded_tokens': len(found[0][DESCRIBE]),

@@ -36,9 +36,9 @@ def write_features(model: VideoLlavaForConditionalGeneration, data: ClipData, pa
     stored = np.load(path, mmap_mode='r+')
     with progress_bar(team.leads) as bar:
         task = bar.add_task('features', total=len(data), note='clips')
-        for begin in range(team.rank * _BATCH, len(data), team.size * _BATCH):
-            rows = range(begin, min(begin + _BATCH, len(data)))
-            stored[begin:rows.stop] = tower_features(model, pixels(data.frames(rows))).numpy()
+        for start in range(team.rank * _BATCH, len(data), team.size * _BATCH):
+            rows = range(start, min(start + _BATCH, len(data)))
+            stored[start:rows.stop] = tower_features(model, pixels(data.frames(rows))).numpy()
             bar.update(task, completed=rows.stop)
     stored.flush()
 

@@ -39,7 +39,7 @@ def greedy_answers(model: VideoLlavaForConditionalGeneration, tokenizer: Tokeniz
 
 def _continue(model: VideoLlavaForConditionalGeneration, cache: DynamicCache, ids: Tensor, end: int,
               max_tokens: int) -> list[list[int]]:
-    """Greedy tokens (B lists, end token included) behind ``cache`` and ``ids`` (B, T)."""
+    """Greedy tokens (B lists, end token included) after ``cache`` and ``ids`` (B, T)."""
     inner = model.model.language_model
     chosen: list[list[int]] = [[] for _ in range(len(ids))]
     running = np.ones(len(ids), bool)

@@ -53,18 +53,18 @@ class Layout:
 
 
 def lay_out(head: list[int], video_id: int, video_positions: np.ndarray, exchanges: list[list[Exchange]]) -> Layout:
-    """Sequences of ``exchanges`` (B lists) behind video tokens at ``video_positions`` (S,) counted from the first
+    """Sequences of ``exchanges`` (B lists) after video tokens at ``video_positions`` (S,) counted from the first
     one."""
-    full, begin = FRAMES * TOKENS_PER_FRAME, len(head) + len(video_positions)
-    lengths = [begin + sum(len(one.question) + len(one.answer) - 1 for one in row) for row in exchanges]
+    full, start = FRAMES * TOKENS_PER_FRAME, len(head) + len(video_positions)
+    lengths = [start + sum(len(one.question) + len(one.answer) - 1 for one in row) for row in exchanges]
     shape = (len(exchanges), max(lengths))
     tokens, positions = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     targets, segment = np.full(shape, -100, np.int64), np.full(shape, _PADDING, np.int64)
-    tokens[:, :begin] = [*head, *[video_id] * len(video_positions)]
-    positions[:, :begin] = [*range(len(head)), *(len(head) + video_positions)]
-    segment[:, :begin] = _PREFIX
+    tokens[:, :start] = [*head, *[video_id] * len(video_positions)]
+    positions[:, :start] = [*range(len(head)), *(len(head) + video_positions)]
+    segment[:, :start] = _PREFIX
     for row, several in enumerate(exchanges):
-        at = begin
+        at = start
         for number, one in enumerate(several, 1):
             ids = [*one.question, *one.answer]
             stop = at + len(ids) - 1
@@ -79,14 +79,14 @@ def lay_out(head: list[int], video_id: int, video_positions: np.ndarray, exchang
     return Layout(torch.from_numpy(tokens), torch.from_numpy(positions), torch.from_numpy(targets), mask[:, None])
 
 
-def hidden_states(model: nn.Module, features: Tensor, layout: Layout, begin: int) -> Tensor:
-    """Last hidden states (B, T, D) of the language model over ``layout``, whose video tokens end before ``begin``.
+def hidden_states(model: nn.Module, features: Tensor, layout: Layout, start: int) -> Tensor:
+    """Last hidden states (B, T, D) of the language model over ``layout``, whose video tokens end before ``start``.
 
     ``model`` holds ``multi_modal_projector`` and ``language_model``; ``features`` (B, S, D of the tower).
     """
     embeds = model.language_model.embed_tokens(layout.tokens)
-    first = begin - features.shape[1]
-    embeds = torch.cat((embeds[:, :first], model.multi_modal_projector(features), embeds[:, begin:]), 1)
+    first = start - features.shape[1]
+    embeds = torch.cat((embeds[:, :first], model.multi_modal_projector(features), embeds[:, start:]), 1)
     return model.language_model(inputs_embeds=embeds, attention_mask=layout.mask, position_ids=layout.positions,
                                 use_cache=False).last_hidden_state
 

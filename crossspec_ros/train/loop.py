@@ -166,7 +166,7 @@ def run_stage(stage: Stage, config: StageConfig, folder: Path, *, resume: bool =
         step, before_s = state['step'], state['elapsed_s']
         _LOG.info('stage %s goes on at step %d', config.name, step)
     log = LossLog(folder / f'{config.name}.csv', step) if team.leads else None
-    begin = saved = time.perf_counter()
+    start = saved = time.perf_counter()
     figures: dict[str, float] = {}
     done = config.done(step, before_s)
     with progress_bar(team.leads) as bar:
@@ -181,7 +181,7 @@ def run_stage(stage: Stage, config: StageConfig, folder: Path, *, resume: bool =
                                      f'rate and go on from the last checkpoint with --resume')
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            elapsed = before_s + time.perf_counter() - begin
+            elapsed = before_s + time.perf_counter() - start
             rate, done = config.rate(done), team.average(stage.module, config.done(step + 1, elapsed))
             nn.utils.clip_grad_norm_(stage.module.parameters(), _CLIP)
             optimizer.step()
@@ -193,7 +193,7 @@ def run_stage(stage: Stage, config: StageConfig, folder: Path, *, resume: bool =
                 saved = time.perf_counter()
                 save_checkpoint(checkpoint, stage.module, optimizer, step, elapsed, config)
     if team.leads:
-        save_checkpoint(checkpoint, stage.module, optimizer, step, before_s + time.perf_counter() - begin, config)
+        save_checkpoint(checkpoint, stage.module, optimizer, step, before_s + time.perf_counter() - start, config)
     _LOG.info('stage %s: %d steps, %s', config.name, step, figures)
     return step
 

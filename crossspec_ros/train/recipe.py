@@ -51,8 +51,9 @@ _SETTINGS: dict[str, dict[str, float | int]] = {
 class RecipeConfig:
     """How long each stage trains, on what.
 
-    ``steps`` of all stages together (default: ``STEPS``) or ``minutes``; ``drives`` of so many clips; ``answered`` clips on
-    which the drafter copies the verifier. ``init`` is the folder of an earlier run whose weights the stages begin with.
+    ``steps`` of all stages together (default: ``STEPS``) or ``minutes``; ``drives`` of so many clips; ``answered``
+    clips on which the drafter copies the verifier. ``init`` is the folder of an earlier run whose weights the stages
+    begin with.
     """
 
     minutes: float | None = None
@@ -118,9 +119,9 @@ class Recipe:
             json.dumps(asdict(self.config), indent=2, default=str) + '\n', encoding='utf-8'))
         for name in stages:
             _LOG.info('stage %s', name)
-            begin, used = time.perf_counter(), _cpu_s()
+            start, used = time.perf_counter(), _cpu_s()
             getattr(self, f'_make_{name}')()
-            self._note_time(name, time.perf_counter() - begin, _cpu_s() - used)
+            self._note_time(name, time.perf_counter() - start, _cpu_s() - used)
         draw_curves([self.out / f'{name}.csv' for name in STEPS], self.out / 'curves.png')
 
     def _note_time(self, name: str, wall_s: float, cpu_s: float) -> None:

@@ -83,6 +83,6 @@ def make_proposer(sources: tuple[str, ...], vocab_size: int, tokenizer_key: str)
 
 def as_draft(window_id: int, revision: int, prompt_key: str, tokenizer_key: str, base: Sequence[int],
              token_ids: Sequence[int], parents: Sequence[int] = (), weights: Sequence[int] = ()) -> Draft:
-    """A message-shaped draft of ids behind the committed ``base``."""
+    """A message-shaped draft of ids after the committed ``base``."""
     return Draft(window_id, window_id * 1_000_000_000, revision, prompt_key, tokenizer_key, '', tuple(token_ids),
                  tuple(parents), tuple(weights), len(base), prefix_hash(base))

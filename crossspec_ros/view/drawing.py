@@ -47,13 +47,15 @@ def fit(rgb: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def compose(pictures: Sequence[np.ndarray | None], words: Sequence[Words], note: str, width: int) -> np.ndarray:
-    """Pictures side by side, each ``width`` px wide at 4:3 (None: dark), over a strip with the text; uint8 (H, W, 3)."""
+    """Pictures side by side, each ``width`` px wide at 4:3 (None: dark), over a strip with the text; uint8 (H, W, 3).
+    """
     height = width * 3 // 4
     tiles = [_dark(width, height) if rgb is None else fit(rgb, width, height) for rgb in pictures]
     return np.vstack([np.hstack(tiles), _strip(tuple(words), note, max(12, width // 32), width * len(tiles))])
 
 
-@functools.lru_cache(maxsize=2)                                 # the text changes a few times a second, the picture always
+# the text changes a few times a second, the picture always
+@functools.lru_cache(maxsize=2)
 def _strip(words: tuple[Words, ...], note: str, size: int, width: int) -> np.ndarray:
     strip = Image.new('RGB', (width, (_LINES * size * 13) // 10 + 3 * _MARGIN + size), _GROUND)
     _write(ImageDraw.Draw(strip), words, note, size, width)

@@ -35,7 +35,7 @@ def compare(draft: str, caption: str) -> list[Run]:
 
 
 def remainder(draft: str, verified: str) -> str:
-    """The draft's words that are still open when ``verified`` is the begin of the caption.
+    """The draft's words that are still open when ``verified`` is the start of the caption.
 
     The draft goes on after as many words as are verified; a word that is only half verified counts as open, so that
     the line on the screen keeps its length while it turns from dim to solid.

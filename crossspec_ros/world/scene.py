@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Speed of the ego vehicle at the begin and the end of a beat, m/s.
+# Speed of the ego vehicle at the start and the end of a beat, m/s.
 _SPEED = {'stopped': (0.0, 0.0), 'slow': (3.6, 3.6), 'fast': (14.0, 14.0), 'braking': (11.0, 3.0),
           'turning left': (4.5, 4.5), 'turning right': (4.5, 4.5)}
 
@@ -46,8 +46,8 @@ class Beat:
 
     def distance_m(self, u: float) -> float:
         """Metres driven in this street at the fraction ``u`` of the beat."""
-        begin, end = _SPEED[self.slots['ego']]
-        return self.travelled_m + begin * u + 0.5 * (end - begin) * u * u
+        start, end = _SPEED[self.slots['ego']]
+        return self.travelled_m + start * u + 0.5 * (end - start) * u * u
 
 
 def driven_m(ego: str) -> float:

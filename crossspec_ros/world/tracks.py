@@ -72,12 +72,12 @@ def _on_the_road(slots: dict[str, str], jitter: float) -> Track:
 def _crossing(slots: dict[str, str], jitter: float) -> Track:
     """From the side it comes from past the middle."""
     kind, side, driven = slots['object'], _SIDE[slots['place']], driven_m(slots['ego'])
-    begin, end = _CROSSING_REACH.get(kind, (8.0 + _HALF_LENGTH[kind], 1.2))
+    start, end = _CROSSING_REACH.get(kind, (8.0 + _HALF_LENGTH[kind], 1.2))
     if kind in _SMALL:
         z = 10.0 * _NEARER[kind] * jitter + 0.3 * driven
     else:
         z = 9.6 * jitter
-    return Track(kind, slots['colour'], (side * begin, -side * end), (z + 0.2 * driven, z), 0.0, _WALK_HZ)
+    return Track(kind, slots['colour'], (side * start, -side * end), (z + 0.2 * driven, z), 0.0, _WALK_HZ)
 
 
 def _at_the_kerb(slots: dict[str, str], jitter: float) -> Track:

@@ -136,9 +136,9 @@ def _pose(track: Track, u: float, t_s: float) -> tuple[float, float, float, floa
 
 
 def _signal_pose(beat: Beat, u: float) -> tuple[float, float, float, float, float]:
-    begin = beat.signal_z[0]
+    start = beat.signal_z[0]
     x = 3.5 if beat.slots['signal'] == 'stop sign' else 4.1
-    return x, begin - (beat.distance_m(u) - beat.travelled_m), 0.0, 1.0, 0.0
+    return x, start - (beat.distance_m(u) - beat.travelled_m), 0.0, 1.0, 0.0
 
 
 def _attitude(beat: Beat, u: float, t_s: float) -> tuple[float, float]:

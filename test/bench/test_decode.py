@@ -34,7 +34,8 @@ def test_decode_reports_every_scheme(folder, capsys):
 
 
 def test_decode_assisted_generation_where_an_assistant_is_named(folder, capsys):
-    report = report_of(capsys, '--model', str(folder), '--assistant', str(folder), '--drafter', 'none', '--windows', '2',
+    report = report_of(capsys, '--model', str(folder), '--assistant', str(folder), '--drafter', 'none', '--windows',
+                       '2',
                        '--warm', '1', '--max-tokens', '12', '--schemes', 'assisted,plain')
     assert report['schemes']['assisted']['identical'] and report['schemes']['assisted']['tau'] > 1
     assert report['not_run'] == {}

@@ -1,5 +1,5 @@
-"""The binding's decoder gives the same events: with the real event_camera_py where it can be imported, and always with a
-stand-in of its interface, which can be told to misbehave.
+"""The binding's decoder gives the same events: with the real event_camera_py where it can be imported, and always with
+a stand-in of its interface, which can be told to misbehave.
 """
 import sys
 import types
@@ -89,10 +89,11 @@ def test_binding_unwraps_times_after_35_minutes(binding, monkeypatch):
 def test_binding_gives_the_same_synthetic_events(either, seed):
     generator = np.random.default_rng(seed)
     count = 20_000
-    events = Events(np.sort(generator.integers(0, 40_000_000, count)) * 1000, generator.integers(0, 640, count, np.uint16),
+    events = Events(np.sort(generator.integers(0, 40_000_000, count)) * 1000,
+                    generator.integers(0, 640, count, np.uint16),
                     generator.integers(0, 480, count, np.uint16), generator.integers(0, 2, count, np.uint8), 640, 480)
     decoder, camera = BindingDecoder('evt3', 640, 480), Packetizer('evt3', 640, 480)
-    parts = [decoder.decode(camera.packet(events.part(begin, begin + 500), begin)) for begin in range(0, count, 500)]
+    parts = [decoder.decode(camera.packet(events.part(start, start + 500), start)) for start in range(0, count, 500)]
     assert_same_events(join_events(parts), events)
 
 

@@ -100,8 +100,8 @@ def test_moments_of_any_cut_are_the_voxel_grids(events, cuts, bins, offset_ns, s
     slicing = Slicing(stride_ns, 7 * MS, bins, (0, lead_ns))
     payload, size = (encode_evt3(events), 2) if encoding == 'evt3' else (encode_mono(events, 0), 8)
     edges = sorted({0, len(payload), *(min(cut, len(payload)) // size * size for cut in cuts)})
-    packets = [packet(payload[begin:stop], encoding, seq=k, width=40, height=30)
-               for k, (begin, stop) in enumerate(zip(edges, edges[1:]))]
+    packets = [packet(payload[start:stop], encoding, seq=k, width=40, height=30)
+               for k, (start, stop) in enumerate(zip(edges, edges[1:]))]
     moments = moments_of(packets, slicing, offset_ns=offset_ns)
     assert_windows_equal(moments, decoded(packets, offset_ns), slicing)
 

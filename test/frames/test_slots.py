@@ -71,9 +71,9 @@ def test_slots_long_gap_tells_only_what_windows_can_use():
 def streamed(delays_ms, grace_ms: float = 500) -> FrameSlots:
     """A camera of 20 Hz whose frames take so long to arrive; the last stamp is 1050 ms."""
     slots = FrameSlots(GRID, grace_ms * MS)
-    begin = 1100 - 50 * len(delays_ms)
+    start = 1100 - 50 * len(delays_ms)
     for number, delay in enumerate(delays_ms):
-        stamp = begin + 50 * number
+        stamp = start + 50 * number
         slots.add(frame(stamp), round((stamp + delay) * MS))
     settled(slots)
     return slots

@@ -34,7 +34,8 @@ def nodes_of(description: 'launch.LaunchDescription', **given: str) -> dict[str,
 
 @pytest.mark.parametrize('name, given, expected', [
     pytest.param('vehicle.launch.py', {}, ['drafter', 'monitor', 'overlay', 'verifier'], id='vehicle'),
-    pytest.param('replay.launch.py', {'bag': 'world:1'}, ['drafter', 'monitor', 'overlay', 'player', 'verifier'], id='replay'),
+    pytest.param('replay.launch.py', {'bag': 'world:1'}, ['drafter', 'monitor', 'overlay', 'player', 'verifier'],
+                 id='replay'),
     pytest.param('demo.launch.py', {}, ['drafter', 'monitor', 'overlay', 'player', 'verifier'], id='demo')])
 def test_launch_file_starts_the_declared_nodes(name, given, expected):
     assert sorted(nodes_of(load(name), **given)) == expected
@@ -43,7 +44,8 @@ def test_launch_file_starts_the_declared_nodes(name, given, expected):
 @pytest.mark.parametrize('name', FILES)
 def test_launch_file_has_every_argument_of_the_graph(name):
     from crossspec_ros.graph import ARGUMENTS
-    assert {argument.name for argument in load(name).get_launch_arguments()} == {argument.name for argument in ARGUMENTS}
+    given = {argument.name for argument in load(name).get_launch_arguments()}
+    assert given == {argument.name for argument in ARGUMENTS}
 
 
 def test_launch_file_wrong_argument_is_told():

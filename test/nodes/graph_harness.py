@@ -40,7 +40,8 @@ from crossspec_ros.train.recipe import save_drafter
 from tiny_models import write_checkpoint
 
 MS = 1_000_000
-PATIENCE_S = 120.0                                              # a loaded machine is slow; only a broken graph takes so long
+# a loaded machine is slow; only a broken graph takes so long
+PATIENCE_S = 120.0
 
 
 def write_pair(folder: Path) -> dict[str, str]:
@@ -70,7 +71,8 @@ class Processes:
         """Start a node; parameter names with their dots as double underscores."""
         named = {key.replace('__', '.'): value for key, value in parameters.items()}
         with open(self.folder / f'{name}.log', 'ab') as log:
-            process = subprocess.Popen(node_command(name, named), env=self.environment, stdout=log, stderr=subprocess.STDOUT,
+            process = subprocess.Popen(node_command(name, named), env=self.environment, stdout=log,
+                                       stderr=subprocess.STDOUT,
                                        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         self._running[name] = process
         return process

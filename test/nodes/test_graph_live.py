@@ -1,4 +1,5 @@
-"""The graph end to end: drafts, captions, verdicts and pictures; one process after the other taken away and given back."""
+"""The graph end to end: drafts, captions, verdicts and pictures; one process after the other taken away and given back.
+"""
 import csv
 import json
 import time
@@ -44,7 +45,8 @@ def wait_for_more(graph, what: str, count: int = 2) -> None:
 def test_graph_captions_windows_that_it_drafted(graph):
     probe = graph.probe
     probe.wait_for(lambda: len(finals(graph)) >= 3, 'three final captions')
-    probe.wait_for(lambda: {draft.window_id for draft in probe.drafts} & {caption.window_id for caption in finals(graph)},
+    probe.wait_for(lambda: ({draft.window_id for draft in probe.drafts}
+                            & {caption.window_id for caption in finals(graph)}),
                    'a window with a draft and a caption')
     for caption in finals(graph):
         assert caption.header.stamp.nanosec == 0 and caption.header.stamp.sec == caption.window_id
@@ -53,7 +55,8 @@ def test_graph_captions_windows_that_it_drafted(graph):
         assert stamps == sorted(stamps) and caption.window_id - 1 < stamps[-1] <= caption.window_id
     for draft in probe.drafts:
         assert draft.header.stamp.sec == draft.window_id and draft.token_ids and draft.source == 'event_drafter'
-    probe.wait_for(lambda: any(caption.mode == 'cross_modal' for caption in finals(graph)), 'a caption with drafts in it')
+    probe.wait_for(lambda: any(caption.mode == 'cross_modal' for caption in finals(graph)),
+                   'a caption with drafts in it')
 
 
 def test_graph_last_verdict_of_a_window_is_its_caption(graph):
@@ -96,8 +99,8 @@ def test_graph_broken_messages_are_counted_and_change_nothing(graph):
     key = graph.probe.drafts[-1].tokenizer_key
     for changes in ({'token_ids': [1, 2], 'parents': [1, 0]}, {'token_ids': [99_999]},
                     {'token_ids': [7], 'weights': [0]}, {'token_ids': [7], 'base_length': 3, 'base_hash': 5}):
-        draft = Draft(window_id=soon, revision=1000, prompt_key=prompt_key('What is happening?'), tokenizer_key=key, source='x',
-                      **changes)
+        draft = Draft(window_id=soon, revision=1000, prompt_key=prompt_key('What is happening?'), tokenizer_key=key,
+                      source='x', **changes)
         draft.header.stamp.sec = soon
         drafts.publish(draft)
     probe.wait_for(lambda: probe.count('drafter', 'packet_refused') >= 1, 'a count of the packet')

@@ -42,7 +42,8 @@ def test_drafter_lifecycle_loads_and_frees_its_model(graph):
     time.sleep(1.5)
     assert len(probe.drafts) == count
     assert probe.change('drafter', Transition.TRANSITION_CLEANUP) and probe.state('drafter') == 'unconfigured'
-    assert probe.change('drafter', Transition.TRANSITION_CONFIGURE) and probe.change('drafter', Transition.TRANSITION_ACTIVATE)
+    assert probe.change('drafter', Transition.TRANSITION_CONFIGURE)
+    assert probe.change('drafter', Transition.TRANSITION_ACTIVATE)
     probe.wait_for(lambda: len(probe.drafts) > count, 'drafts after a second configuration')
     assert graph.processes.end('drafter') == 0
 
@@ -58,10 +59,13 @@ def test_drafter_without_its_checkpoint_fails_to_configure_and_lives(graph):
 @pytest.mark.parametrize('name, parameters, told', [
     pytest.param('drafter', {'model.path': '/nowhere/at/all'}, '/nowhere/at/all', id='no checkpoint'),
     pytest.param('monitor', {'csv_path': '/nowhere/at/all/l.csv'}, 'csv_path must be writable', id='unwritable file'),
-    pytest.param('monitor', {'max_draft_age_ms': -1.0}, 'max_draft_age_ms must be 0 to 3.6e+06, got -1.0', id='out of range'),
-    pytest.param('overlay', {'image_transport': 'h264'}, 'image_transport must be one of raw, compressed', id='no such choice'),
+    pytest.param('monitor', {'max_draft_age_ms': -1.0}, 'max_draft_age_ms must be 0 to 3.6e+06, got -1.0',
+                 id='out of range'),
+    pytest.param('overlay', {'image_transport': 'h264'}, 'image_transport must be one of raw, compressed',
+                 id='no such choice'),
     pytest.param('monitor', {'close_after_ms': 'soon'}, "close_after_ms must be float, got 'soon'", id='wrong type'),
-    pytest.param('monitor', {'window.stride_frames': 9}, 'stride_frames must be 1 to window_frames', id='two that disagree'),
+    pytest.param('monitor', {'window.stride_frames': 9}, 'stride_frames must be 1 to window_frames',
+                 id='two that disagree'),
     pytest.param('player', {'source': 'world:x'}, 'world:SEED must have a whole number', id='no such world'),
     pytest.param('player', {'source': '/nowhere/at/all'}, '/nowhere/at/all', id='no such recording')])
 def test_node_bad_parameter_ends_it_with_an_error(name, parameters, told, tmp_path):
@@ -93,7 +97,8 @@ def test_monitor_tells_of_a_publisher_whose_qos_does_not_match(graph):
     graph.start('monitor')
     publisher = probe.publisher(Draft, 'draft', QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT))
     probe.wait_for(lambda: probe.count('monitor', 'draft_incompatible_qos') >= 1, 'a count of the mismatch')
-    log = probe.wait_for(lambda: 'no messages pass' in graph.processes.log('monitor') and graph.processes.log('monitor'),
+    log = probe.wait_for(lambda: ('no messages pass' in graph.processes.log('monitor')
+                                  and graph.processes.log('monitor')),
                          'a warning')
     assert 'probe (crossspec_ros/msg/Draft, best_effort' in log and 'qos_overrides' in log
     probe.node.destroy_publisher(publisher)
@@ -105,7 +110,8 @@ def test_monitor_qos_can_be_overridden(graph):
                               'draft_deadline_ms': 0.0})
     publisher = probe.publisher(Draft, 'draft', QoSProfile(depth=8, reliability=QoSReliabilityPolicy.BEST_EFFORT))
     probe.wait_for(publisher.get_subscription_count, 'the monitor as a reader')
-    probe.wait_for(lambda: publisher.publish(Draft(window_id=1)) or probe.count('monitor', 'drafts') >= 1, 'a counted draft')
+    probe.wait_for(lambda: publisher.publish(Draft(window_id=1)) or probe.count('monitor', 'drafts') >= 1,
+                   'a counted draft')
 
 
 def test_monitor_counts_missed_deadlines(graph):
@@ -157,7 +163,8 @@ def test_time_that_jumps_back_resets_and_retracts(graph):
 
 
 def test_player_plays_a_world_and_ends(graph):
-    process = graph.start('player', source='world:3', clock='wall', seconds=1.0, drain_s=0.2, world_width=96, world_height=72)
+    process = graph.start('player', source='world:3', clock='wall', seconds=1.0, drain_s=0.2, world_width=96,
+                          world_height=72)
     assert process.wait(120) == 0
     assert 'playing world:3' in graph.processes.log('player')
 
@@ -165,7 +172,8 @@ def test_player_plays_a_world_and_ends(graph):
 def test_player_clock_of_a_loop_jumps_back(graph, tmp_path):
     from rosgraph_msgs.msg import Clock
     times = []
-    graph.probe.node.create_subscription(Clock, '/clock', lambda m: times.append(m.clock.sec * S + m.clock.nanosec), qos.clock())
+    graph.probe.node.create_subscription(Clock, '/clock', lambda m: times.append(m.clock.sec * S + m.clock.nanosec),
+                                         qos.clock())
     graph.start('player', source='world:3', clock='sim', seconds=0.5, loop=True, world_width=96, world_height=72)
     graph.probe.wait_for(lambda: any(b < a for a, b in zip(times, times[1:])), 'a jump back')
     assert graph.processes.end('player') == 0
@@ -181,13 +189,15 @@ def test_executables_are_thin_and_there():
 def test_composed_drafter_and_verifier_work_in_one_process(graph):
     import signal
     import sys
-    arguments = ['--ros-args'] + [text for name, path in graph.models.items() for text in ('-p', f'{name}:model.path:={path}')]
+    arguments = ['--ros-args'] + [text for name, path in graph.models.items()
+                                  for text in ('-p', f'{name}:model.path:={path}')]
     process = subprocess.Popen([sys.executable, '-m', 'crossspec_ros.nodes.composed', *arguments],
                                env=graph.processes.environment,
                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     try:
         graph.probe.start_cameras()
-        graph.probe.wait_for(lambda: any(c.stage == Caption.FINAL and c.mode == 'cross_modal' for c in graph.probe.captions),
+        graph.probe.wait_for(lambda: any(c.stage == Caption.FINAL and c.mode == 'cross_modal'
+                                         for c in graph.probe.captions),
                              'a caption with drafts in it')
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0

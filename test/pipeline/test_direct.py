@@ -20,6 +20,7 @@ from crossspec_ros.pipeline.verifying import VerifyingPipeline
 from crossspec_ros.recordings.bag import BagWriter, ImageFrame
 from crossspec_ros.recordings.replay import ReplayMessage
 from crossspec_ros.recordings.sources import WorldSource
+from crossspec_ros.speculation.drafter import VoxelGrid
 from crossspec_ros.timing.window import WindowGrid
 
 SECOND = 1_000_000_000
@@ -29,7 +30,7 @@ PROMPT = 'What is happening?'
 class CountingDrafter:
     """Drafts what the events say: tokens made of the sums of the grid's bins."""
 
-    shape = (5, 12, 16)
+    view = VoxelGrid(5, 12, 16)
 
     def __init__(self, tokenizer_key):
         self.tokenizer_key = tokenizer_key

@@ -4,13 +4,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from event_streams import packets_and_events
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.events.decode import make_decoder
-from crossspec_ros.events.encode import Packetizer, encode_mono
+from crossspec_ros.events.encode import encode_mono
 from crossspec_ros.events.representations import voxel_grid
 from crossspec_ros.events.types import Events, Packet
 from crossspec_ros.pipeline.drafting import DraftingPipeline, DraftJob
+from crossspec_ros.speculation.drafter import VoxelGrid
 from crossspec_ros.speculation.types import Verdict, prefix_hash, prompt_key
 from crossspec_ros.timing.window import WindowGrid
 
@@ -19,9 +20,9 @@ HOST = 1000 * S                                                 # the host's clo
 
 
 class Speller:
-    """A drafter that says how many events it saw, with tokens 1, 2, 3 behind the prefix."""
+    """A drafter that says how many events it saw, with tokens 1, 2, 3 after the prefix."""
 
-    shape, tokenizer_key = (2, 4, 4), 'tokens'
+    view, tokenizer_key = VoxelGrid(2, 4, 4), 'tokens'
 
     def __init__(self):
         self.asked, self.voxel = [], None
@@ -78,7 +79,8 @@ def test_drafting_long_packets_are_waited_for():
     for at in range(10, 970, 40):                               # a packet is here 5 ms after its last event
         core.add_packet(packet(at, count=40, span_ms=40))
         core.due(HOST + (at + 44) * MS)
-    assert core.due(HOST + 1030 * MS) == []                     # the packet up to 1010 ms comes at 1014 ms, or a little later
+    # the packet up to 1010 ms comes at 1014 ms, or a little later
+    assert core.due(HOST + 1030 * MS) == []
     core.add_packet(packet(970, count=40, span_ms=40))
     assert [job.window_id for job in core.due(HOST + 1031 * MS)] == [1001]
 
@@ -112,7 +114,8 @@ def test_drafting_after_a_stall_drafts_the_newest_windows_only():
 
 def test_drafting_sees_the_events_of_its_window_only():
     core = pipeline()
-    feed(core, 0, 2010)                                         # the event on the end is the window's, the one on its begin not
+    # the event on the end is the window's, the one on its start not
+    feed(core, 0, 2010)
     draft = core.draft(DraftJob(1002))
     assert draft.events_used == 1000 and draft.window_end_ns == 1002 * S
     assert (draft.prompt_key, draft.tokenizer_key) == (prompt_key('What is happening?'), 'tokens')
@@ -203,26 +206,13 @@ def test_drafting_changed_sensor_size_is_followed():
     assert core.sensor_size == (8, 8) and core.counts['format_changed'] == 1
 
 
-def evt3_stream(seconds: int = 4, rate: int = 2000) -> tuple[Events, list[Packet]]:
-    """Events of a 40x30 sensor and their packets of 10 ms, each stamped with the time of its first event."""
-    rng = np.random.default_rng(7)
-    count = seconds * rate
-    t_ns = np.sort(rng.integers(1, seconds * 1_000_000, count)) * 1000
-    events = Events(t_ns, rng.integers(0, 40, count).astype(np.uint16), rng.integers(0, 30, count).astype(np.uint16),
-                    rng.integers(0, 2, count).astype(np.uint8), 40, 30)
-    decoder = make_decoder('evt3', 40, 30)
-    packets = []
-    for each in Packetizer('evt3', 40, 30).packets(events, 10 * MS):
-        packets.append(replace(each, stamp_ns=HOST + int(decoder.decode(each).t_ns[0])))
-    return events, packets
-
-
 @pytest.mark.parametrize('grid', [
     pytest.param(WindowGrid(), id='tumbling'), pytest.param(WindowGrid(8, 125.0, 2), id='sliding'),
     pytest.param(WindowGrid(5, 33.0, 5), id='unaligned')])
 @pytest.mark.parametrize('lead_ms', [0, 125, 70.5])
 def test_drafting_draws_each_window_as_the_events_say(grid, lead_ms):
-    events, packets = evt3_stream()
+    packets, stamped = packets_and_events('evt3', 40, 30, host_ns=HOST)
+    events = Events(stamped.t_ns - HOST, stamped.x, stamped.y, stamped.p, 40, 30)
     drafter = Speller()
     core = DraftingPipeline(drafter, grid, 'What is happening?', lead_ms=lead_ms)
     seen = 0
@@ -254,7 +244,7 @@ def test_drafting_offset_that_improves_moves_what_comes_after():
     core = pipeline()
     core.add_packet(replace(packet(0), stamp_ns=HOST + 40 * MS))
     feed(core, 10, 1010)
-    assert core.draft(DraftJob(1001)).events_used == 1001      # the first event, on the begin, is 40 ms later
+    assert core.draft(DraftJob(1001)).events_used == 1001      # the first event, on the start, is 40 ms later
     assert core.statistics()['clock_jumps'] == core.statistics()['buffer_late'] == 0
 
 
@@ -273,5 +263,5 @@ def test_drafting_memory_does_not_grow_with_the_rate():
         core.reset()
         for at in range(0, 3000, 10):
             core.add_packet(packet(at, count=count))
-        sizes.append(core._moments.nbytes)
+        sizes.append(core._view.nbytes)
     assert sizes[1] <= 3 * sizes[0] + 1000

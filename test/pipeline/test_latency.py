@@ -16,8 +16,8 @@ def draft(window: int, revision: int = 0, base: int = 0, text: str = 'a car') ->
 
 
 def caption(window: int, stage: Stage, tokens: int = 3, passes: int = 2) -> Caption:
-    return Caption(window, window * S, stage, 'a car', 5, tuple(range(tokens)), Mode.CROSS_MODAL, True, drafted=9, accepted=2,
-                   target_passes=passes, stage_ms={'verify': 3.0})
+    return Caption(window, window * S, stage, 'a car', 5, tuple(range(tokens)), Mode.CROSS_MODAL, True, drafted=9,
+                   accepted=2, target_passes=passes, stage_ms={'verify': 3.0})
 
 
 def book(**changes) -> LatencyBook:
@@ -29,7 +29,8 @@ def test_latency_window_with_everything():
     kept = book()
     kept.add_draft(draft(5), -100.0)
     kept.add_draft(draft(5, 1), 20.0)
-    kept.add_draft(draft(5, 2, base=1), 90.0)                   # continues a verdict: the verifier's time, not the draft's
+    # continues a verdict: the verifier's time, not the draft's
+    kept.add_draft(draft(5, 2, base=1), 90.0)
     assert kept.add_caption(caption(5, Stage.PARTIAL), 60.0) is None
     row = kept.add_caption(caption(5, Stage.FINAL), 250.0)
     assert (row.first_draft_age_ms, row.draft_age_ms, row.drafts) == (-100.0, 20.0, 3)
@@ -81,7 +82,8 @@ def test_latency_csv_has_a_row_a_window(tmp_path):
     with open(tmp_path / 'l.csv', newline='') as file:
         row, = csv.DictReader(file)
     assert tuple(row) == CSV_COLUMNS
-    assert (row['window_id'], row['draft_age_ms'], row['caption_age_ms'], row['draft_text']) == ('5', '20.000', '', 'a, "b"')
+    shown = [row[name] for name in ('window_id', 'draft_age_ms', 'caption_age_ms', 'draft_text')]
+    assert shown == ['5', '20.000', '', 'a, "b"']
 
 
 def test_latency_csv_unwritable_is_told(tmp_path):

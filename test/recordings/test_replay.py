@@ -63,14 +63,14 @@ class FakeTime:
 def _play(source, rate=1.0, work_ms=0, **options):
     clock = FakeTime()
     pacer = Pacer(rate, clock_ns=clock)
-    begin = clock.now_ns
+    start = clock.now_ns
     played, ticks, loops = [], [], []
     stopped = clock.event()
 
     stop_after = options.pop('stop_after', None)
 
     def on_message(message):
-        played.append((message.due_ns // MS, (clock.now_ns - begin) / MS))
+        played.append((message.due_ns // MS, (clock.now_ns - start) / MS))
         clock.now_ns += work_ms * MS
         if len(played) == stop_after:
             stopped.set()

@@ -87,13 +87,13 @@ def test_accept_refuses_bad_logits(logits, words):
             rule(TokenTree.chain([1, 2]), logits)
 
 
-def test_accept_gumbel_follows_the_law():
-    """Exact in the limit; here 20,000 positions against a law of 4 tokens, 6 standard deviations."""
-    law = torch.tensor([0.5, 0.3, 0.15, 0.05], dtype=torch.float64)
+def test_accept_gumbel_follows_the_distribution():
+    """Exact in the limit; here 20,000 positions against a distribution of 4 tokens, 6 standard deviations."""
+    distribution = torch.tensor([0.5, 0.3, 0.15, 0.05], dtype=torch.float64)
     count = 20_000
     noise = gumbels(4 * count, seed=1, window_id=2, position=3).reshape(count, 4)
-    share = np.bincount((law.log().numpy() + noise).argmax(1), minlength=4) / count
-    np.testing.assert_allclose(share, law, atol=6 * 0.5 / count ** 0.5)
+    share = np.bincount((distribution.log().numpy() + noise).argmax(1), minlength=4) / count
+    np.testing.assert_allclose(share, distribution, atol=6 * 0.5 / count ** 0.5)
 
 
 def test_accept_gumbel_depends_on_seed_window_and_position():
@@ -135,7 +135,7 @@ def test_target_log_probs_refuses(setting):
         target_log_probs(torch.zeros(1, 4), **setting)
 
 
-LAW = torch.tensor([0.5, 0.4, 0.1]).log()
+DISTRIBUTION = torch.tensor([0.5, 0.4, 0.1]).log()
 
 
 @pytest.mark.parametrize('rule, emitted', [
@@ -143,15 +143,16 @@ LAW = torch.tensor([0.5, 0.4, 0.1]).log()
     pytest.param(lambda t, x: accept_typical(t, x, epsilon=0.45, delta=10.0), (0,), id='typical leaves'),
     pytest.param(lambda t, x: accept_fuzzy(t, x, tolerance=0.6), (1, 0), id='fuzzy takes'),
     pytest.param(lambda t, x: accept_fuzzy(t, x, tolerance=0.5), (0,), id='fuzzy leaves'),
-    pytest.param(lambda t, x: accept_fuzzy(t, x, tolerance=0.01, draft_probs=[LAW.exp()]), (1, 0), id='fuzzy law'),
+    pytest.param(lambda t, x: accept_fuzzy(t, x, tolerance=0.01, draft_probs=[DISTRIBUTION.exp()]), (1, 0),
+                 id='fuzzy distribution'),
     pytest.param(lambda t, x: accept_deferral(t, x, alpha=0.3), (1, 0), id='deferral takes'),
     pytest.param(lambda t, x: accept_deferral(t, x, alpha=0.1), (0,), id='deferral leaves'),
 ])
 def test_lossy_rules_take_the_runner_up_within_their_bound(rule, emitted):
-    accepted = rule(TokenTree.chain([1]), torch.stack([LAW, LAW]))
+    accepted = rule(TokenTree.chain([1]), torch.stack([DISTRIBUTION, DISTRIBUTION]))
     assert accepted.emitted == emitted and not accepted.lossless
 
 
 def test_lossy_rules_are_always_marked():
     for rule in LOSSY_RULES.values():
-        assert not rule(TokenTree(), LAW[None]).lossless
+        assert not rule(TokenTree(), DISTRIBUTION[None]).lossless

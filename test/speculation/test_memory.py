@@ -96,7 +96,7 @@ def test_memory_backs_off_to_shorter_contexts():
     assert memory.followers(memory.start([2, 3]))[0][0] == 4
 
 
-def test_memory_followers_are_a_law_in_falling_order():
+def test_memory_followers_are_a_distribution_in_falling_order():
     rng = np.random.default_rng(1)
     memory = CaptionMemory()
     for _ in range(30):

@@ -1,4 +1,4 @@
-"""The law of rejection sampling, by exact enumeration: every draft and every random decision, with its probability."""
+"""The distribution of rejection sampling, by exact enumeration: every draft and every random decision."""
 from __future__ import annotations
 
 import itertools
@@ -7,19 +7,21 @@ import pytest
 import torch
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.speculation.rejection import SeededChance, accept_rejection, accept_tree, law_of_weights, residual
+from crossspec_ros.speculation.rejection import (SeededChance, accept_rejection, accept_tree, distribution_of_weights,
+                                                 residual)
 from crossspec_ros.speculation.tree import TokenTree
 
 VOCAB = 3
 
 
-def law(*weights) -> torch.Tensor:
+def distribution(*weights) -> torch.Tensor:
     weights = torch.tensor(weights, dtype=torch.float64)
     return weights / weights.sum()
 
 
-TARGET = {(): law(5, 3, 2), (0,): law(1, 1, 8), (1,): law(6, 3, 1), (2,): law(2, 5, 3)}
-DRAFTER_A, DRAFTER_B = law(2, 2, 6), law(1, 7, 2)
+TARGET = {(): distribution(5, 3, 2), (0,): distribution(1, 1, 8), (1,): distribution(6, 3, 1),
+          (2,): distribution(2, 5, 3)}
+DRAFTER_A, DRAFTER_B = distribution(2, 2, 6), distribution(1, 7, 2)
 
 
 class Script:
@@ -54,15 +56,17 @@ def outcomes(run):
         waiting += chance.open
 
 
-def law_of_two(drafts):
-    """Law (V, V) of the first two tokens said. ``drafts``: (tokens, parents, laws, probability) of every draft."""
+def distribution_of_two(drafts):
+    """Distribution (V, V) of the first two tokens said. ``drafts``: (tokens, parents, distributions, probability) of
+    every draft.
+    """
     joint = torch.zeros(VOCAB, VOCAB, dtype=torch.float64)
-    for tokens, parents, laws, weight in drafts:
-        deep = law(1, 1, 1)  # a third token is not looked at
+    for tokens, parents, distributions, weight in drafts:
+        deep = distribution(1, 1, 1)  # a third token is not looked at
         above = parents or range(-1, len(tokens) - 1)
         rows = torch.stack(
             [TARGET[()], *(TARGET[(token,)] if parent < 0 else deep for token, parent in zip(tokens, above))])
-        for accepted, probability in outcomes(lambda chance: accept_tree(tokens, parents, laws, rows, chance)):
+        for accepted, probability in outcomes(lambda chance: accept_tree(tokens, parents, distributions, rows, chance)):
             said = accepted.emitted
             if len(said) == 1:
                 joint[said[0]] += weight * probability * TARGET[said]
@@ -75,23 +79,23 @@ TRUE_LAW = torch.stack([TARGET[()][first] * TARGET[(first,)] for first in range(
 
 
 def distance(drafts) -> float:
-    """Total variation between the law said and the target's."""
-    said = law_of_two(drafts)
+    """Total variation between the distribution said and the target's."""
+    said = distribution_of_two(drafts)
     assert abs(float(said.sum()) - 1) < 1e-12
     return 0.5 * float((said - TRUE_LAW).abs().sum())
 
 
-def siblings(*laws):
-    """Every draw of one sibling from each law."""
-    for tokens in itertools.product(range(VOCAB), repeat=len(laws)):
+def siblings(*distributions):
+    """Every draw of one sibling from each distribution."""
+    for tokens in itertools.product(range(VOCAB), repeat=len(distributions)):
         weight = 1.0
-        for token, drawn_from in zip(tokens, laws):
+        for token, drawn_from in zip(tokens, distributions):
             weight *= float(drawn_from[token])
-        yield tokens, (-1,) * len(tokens), list(laws), weight
+        yield tokens, (-1,) * len(tokens), list(distributions), weight
 
 
 def without_replacement(drawn_from):
-    """Two siblings from one law, the second from what is left without the first."""
+    """Two siblings from one distribution, the second from what is left without the first."""
     for first, second in itertools.permutations(range(VOCAB), 2):
         left = residual(drawn_from, None, first)
         yield (first, second), (-1, -1), [drawn_from, left], float(drawn_from[first] * left[second])
@@ -112,68 +116,68 @@ EXACT = {
     'one certain': [((2,), (-1,), [None], 1.0)],
     'three certain': [((2, 0, 1), (-1, -1, -1), [None] * 3, 1.0)],
     'two sources': list(siblings(DRAFTER_A, DRAFTER_B)),
-    'same law thrice': list(siblings(DRAFTER_A, DRAFTER_A, DRAFTER_A)),
+    'same distribution thrice': list(siblings(DRAFTER_A, DRAFTER_A, DRAFTER_A)),
     'without replacement': list(without_replacement(DRAFTER_A)),
     'sampled then certain': [((a, 1), (-1, -1), [DRAFTER_A, None], float(DRAFTER_A[a])) for a in range(VOCAB)],
-    'draft law is the target law': list(siblings(TARGET[()])),
+    'draft distribution is the target distribution': list(siblings(TARGET[()])),
     'tree': list(two_deep()),
 }
 
 
 @pytest.mark.parametrize('case', EXACT)
-def test_rejection_law_is_the_target_law(case):
+def test_rejection_distribution_is_the_target_distribution(case):
     assert distance(EXACT[case]) < 1e-12
 
 
 def skipped_duplicate():
-    for tokens, parents, laws, weight in siblings(DRAFTER_A, DRAFTER_A):
+    for tokens, parents, distributions, weight in siblings(DRAFTER_A, DRAFTER_A):
         kept = 1 if tokens[0] == tokens[1] else 2
-        yield tokens[:kept], parents[:kept], laws[:kept], weight
+        yield tokens[:kept], parents[:kept], distributions[:kept], weight
 
 
 def dropped_for_low_confidence():
-    for tokens, parents, laws, weight in siblings(DRAFTER_A):
+    for tokens, parents, distributions, weight in siblings(DRAFTER_A):
         kept = 1 if DRAFTER_A[tokens[0]] > 0.3 else 0
-        yield tokens[:kept], parents[:kept], laws[:kept], weight
+        yield tokens[:kept], parents[:kept], distributions[:kept], weight
 
 
 def ordered_after_seeing():
-    for tokens, parents, laws, weight in siblings(DRAFTER_A, DRAFTER_B):
+    for tokens, parents, distributions, weight in siblings(DRAFTER_A, DRAFTER_B):
         order = sorted(range(2), key=lambda place: -float(TARGET[()][tokens[place]]))
-        yield tuple(tokens[place] for place in order), parents, [laws[place] for place in order], weight
+        yield tuple(tokens[place] for place in order), parents, [distributions[place] for place in order], weight
 
 
-def greedy_scored_with_the_law():
+def greedy_scored_with_the_distribution():
     yield (int(DRAFTER_A.argmax()),), (-1,), [DRAFTER_A], 1.0
 
 
-MISTAKES = [skipped_duplicate, dropped_for_low_confidence, ordered_after_seeing, greedy_scored_with_the_law]
+MISTAKES = [skipped_duplicate, dropped_for_low_confidence, ordered_after_seeing, greedy_scored_with_the_distribution]
 
 
 @pytest.mark.parametrize('mistake', MISTAKES, ids=lambda mistake: mistake.__name__)
-def test_rejection_law_catches_the_known_mistakes(mistake):
+def test_rejection_distribution_catches_the_known_mistakes(mistake):
     assert distance(list(mistake())) > 0.03
 
 
 def test_rejection_stopping_after_a_low_confidence_token_is_fine():
     drafts = []
-    for tokens, parents, laws, weight in siblings(DRAFTER_A, DRAFTER_B):
+    for tokens, parents, distributions, weight in siblings(DRAFTER_A, DRAFTER_B):
         kept = 2 if DRAFTER_A[tokens[0]] > 0.3 else 1
-        drafts.append((tokens[:kept], parents[:kept], laws[:kept], weight))
+        drafts.append((tokens[:kept], parents[:kept], distributions[:kept], weight))
     assert distance(drafts) < 1e-12
 
 
-def test_law_of_weights_is_the_law_to_verify_with():
-    """Drafts drawn from truncated integer weights and verified with them are exact; with the full law they are not."""
-    wire = law_of_weights((3, 1), (2, 1), VOCAB)
+def test_distribution_of_weights_is_the_distribution_to_verify_with():
+    """Drafts drawn from truncated integer weights and verified with them are exact; with the full one they are not."""
+    wire = distribution_of_weights((3, 1), (2, 1), VOCAB)
     right = [((token,), (-1,), [wire], float(wire[token])) for token in (1, 2)]
     wrong = [((token,), (-1,), [DRAFTER_A], float(wire[token])) for token in (1, 2)]
     assert distance(right) < 1e-12 and distance(wrong) > 0.05
 
 
-def test_accept_rejection_is_seeded_and_stays_in_the_law():
+def test_accept_rejection_is_seeded_and_stays_in_the_distribution():
     tree = TokenTree.chain([2, 1])
-    logits = torch.stack([TARGET[()].log(), TARGET[(2,)].log(), law(1, 0, 0).log()])
+    logits = torch.stack([TARGET[()].log(), TARGET[(2,)].log(), distribution(1, 0, 0).log()])
     runs = [
         accept_rejection(tree, logits, torch.Generator().manual_seed(seed)).emitted for seed in list(range(50)) * 2]
     assert runs[:50] == runs[50:] and len(set(runs)) > 3
@@ -190,4 +194,4 @@ def test_accept_tree_refuses():
     with pytest.raises(CrossSpecError, match='rows'):
         accept_tree((1,), (), [], rows, chance)
     with pytest.raises(CrossSpecError, match='draft_probs must be > 0'):
-        accept_tree((0,), (), [law(0, 1, 1)], rows, chance)
+        accept_tree((0,), (), [distribution(0, 1, 1)], rows, chance)

@@ -1,0 +1,62 @@
+"""torch's threads with several models in a process."""
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.pipeline import threads
+
+TORCHS_OWN = 3
+
+
+@pytest.fixture
+def fresh(monkeypatch):
+    """A process in which nobody has asked yet; what torch is told is kept from the other tests."""
+    told = [TORCHS_OWN]
+    monkeypatch.setattr(threads, '_asked', {})
+    monkeypatch.setattr(threads, '_torchs_own', None)
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: told[-1])
+    monkeypatch.setattr(torch, 'set_num_threads', told.append)
+    return told
+
+
+@pytest.mark.parametrize('asked, number', [
+    pytest.param([('drafter', 1)], 1, id='alone'),
+    pytest.param([('drafter', 1), ('verifier', 2)], 2, id='the most'),
+    pytest.param([('verifier', 2), ('drafter', 1)], 2, id='in any order'),
+    pytest.param([('drafter', 1), ('verifier', 0)], TORCHS_OWN, id='torch decides'),
+    pytest.param([('verifier', 0), ('drafter', 1)], TORCHS_OWN, id='torch decides in any order'),
+    pytest.param([('drafter', 2), ('drafter', 1)], 1, id='asked again')])
+def test_threads_are_the_most_that_is_asked(fresh, asked, number):
+    returned = [threads.ask_threads(*each) for each in asked]
+    assert returned[-1] == fresh[-1] == number
+
+
+def test_threads_below_zero_are_refused():
+    with pytest.raises(CrossSpecError, match='threads must be >= 0, got -1'):
+        threads.ask_threads('drafter', -1)
+
+
+def test_threads_of_a_drafter_do_not_limit_the_verifier_in_its_process():
+    code = f"""
+import sys, threading, types, torch
+from crossspec_ros.config import DrafterConfig, VerifierConfig
+from crossspec_ros.pipeline import building
+class Loaded(Exception): pass
+def load(*args):
+    raise Loaded
+for name in ('drafter', 'verifier'):                            # the threads are asked for before anything is loaded
+    sys.modules[f'crossspec_ros.models.{{name}}'] = types.SimpleNamespace(**{{f'load_{{name}}': load}})
+torch.set_num_threads({TORCHS_OWN})                             # what it decides differs from machine to machine
+for build, config in ((building.build_drafting, DrafterConfig()), (building.build_engine, VerifierConfig())):
+    try:
+        build(config)
+    except Loaded:                                              # models compute in threads of their own
+        thread = threading.Thread(target=lambda: print(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, timeout=300)
+    assert done.stdout.split() == ['1', str(TORCHS_OWN)]
