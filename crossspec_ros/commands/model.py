@@ -1,4 +1,4 @@
-"""``crossspec model check``: whether a checkpoint's captions here are those of its own ``generate``, and at what cost."""
+"""``crossspec model check``: whether a checkpoint's captions are those of its own ``generate``, and at what cost."""
 from __future__ import annotations
 
 import argparse
@@ -62,6 +62,7 @@ def _text(path: str, report: dict) -> str:
         return f'{path}: refused\n  {report["refused"]}'
     ways = [name.replace('_', ' ') for name in ('frame_cache', 'anticipatory', 'trees') if report[name]]
     memory, ages = report['memory_mb'], report['expected_age_ms']
+    costs = ', '.join(str(report['cost_ms'].get(count)) for count in ('1', '16', '64'))
     same = 'every clip as its own generate' if report['identical'] == report['clips'] else 'NOT as its own generate'
     lines = [
         f'{path}: {report["class"]}, served by {report["adapter"]}',
@@ -70,6 +71,6 @@ def _text(path: str, report: dict) -> str:
         f'{report["tokens_a_frame"]:g} tokens a frame, prompt of {report["prompt_tokens"]}',
         *(f'  {note}' for note in report['notes']),
         f'  memory: weights {memory["weights"]} MB, a window {memory["window"]} MB, free {memory["free"]} MB',
-        f'  a forward of 1, 16, 64 tokens: {", ".join(str(report["cost_ms"].get(n)) for n in ("1", "16", "64"))} ms; caption of {ages["tokens"]} '
-        'tokens after the newest frame: ' + ', '.join(f'{ages[f"tau_{tau}"]} ms at {tau} a pass' for tau in (1, 4, 8))]
+        f'  a forward of 1, 16, 64 tokens: {costs} ms; caption of {ages["tokens"]} tokens after the newest frame: '
+        + ', '.join(f'{ages[f"tau_{tau}"]} ms at {tau} a pass' for tau in (1, 4, 8))]
     return '\n'.join(lines)

@@ -14,7 +14,8 @@ def build_model(device: str, dtype: str) -> VideoLlavaForConditionalGeneration:
     vision = CLIPVisionConfig(hidden_size=1024 if big else 128, intermediate_size=4096 if big else 256,
                               num_hidden_layers=24 if big else 4, num_attention_heads=16 if big else 4, image_size=224,
                               patch_size=14)
-    text = LlamaConfig(vocab_size=_VOCABULARY, hidden_size=4096 if big else 256, intermediate_size=11008 if big else 512,
+    text = LlamaConfig(vocab_size=_VOCABULARY, hidden_size=4096 if big else 256,
+                       intermediate_size=11008 if big else 512,
                        num_hidden_layers=32 if big else 4, num_attention_heads=32 if big else 8,
                        max_position_embeddings=4096, pad_token_id=PAD_ID, eos_token_id=EOS_ID)
     config = VideoLlavaConfig(vision_config=vision.to_dict(), text_config=text.to_dict(), video_token_id=VIDEO_ID,

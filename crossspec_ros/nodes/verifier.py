@@ -160,6 +160,8 @@ class VerifierNode(ModelNode):
             self._keep_for_audit()
 
     def _keep_for_audit(self) -> None:
+        if not self._engine.judgeable:                          # plain decoding would say other tokens too
+            return
         self._audit_debt += self._config.audit_rate
         if not self._config.audit_after and self._audit_debt < 1.0:
             return

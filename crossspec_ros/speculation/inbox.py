@@ -13,13 +13,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import index
 
+from crossspec_ros.speculation.drafter import SOURCE_PATTERN
 from crossspec_ros.speculation.sources.foreign import ForeignDraft, Hypothesis
 from crossspec_ros.speculation.tree import tree_fault, vocabulary_fault
 from crossspec_ros.speculation.types import Draft, prefix_hash
 
 Tokenize = Callable[[str], Sequence[int]]
 
-_NAME = re.compile(r'[a-z0-9_]{1,32}')
 _REMEMBERED = 64                 # windows of which it is known whether any drafter spoke in time
 
 
@@ -121,7 +121,7 @@ class Inbox:
     def _refusal(self, draft: Draft, checked: Hypothesis) -> str | None:
         current, ahead = self._window_id, self._admission.windows_ahead
         name, window_id = draft.source, draft.window_id
-        if name not in self._sources and (_NAME.fullmatch(name) is None or name in self._reserved
+        if name not in self._sources and (re.fullmatch(SOURCE_PATTERN, name) is None or name in self._reserved
                                           or len(self._sources) >= self._admission.max_drafters):
             return 'source'
         if current is not None and window_id < current:

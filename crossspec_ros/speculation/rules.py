@@ -34,7 +34,7 @@ class Rule:
 
 
 def make_rule(config: EngineConfig) -> Rule:
-    """The acceptance rule that the settings name. Raises `CrossSpecError` for an unknown name or bad sampling values."""
+    """The acceptance rule that the settings name. Raises `CrossSpecError` for an unknown name or bad sampling."""
     if config.acceptance not in RULES:
         raise CrossSpecError(f'acceptance must be one of {", ".join(RULES)}, got {config.acceptance!r}')
     if config.acceptance == 'greedy':

@@ -4,7 +4,7 @@ Rows are opaque to the engine: a target packs into a row whatever its decoder ta
 features for some layers, flags), and the engine cuts, keeps and joins rows along the first axis. Nothing here names a
 model class; `crossspec_ros.models` implements it with transformers.
 
-Shape letters: T new tokens, W width of a row, n nodes of a tree, V width of the logits, D width of the decoder's states.
+Shape letters: T new tokens, W width of a row, n nodes of a tree, V width of the logits, D width of the states.
 """
 from __future__ import annotations
 

@@ -85,8 +85,8 @@ class Caption:
     """The text of a window at some stage. ``stable_length`` characters of ``text`` will not change any more.
 
     ``drafted`` and ``accepted`` count draft tokens; ``stage_ms`` are compute times by stage (encode, prefill, propose,
-    verify, commit, total); ``answer_ms`` is from the newest frame (or the call) to this caption. ``lossless``: token for
-    token what the target would have said alone; ``exact``: forwards of other shapes would have decided no token
+    verify, commit, total); ``answer_ms`` is from the newest frame (or the call) to this caption. ``lossless``: token
+    for token what the target would have said alone; ``exact``: forwards of other shapes would have decided no token
     otherwise (float32, or certified); ``near_ties`` counts tokens of which that could be doubted.
     """
 

@@ -86,7 +86,7 @@ class WindowState:
         return parts
 
     def commit(self, outcome: PassOutcome) -> None:
-        """Take the outcome of a pass. A node proposed by several sources counts for each of them, once for the window."""
+        """Take the outcome of a pass. A node of several sources counts for each of them, and once for the window."""
         tree = outcome.tree
         self.committed.extend(outcome.emitted)
         self.finished = outcome.complete

@@ -132,7 +132,8 @@ def test_proposer_estimates_what_it_saved():
     proposer.finish((1, 2, 3))
     proposer.begin(Opening(1, 'q'))
     tree = proposer.propose((), 64)
-    proposer.observe(PassOutcome(tree, (0, 1, 2), (1, 2, 3, 4)), (1, 2, 3, 4))  # 3 steps of 10 ms, for 3 nodes of 0.1 ms
+    proposer.observe(PassOutcome(tree, (0, 1, 2), (1, 2, 3, 4)), (1, 2, 3, 4))
+    # 3 steps of 10 ms were saved, for 3 nodes of 0.1 ms
     proposer.observe(PassOutcome(proposer.propose((1, 2, 3, 4), 64), (), (5,)), (1, 2, 3, 4, 5))
     assert len(tree) == 3 and proposer.statistics()['saved_ms'] == 0, 'a caption counts when it is complete'
     proposer.finish((1, 2, 3, 4, 5))

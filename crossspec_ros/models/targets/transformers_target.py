@@ -216,7 +216,8 @@ class TransformersTarget:
         check_question(prompt)
         check_frames(frames)
         inputs = self.adapter.inputs(prompt, frames)
-        settings = dict(do_sample=False, max_new_tokens=max_new_tokens, suppress_tokens=suppressed_ids(self.model, self.banned_ids),
+        settings = dict(do_sample=False, max_new_tokens=max_new_tokens,
+                        suppress_tokens=suppressed_ids(self.model, self.banned_ids),
                         eos_token_id=list(self.eos_ids), pad_token_id=self.eos_ids[0])
         output = self.model.generate(**inputs, **(settings | options))
         return tuple(output[0, inputs['input_ids'].shape[1]:].tolist())
