@@ -144,10 +144,11 @@ def load_model(folder: Path, architecture: str, dtype: torch.dtype, trust_remote
     verbosity, progress = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    written_out = known is not None and not getattr(known, '_supports_sdpa', True)
     try:
         model, report = loader.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, attn_implementation='sdpa', output_loading_info=True,
-            use_safetensors=not pickled, weights_only=True, **options)
+            folder, dtype=dtype, local_files_only=True, attn_implementation='eager' if written_out else 'sdpa',
+            output_loading_info=True, use_safetensors=not pickled, weights_only=True, **options)
     except Exception as error:         # safetensors, json, torch and transformers each raise their own kinds here
         raise CrossSpecError(f'the checkpoint in {folder} cannot be loaded as {architecture}: '
                              f'{(str(error).splitlines() or [type(error).__name__])[0]}') from error

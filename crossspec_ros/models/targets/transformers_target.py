@@ -100,7 +100,10 @@ class TransformersTarget:
 
     @torch.inference_mode()
     def encode(self, layout: Layout, group: int, frames: Sequence[np.ndarray]) -> torch.Tensor:
-        """Rows (tokens, W) of one group, from its frames. Raises `CrossSpecError` for frames it cannot take."""
+        """Rows (tokens, W) of one group, from its frames; all of its time counts as the model's.
+
+        Raises `CrossSpecError` for frames it cannot take.
+        """
         check_frames(frames, layout.groups[group].frames)
         return self._timed(self.adapter.encode, layout, group, frames)
 
@@ -186,9 +189,7 @@ class TransformersTarget:
             return dict(inputs_embeds=rows[None], attention_mask=mask.to(self.device)[None, None],
                         position_ids=index.to(self.device)[None])
         blocks = self._rows.blocks(rows)
-        masks = self._style.masks(mask, index, cache.length, None if blocks is None else blocks.cpu())
-        masks = ({name: one.to(self.device) for name, one in masks.items()} if isinstance(masks, dict)
-                 else masks.to(self.device))
+        masks = self._style.masks(mask, index, cache.length, None if blocks is None else blocks.cpu(), rows)
         placement = cache.layout.private.placement if cache.layout.private is not None else None
         positions = (index[None] if placement is None else placement.positions(index)).to(self.device)
         handed = dict(inputs_embeds=self._rows.embeddings(rows)[None], attention_mask=masks,

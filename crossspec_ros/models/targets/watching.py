@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer, StaticLayer, StaticSlidingWindowLayer
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.targets.inputs import first_line
 
 _KNOWN = {'inputs_embeds', 'position_ids', 'attention_mask', 'cache', 'past_key_values', 'use_cache', 'return_dict',
           'cache_position', 'logits_to_keep', 'input_ids', 'output_attentions', 'output_hidden_states'}
+_PLAIN_LAYERS = (DynamicLayer, DynamicSlidingWindowLayer, StaticLayer, StaticSlidingWindowLayer)
 
 
 class _Enough(Exception):
@@ -28,7 +29,8 @@ class Seen:
     """One call of the decoder: embeddings (T, D), positions (A, T) and whether they came in several rows, masks by
     layer type ('' where there is one for all), features (P, D) for the first layers and their rows, bool (T,).
 
-    ``more`` names arguments that are none of these; ``recurrent`` those layers of the cache that cannot be cut back.
+    ``more`` names arguments that are none of these; ``recurrent`` those kinds of layers of the cache that are not keys and
+    values alone.
     """
 
     embeddings: torch.Tensor
@@ -139,7 +141,7 @@ def _look(handed: Mapping[str, object]) -> Seen:
                         if name not in skip and isinstance(value, (torch.Tensor, list, tuple, dict)) and len(value)))
     cache = handed.get('cache') if handed.get('cache') is not None else handed.get('past_key_values')
     layers = getattr(cache, 'layers', ())
-    recurrent = tuple(sorted({type(layer).__name__ for layer in layers if not isinstance(layer, DynamicLayer)}))
+    recurrent = tuple(sorted({type(layer).__name__ for layer in layers if type(layer) not in _PLAIN_LAYERS}))
     return Seen(embeddings[0], positions, axes, masks, features, more, recurrent)
 
 

@@ -37,7 +37,7 @@ def folder_of(tmp_path_factory):
 
 
 def compare(target, folder, seeds, count=4):
-    """Answers over frames of noise by plain decoding, right drafts and wrong ones; those of the folder's own classes."""
+    """Answers by plain decoding, right drafts and wrong ones are those of the folder's own classes; the answers."""
     lengths = set()
     for seed in seeds:
         frames = frames_of(seed, count, 60, 80)
