@@ -1,10 +1,10 @@
 """Who sees whom and who stands where: masks and positions of new tokens, some of them the nodes of a tree.
 
-Shape letters: T new tokens, L keys (cached and new), A rows of positions.
+Shape letters: T new tokens, L keys (cached and new), A rows of positions, P rows of pictures, D embedding width.
 """
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -36,6 +36,22 @@ class MaskKind:
 
 
 @dataclass(frozen=True)
+class FeatureForm:
+    """How a decoder takes features for its first layers: names of the two arguments, ``keys`` of a dict of layers
+    (None: a list), and whether the mask of rows is as ``wide`` as an embedding."""
+
+    mask: str = 'visual_pos_masks'
+    features: str = 'deepstack_visual_embeds'
+    keys: tuple[int, ...] | None = None
+    wide: bool = False
+
+    def handed(self, where: torch.Tensor, layers: Sequence[torch.Tensor]) -> dict[str, object]:
+        """The two arguments, from the rows that are given features, bool (T,), and these (P, D) for each layer."""
+        mask = where[None, :, None].expand(1, -1, layers[0].shape[1]) if self.wide else where[None]
+        return {self.mask: mask, self.features: list(layers) if self.keys is None else dict(zip(self.keys, layers))}
+
+
+@dataclass(frozen=True)
 class DecoderStyle:
     """What a decoder is handed: masks by the type of its layers, and so many rows of positions (0: a single one).
 
@@ -48,6 +64,7 @@ class DecoderStyle:
     axes: int = 0
     limit: int = 0
     additive: bool = False
+    features: FeatureForm = FeatureForm()
 
     @property
     def plain(self) -> bool:

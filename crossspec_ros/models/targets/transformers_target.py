@@ -196,7 +196,7 @@ class TransformersTarget:
                       position_ids=positions[:, None] if self._style.axes else positions)
         features = self._rows.features(rows)
         if features is not None:
-            handed |= dict(visual_pos_masks=features[0][None], deepstack_visual_embeds=features[1])
+            handed |= self._style.features.handed(*features)
         return handed
 
     # -- the same model without the split, for comparison -----------------------------------------------------------
