@@ -57,7 +57,7 @@ class GenericAdapter(ProcessedAdapter):
         self.group_frames = next((unit for unit in _UNITS if _grouped(touched, unit)), 0)
         notes = []
         if not self.group_frames:
-            self._whole = True
+            self.group_frames, self._whole = 1, True
             notes.append('rows of a frame depend on the other frames of the window: nothing is encoded before the last')
         if self._learn_masks(seen):
             self._whole = True
@@ -134,7 +134,7 @@ class GenericAdapter(ProcessedAdapter):
     def _spans_groups(self, flags: torch.Tensor) -> bool:
         """True where a run of rows that see each other holds more than one group."""
         starts = int((flags & ~torch.cat([flags.new_zeros(1), flags[:-1]])).sum())
-        return not self.group_frames or starts < 4 // self.group_frames
+        return starts < 4 // self.group_frames
 
     # -- prompts and frames -----------------------------------------------------------------------------------------
 
