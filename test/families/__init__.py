@@ -4,9 +4,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from .looks import clip, look, rows_of_frames, table
 from .named import NAMED
 from .oracle import answer, load, oracle, prepare
-from .parts import Family, Shape
+from .parts import Family, Shape, older_files
 from .refused import REFUSED
 from .shims import ready
 from .unnamed import UNNAMED
@@ -19,4 +20,5 @@ def write_family(folder: Path, name: str, seed: int = 0, **shape: Any) -> Path:
     return FAMILIES[name].write(folder, seed, **shape)
 
 
-__all__ = ['FAMILIES', 'Family', 'Shape', 'answer', 'load', 'oracle', 'prepare', 'ready', 'write_family']
+__all__ = ['FAMILIES', 'Family', 'Shape', 'answer', 'clip', 'load', 'look', 'older_files', 'oracle', 'prepare', 'ready',
+           'rows_of_frames', 'table', 'write_family']

@@ -1,6 +1,7 @@
 """Families with an adapter of their own."""
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .parts import Family, Parts, Shape, chat, text, vision
@@ -75,10 +76,13 @@ def llava_next_video(shape: Shape, tokenizer: Tokenizer) -> Parts:
         vision_feature_select_strategy='default', num_additional_image_tokens=1))
 
 
-def qwen_processor(cls: type, video_cls: type, shape: Shape, tokenizer: Tokenizer) -> ProcessorMixin:
-    """A processor of Qwen's kind: patches merged two by two, frames in pairs."""
+def qwen_processor(cls: type, video_cls: type, shape: Shape, tokenizer: Tokenizer, least: int = 4) -> ProcessorMixin:
+    """A processor of Qwen's kind: patches merged two by two, frames in pairs.
+
+    ``least`` tokens a frame, or a clip where the class counts pixels of the whole clip.
+    """
     import transformers as t
-    size = dict(shortest_edge=4 * (2 * shape.patch) ** 2, longest_edge=16 * (2 * shape.patch) ** 2)
+    size = dict(shortest_edge=least * (2 * shape.patch) ** 2, longest_edge=8 * least * (2 * shape.patch) ** 2)
     settings = dict(patch_size=shape.patch, merge_size=2, size=size)
     return cls(t.Qwen2VLImageProcessor(temporal_patch_size=2, **settings), tokenizer,
                video_cls(cap_pixels_per_frame=False, temporal_patch_size=2, **settings))
@@ -106,7 +110,8 @@ def qwen2_5_vl(shape: Shape, tokenizer: Tokenizer) -> Parts:
         text_config=text(shape, 'qwen2', mrope=True),
         vision_config=dict(depth=shape.vision_layers, hidden_size=shape.vision_hidden, out_hidden_size=shape.hidden,
                            num_heads=2, intermediate_size=2 * shape.vision_hidden, patch_size=shape.patch,
-                           window_size=4 * shape.patch, fullatt_block_indexes=[shape.vision_layers - 1]),
+                           window_size=4 * shape.patch, fullatt_block_indexes=[shape.vision_layers - 1],
+                           tokens_per_second=8),
         tie_word_embeddings=shape.tie, **qwen_ids(tokenizer))
     return Parts(config, qwen_processor(t.Qwen2_5_VLProcessor, t.Qwen2VLVideoProcessor, shape, tokenizer))
 
@@ -119,7 +124,7 @@ def qwen3_vl(shape: Shape, tokenizer: Tokenizer) -> Parts:
                            num_heads=2, intermediate_size=2 * shape.vision_hidden, patch_size=shape.patch,
                            num_position_embeddings=16, deepstack_visual_indexes=list(range(shape.vision_layers))),
         tie_word_embeddings=shape.tie, **qwen_ids(tokenizer))
-    return Parts(config, qwen_processor(t.Qwen3VLProcessor, t.Qwen3VLVideoProcessor, shape, tokenizer))
+    return Parts(config, qwen_processor(t.Qwen3VLProcessor, t.Qwen3VLVideoProcessor, shape, tokenizer, 24))
 
 
 def cosmos3_edge(shape: Shape, tokenizer: Tokenizer) -> Parts:
@@ -130,7 +135,7 @@ def cosmos3_edge(shape: Shape, tokenizer: Tokenizer) -> Parts:
                            num_hidden_layers=shape.vision_layers, num_attention_heads=2, patch_size=shape.patch,
                            num_patches=16),
         projector_hidden_size=32, tie_word_embeddings=shape.tie, **qwen_ids(tokenizer))
-    size = dict(shortest_edge=4 * (2 * shape.patch) ** 2, longest_edge=16 * (2 * shape.patch) ** 2)
+    size = dict(shortest_edge=24 * (2 * shape.patch) ** 2, longest_edge=192 * (2 * shape.patch) ** 2)
     settings = dict(patch_size=shape.patch, merge_size=2, size=size)
     return Parts(config, t.Cosmos3EdgeProcessor(t.Cosmos3EdgeImageProcessor(**settings), tokenizer,
                                                 t.Cosmos3EdgeVideoProcessor(**settings)))
@@ -138,7 +143,7 @@ def cosmos3_edge(shape: Shape, tokenizer: Tokenizer) -> Parts:
 
 INTERN = {'start_image_token': '<img>', 'end_image_token': '</img>', 'context_image_token': '<IMG_CONTEXT>',
           'video_token': '<video>', '_turn': '<|im_start|>', '_end': '<|im_end|>'}
-SMOL = {'image_token': '<image>', 'fake_image_token': '<fake_token_around_image>',
+SMOL = {'_turn': '<|im_start|>', 'image_token': '<image>', 'fake_image_token': '<fake_token_around_image>',
         'global_image_token': '<global-img>', 'end_of_utterance_token': '<end_of_utterance>',
         'video_token': '<video>'}
 GEMMA = {'boi_token': '<start_of_image>', 'eoi_token': '<end_of_image>', 'image_token': '<image_soft_token>',
@@ -146,6 +151,12 @@ GEMMA = {'boi_token': '<start_of_image>', 'eoi_token': '<end_of_image>', 'image_
 GEMMA4 = {'boi_token': '<|image>', 'eoi_token': '<image|>', 'image_token': '<|image|>', 'boa_token': '<|audio>',
           'eoa_token': '<audio|>', 'audio_token': '<|audio|>', '_video': '<|video|>', '_turn': '<|turn>',
           '_end': '<turn|>'}
+
+
+INTERN_CHAT = chat('<IMG_CONTEXT>\n', '<video>\n', '<|im_start|>user\n', '<|im_end|>\n', '<|im_start|>assistant\n')
+SMOL_CHAT = chat('<image>', '<video>', '<|im_start|>User: ', '<end_of_utterance>\n', 'Assistant:')
+GEMMA_CHAT = chat('<start_of_image>', '', '<s><start_of_turn>user\n', '<end_of_turn>\n', '<start_of_turn>model\n')
+GEMMA4_CHAT = chat('<|image|>', '<|video|>', '<s><|turn>user\n', '<turn|>\n', '<|turn>model\n')
 
 
 def internvl(shape: Shape, tokenizer: Tokenizer) -> Parts:
@@ -174,7 +185,8 @@ def _two_ropes(shape: Shape, full: dict | None = None) -> dict:
                                **(shape.rope_scaling or {})}}
 
 
-def _alternate(shape: Shape) -> list[str]:
+def alternate(shape: Shape) -> list[str]:
+    """Kinds of layers: two sliding ones, a full one, and a full one last."""
     return ['full_attention' if i == shape.layers - 1 or i % 3 == 2 else 'sliding_attention'
             for i in range(shape.layers)]
 
@@ -184,7 +196,7 @@ def gemma3(shape: Shape, tokenizer: Tokenizer) -> Parts:
     tokens = (shape.image // shape.patch // 2) ** 2
     config = t.Gemma3Config(
         vision_config=vision(shape, model_type='siglip_vision_model', vision_use_head=False),
-        text_config=text(shape, 'gemma', rope_parameters=_two_ropes(shape), layer_types=_alternate(shape),
+        text_config=text(shape, 'gemma', rope_parameters=_two_ropes(shape), layer_types=alternate(shape),
                          query_pre_attn_scalar=shape.head_dim),
         mm_tokens_per_image=tokens, tie_word_embeddings=shape.tie,
         **ids(tokenizer, image_token_index='<image_soft_token>', boi_token_index='<start_of_image>',
@@ -202,7 +214,7 @@ def gemma4(shape: Shape, tokenizer: Tokenizer, inside: str | None = 'vision', pe
                            num_hidden_layers=shape.vision_layers, num_attention_heads=2, num_key_value_heads=2,
                            head_dim=shape.vision_hidden // 2, patch_size=4, position_embedding_size=64),
         text_config=text(shape, 'gemma', rope_parameters=_two_ropes(shape, proportional),
-                         layer_types=_alternate(shape), global_head_dim=2 * shape.head_dim,
+                         layer_types=alternate(shape), global_head_dim=2 * shape.head_dim,
                          hidden_size_per_layer_input=per_layer, vocab_size_per_layer_input=shape.vocab_size,
                          num_kv_shared_layers=shared, use_bidirectional_attention=inside),
         audio_config=None, tie_word_embeddings=shape.tie,
@@ -218,26 +230,53 @@ def gemma4_small(shape: Shape, tokenizer: Tokenizer) -> Parts:
     return gemma4(shape, tokenizer, inside=None, per_layer=8, shared=2)
 
 
+named = partial(Family, named=True)
 NAMED = (
-    Family('video_llava', video_llava, LLAVA, LLAVA_CHAT, 1, True, '', named=True),
-    Family('llava_onevision', llava_onevision, LLAVA, LLAVA_CHAT, 1, True, '', named=True),
-    Family('llava_next_video', llava_next_video, LLAVA, LLAVA_CHAT, 1, True, '', named=True,
-           defaults=dict(image=56)),
-    Family('qwen2_vl', qwen2_vl, QWEN, QWEN_CHAT, 2, True, '', named=True, defaults=dict(vision_hidden=32)),
-    Family('qwen2_5_vl', qwen2_5_vl, QWEN, QWEN_CHAT, 2, True, '', named=True, defaults=dict(vision_hidden=32)),
-    Family('qwen3_vl', qwen3_vl, QWEN, QWEN_CHAT, 2, True, '', named=True, defaults=dict(vision_hidden=32)),
-    Family('cosmos3_edge', cosmos3_edge, QWEN, QWEN_CHAT, 1, True, '', named=True, defaults=dict(vision_hidden=32)),
-    Family('internvl', internvl, INTERN, chat('<IMG_CONTEXT>\n', '<video>\n', '<|im_start|>user\n', '<|im_end|>\n',
-                                              '<|im_start|>assistant\n'), 1, True, '', named=True,
-           defaults=dict(image=56)),
-    Family('smolvlm', smolvlm, SMOL, chat('<image>', '<video>', '<s>User:', '<end_of_utterance>\n', 'Assistant:'), 1,
-           True, '', named=True, defaults=dict(image=56)),
-    Family('gemma3', gemma3, GEMMA, chat('<start_of_image>', '', '<s><start_of_turn>user\n', '<end_of_turn>\n',
-                                         '<start_of_turn>model\n'), 1, False, '', named=True,
-           defaults=dict(image=56, layers=3, sliding_window=24, tie=True)),
-    Family('gemma4', gemma4, GEMMA4, chat('<|image|>', '<|video|>', '<s><|turn>user\n', '<turn|>\n', '<|turn>model\n'),
-           1, True, '', named=True, defaults=dict(layers=3, sliding_window=48, tie=True)),
-    Family('gemma4_small', gemma4_small, GEMMA4,
-           chat('<|image|>', '<|video|>', '<s><|turn>user\n', '<turn|>\n', '<|turn>model\n'), 1, True, '', named=True,
-           defaults=dict(layers=6, sliding_window=48, tie=True)),
+    named('video_llava', video_llava, LLAVA, LLAVA_CHAT, 1, True,
+          'One run of rows, frame by frame, patches + 1 (class token) each, nothing between; 1-D positions.'),
+    named('llava_onevision', llava_onevision, LLAVA, LLAVA_CHAT, 1, True,
+          "One run, pooled patches a frame, then one learned newline row that has the video placeholder's id "
+          'and depends on no frame; 1-D positions; sliding layers where Qwen2 is told to.',
+          defaults=dict(image=56)),
+    named('llava_next_video', llava_next_video, LLAVA, LLAVA_CHAT, 1, True,
+          'One run, pooled patches a frame, nothing between nor after; 1-D positions.',
+          defaults=dict(image=56)),
+    named('qwen2_vl', qwen2_vl, QWEN, QWEN_CHAT, 2, True,
+          'One run, a pair of frames in place of a frame (an odd last one is doubled), nothing between; positions '
+          '(4, 1, L), text first, '
+          'then time, height, width; time steps by one a pair; the answer goes on after the largest position.',
+          defaults=dict(vision_hidden=32)),
+    named('qwen2_5_vl', qwen2_5_vl, QWEN, QWEN_CHAT, 2, True,
+          'As Qwen2-VL, but time steps by `second_per_grid_ts` times `tokens_per_second`; windows inside the '
+          'tower never cross a pair.', defaults=dict(vision_hidden=32)),
+    named('qwen3_vl', qwen3_vl, QWEN, QWEN_CHAT, 2, True,
+          '"<0.1 seconds>" and vision marks as text around each pair; positions (4, 1, L), time 1 a pair; '
+          '`deepstack_visual_embeds` are added to visual rows (`visual_pos_masks`) after the first layers; '
+          'the size after resizing depends on the number of frames.', defaults=dict(vision_hidden=32)),
+    named('cosmos3_edge', cosmos3_edge, QWEN, QWEN_CHAT, 1, True,
+          '"<0.1 seconds>" and vision marks around each frame; positions (3, 1, L); its processor must be '
+          'told `return_mm_token_type_ids=True` and `videos_kwargs.return_metadata=True`; the size after '
+          'resizing depends on the number of frames.', defaults=dict(vision_hidden=32)),
+    named('internvl', internvl, INTERN, INTERN_CHAT, 1, True,
+          '"Frame1: <img>" before each frame and "</img>" and a newline after; `pixel_values`, as for images; '
+          '1-D positions.', defaults=dict(image=56)),
+    named('smolvlm', smolvlm, SMOL, SMOL_CHAT, 1, True,
+          'Number of frames and duration stand in the words before the first frame, "Frame from 00:00:" '
+          'before each; frames whose pixels are all zero once processed (black ones where `do_normalize` is '
+          'off) are dropped, and `generate` fails; 1-D positions; the processor needs num2words.',
+          defaults=dict(image=56)),
+    named('gemma3', gemma3, GEMMA, GEMMA_CHAT, 1, False,
+          'Frames are images between marks and newlines; rows of one frame attend both ways to each other in '
+          'full and sliding layers (there also beyond the window); 1-D positions, two thetas; rows of words '
+          'are scaled.',
+          defaults=dict(image=56, layers=3, sliding_window=24, tie=True, spread=4.0)),
+    named('gemma4', gemma4, GEMMA4, GEMMA4_CHAT, 1, True,
+          '"00:00 " and marks before each frame; rows of one frame attend both ways in sliding layers only '
+          '(`use_bidirectional_attention`), full layers are causal; heads of full layers are wider.',
+          defaults=dict(layers=3, sliding_window=48, tie=True, spread=4.0)),
+    named('gemma4_small', gemma4_small, GEMMA4, GEMMA4_CHAT, 1, True,
+          'As E2B and E4B: `per_layer_inputs` (1, L, layers, width) from token ids come with every row, the '
+          'last layers share keys and values of earlier ones (fewer layers in the cache); causal in all '
+          'layers.',
+          defaults=dict(layers=6, sliding_window=48, tie=True, spread=4.0)),
 )

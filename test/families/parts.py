@@ -1,6 +1,7 @@
 """What checkpoints of all families are made of: a shape, a tokenizer, a chat template, random weights, a folder."""
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -66,7 +67,7 @@ Build = Callable[[Shape, 'PreTrainedTokenizerFast'], Parts]
 class Family:
     """A class of transformers, how a tiny checkpoint of it is built, and what an adapter must know of it.
 
-    ``frames_a_group`` frames share rows; 0 where all frames of a clip do. ``video``: the processor takes videos, else
+    ``frames_a_group`` frames share rows. ``video``: the processor takes videos, else
     frames are images. ``refused``: no exact way exists of cutting its decoder back, or of caching its frames.
     ``tokens`` are the special tokens by the attribute of the tokenizer that the processor reads (names that start with
     an underscore are special without an attribute). ``defaults`` changes the usual shape.
@@ -150,7 +151,23 @@ def build_model(config: PreTrainedConfig, seed: int, spread: float) -> PreTraine
                 weight.add_(spread)
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = 1, 3
     model.generation_config.bos_token_id = 0
+    model.generation_config._from_model_config = False          # else loading builds it anew from the config
     return model
+
+
+def older_files(folder: Path) -> Path:
+    """Lay the processor's files out as folders of earlier years do: a file a processor, the template in JSON."""
+    path = folder / 'processor_config.json'
+    config = json.loads(path.read_text(encoding='utf-8'))
+    for part, name in (('image_processor', 'preprocessor_config'), ('video_processor', 'video_preprocessor_config')):
+        if part in config:
+            (folder / f'{name}.json').write_text(json.dumps(config.pop(part)), encoding='utf-8')
+    path.write_text(json.dumps(config), encoding='utf-8')
+    template = folder / 'chat_template.jinja'
+    (folder / 'chat_template.json').write_text(json.dumps({'chat_template': template.read_text(encoding='utf-8')}),
+                                               encoding='utf-8')
+    template.unlink()
+    return folder
 
 
 def chat(image: str, video: str, user: str = '<s>user\n', end: str = '\n', answer: str = 'assistant\n') -> str:

@@ -3,14 +3,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .named import QWEN, QWEN_CHAT, ids, qwen_ids, qwen_processor
+from .named import QWEN, QWEN_CHAT, ids, pixels, qwen_ids, qwen_processor
 from .parts import Family, Parts, Shape, chat, text, vision
+from .unnamed import video_llama_3
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast as Tokenizer
 
 KIMI = {'image_token': '<|media_pad|>', 'video_token': '<|kimi_k25_video_placeholder|>', '_start': '<|media_begin|>',
         '_content': '<|media_content|>', '_stop': '<|media_end|>'}
+KIMI_CHAT = chat('<|media_begin|>image<|media_content|><|media_pad|><|media_end|>', '<|kimi_k25_video_placeholder|>',
+                 '<s>user\n', '\n', 'assistant\n')
 MOLMO = {'image_token': '<|image|>', 'video_token': '<|video|>', '_patch': '<im_patch>', '_col': '<im_col>',
          '_start': '<im_start>', '_low_start': '<low_res_im_start>', '_frame': '<frame_start>', '_stop': '<im_end>',
          '_frame_stop': '<frame_end>', '_low': '<im_low>'}
@@ -32,15 +35,16 @@ def qwen3_5(shape: Shape, tokenizer: Tokenizer) -> Parts:
                            num_heads=2, intermediate_size=2 * shape.vision_hidden, patch_size=shape.patch,
                            num_position_embeddings=16),
         tie_word_embeddings=shape.tie, **qwen_ids(tokenizer))
-    return Parts(config, qwen_processor(t.Qwen3VLProcessor, t.Qwen3VLVideoProcessor, shape, tokenizer))
+    return Parts(config, qwen_processor(t.Qwen3VLProcessor, t.Qwen3VLVideoProcessor, shape, tokenizer, 24))
 
 
 def kimi_k25(shape: Shape, tokenizer: Tokenizer) -> Parts:
     import transformers as t
     config = t.Kimi_K25Config(
-        text_config=text(shape, model_type='deepseek_v3', num_key_value_heads=shape.heads, moe_intermediate_size=16, n_routed_experts=4, n_group=1,
-                         topk_group=1, num_experts_per_tok=2, first_k_dense_replace=1, kv_lora_rank=16,
-                         q_lora_rank=16, qk_rope_head_dim=8, qk_nope_head_dim=8, v_head_dim=8, num_mtp_layers=0),
+        text_config=text(shape, model_type='deepseek_v3', num_key_value_heads=shape.heads, moe_intermediate_size=16,
+                         n_routed_experts=4, n_group=1, topk_group=1, num_experts_per_tok=2, first_k_dense_replace=1,
+                         kv_lora_rank=16, q_lora_rank=16, qk_rope_head_dim=8, qk_nope_head_dim=8, v_head_dim=8,
+                         num_mtp_layers=0),
         vision_config=dict(patch_size=shape.patch, pos_emb_height=8, pos_emb_width=8, num_attention_heads=2,
                            num_hidden_layers=shape.vision_layers, hidden_size=shape.vision_hidden,
                            intermediate_size=2 * shape.vision_hidden),
@@ -83,13 +87,38 @@ def lfm2_vl(shape: Shape, tokenizer: Tokenizer) -> Parts:
     return Parts(config, t.Lfm2VlProcessor(image, tokenizer))
 
 
+def paligemma(shape: Shape, tokenizer: Tokenizer) -> Parts:
+    import transformers as t
+    config = t.PaliGemmaConfig(
+        vision_config=vision(shape, model_type='siglip_vision_model', vision_use_head=False),
+        text_config=text(shape, model_type='gemma'), projection_dim=shape.hidden, hidden_size=shape.hidden,
+        vocab_size=shape.vocab_size, tie_word_embeddings=shape.tie, **ids(tokenizer, image_token_index='<image>'))
+    image = t.SiglipImageProcessor(**pixels(shape))
+    image.image_seq_length = (shape.image // shape.patch) ** 2
+    return Parts(config, t.PaliGemmaProcessor(image, tokenizer))
+
+
 REFUSED = (
-    Family('qwen3_5', qwen3_5, QWEN, QWEN_CHAT, 2, True, '', refused=True, defaults=dict(vision_hidden=32, hidden=64, layers=4)),
-    Family('kimi_k25', kimi_k25, KIMI, chat('<|media_begin|>image<|media_content|><|media_pad|><|media_end|>',
-                                            '<|kimi_k25_video_placeholder|>', '<s>user\n', '\n', 'assistant\n'),
-           4, True, '', refused=True, defaults=dict(vision_hidden=32)),
-    Family('molmo2', molmo2, MOLMO, chat('<|image|>', '<|video|>', '<s>User: ', ' ', 'Assistant:'), 1, True, '',
-           refused=True, defaults=dict(image=56)),
-    Family('lfm2_vl', lfm2_vl, LFM, chat('<image>', '', '<s>user\n', '\n', 'assistant\n'), 1, False, '', refused=True,
-           defaults=dict(tie=True, layers=4)),
+    Family('qwen3_5', qwen3_5, QWEN, QWEN_CHAT, 2, True,
+           'As Qwen3-VL without deepstack (the size after resizing depends on the number of frames too), but every '
+           'other layer is recurrent: `DynamicCache.is_croppable` is False.',
+           refused=True, defaults=dict(vision_hidden=32, hidden=64, layers=4)),
+    Family('kimi_k25', kimi_k25, KIMI, KIMI_CHAT, 4, True,
+           'Four frames attend to each other in the tower and are pooled into one run of rows, after their '
+           'time; fewer frames at the end make a shorter chunk; latent attention (DeepSeek V3), whose cache '
+           'can be cut back.',
+           refused=True, defaults=dict(vision_hidden=32)),
+    Family('molmo2', molmo2, MOLMO, chat('<|image|>', '<|video|>', '<s>User: ', ' ', 'Assistant:'), 1, True,
+           "Rows depend on their frame alone, but the mask lets all frames' rows, marks included, attend to "
+           'each other both ways: prefill as frames come cannot be exact.', refused=True,
+           defaults=dict(image=56, layers=3, spread=3.0)),
+    Family('lfm2_vl', lfm2_vl, LFM, chat('<image>', '', '<s>user\n', '\n', 'assistant\n'), 1, False,
+           'Every other layer is a short convolution with a state: `DynamicCache.is_croppable` is False.', refused=True,
+           defaults=dict(tie=True, layers=4, spread=1.0)),
+    Family('paligemma', paligemma, {'image_token': '<image>'}, chat('<image>', '', '', '', ''), 1, False,
+           'The whole prompt, question included, attends both ways: no row can be prefilled before the last.',
+           refused=True, defaults=dict(tie=True, vocab_size=1600)),
+    Family('video_llama_3_compressed', video_llama_3, QWEN, QWEN_CHAT, 1, True,
+           'Tokens that differ little from the frame before are dropped: the number of rows depends on what is '
+           'in the frames, a still scene gives fewer.', refused=True, defaults=dict(vision_hidden=32)),
 )
