@@ -136,10 +136,11 @@ def load_model(folder: Path, architecture: str, dtype: torch.dtype, trust_remote
     known = getattr(transformers, architecture, None)
     options = {} if known is not None else {'trust_remote_code': trust_remote_code}
     loader = known if known is not None else transformers.AutoModelForImageTextToText
+    written_out = known is not None and not getattr(known, '_supports_sdpa', True)
     try:
         with _quiet():
             model, report = loader.from_pretrained(
-                folder, config=config, dtype=dtype, local_files_only=True, attn_implementation='sdpa',
+                folder, config=config, dtype=dtype, local_files_only=True, attn_implementation='eager' if written_out else 'sdpa',
                 output_loading_info=True, use_safetensors=not pickled, weights_only=True, **options)
     except UnpicklingError as error:
         raise CrossSpecError(f'weights in {folder} must be tensors alone, got a pickled file that holds more, which '

@@ -18,7 +18,7 @@ from crossspec_ros.speculation.tree import PREFIX, TokenTree
 
 _QUESTION, _SIZE, _SEED = 'What do you see there?', (84, 120), 7
 _TOKENS = 4
-_CLOSE = {torch.float32: 2e-3, torch.bfloat16: 0.15, torch.float16: 0.05}
+_CLOSE = {torch.float32: 1e-3, torch.bfloat16: 0.25, torch.float16: 0.1}      # of a row; a wrong mask gives about 1
 
 
 def fault(adapter: Adapter) -> str | None:
@@ -27,7 +27,7 @@ def fault(adapter: Adapter) -> str | None:
     Groups are encoded and prefilled one after the other where the adapter says that this is exact, and the answer is
     verified in a tree with wrong siblings at every step.
     """
-    frames = noise(4, *_SIZE, seed=_SEED)
+    frames = noise(2 * adapter.group_frames, *_SIZE, seed=_SEED)
     try:
         wrong = adapter.disagreement(_QUESTION, frames)
         if wrong is not None:
@@ -40,9 +40,9 @@ def fault(adapter: Adapter) -> str | None:
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
         return f'{type(error).__name__}: {error}'              # a class that does not work as its adapter thinks
     expected = said.logits.to(logits.device)
-    off = float((logits - expected).abs().max() / expected.abs().max())
+    off = float(((logits - expected).norm(dim=1) / expected.norm(dim=1)).max())
     allowed = _CLOSE[adapter.model.dtype]
-    return None if off <= allowed else f'its logits are off by {off:.2g} of the largest, more than {allowed}'
+    return None if off <= allowed else f'its logits are off by {off:.2g} of their norm, more than {allowed}'
 
 
 @torch.inference_mode()

@@ -1,10 +1,10 @@
 """Who sees whom and who stands where: masks and positions of new tokens, some of them the nodes of a tree.
 
-Shape letters: T new tokens, L keys (cached and new), A rows of positions.
+Shape letters: T new tokens, L keys (cached and new), A rows of positions, P rows of pictures, D embedding width.
 """
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -36,27 +36,52 @@ class MaskKind:
 
 
 @dataclass(frozen=True)
+class FeatureForm:
+    """How a decoder takes features for its first layers: names of the two arguments, ``keys`` of a dict of layers
+    (None: a list), and whether the mask of rows is as ``wide`` as an embedding."""
+
+    mask: str = 'visual_pos_masks'
+    features: str = 'deepstack_visual_embeds'
+    keys: tuple[int, ...] | None = None
+    wide: bool = False
+
+    def handed(self, where: torch.Tensor, layers: Sequence[torch.Tensor]) -> dict[str, object]:
+        """The two arguments, from the rows that are given features, bool (T,), and these (P, D) for each layer."""
+        mask = where[None, :, None].expand(1, -1, layers[0].shape[1]) if self.wide else where[None]
+        return {self.mask: mask, self.features: list(layers) if self.keys is None else dict(zip(self.keys, layers))}
+
+
+@dataclass(frozen=True)
 class DecoderStyle:
     """What a decoder is handed: masks by the type of its layers, and so many rows of positions (0: a single one).
 
     ``kinds`` names the types; `ONE_KIND` alone means one mask for all layers. ``limit``: the longest sequence at which
-    the frequencies of its rotary positions do not depend on the length of a forward (0: no limit).
+    the frequencies of its rotary positions do not depend on the length of a forward (0: no limit). ``additive``: masks
+    are summands of the scores instead of bools, as attention that is written out wants them.
     """
 
     kinds: Mapping[str, MaskKind] = field(default_factory=lambda: MappingProxyType({ONE_KIND: MaskKind()}))
     axes: int = 0
     limit: int = 0
+    additive: bool = False
+    features: FeatureForm = FeatureForm()
 
     @property
     def plain(self) -> bool:
         """True where one causal mask and one row of positions are all there is."""
-        return not self.axes and dict(self.kinds) == {ONE_KIND: MaskKind()}
+        return not self.axes and not self.additive and dict(self.kinds) == {ONE_KIND: MaskKind()}
 
-    def masks(self, mask: torch.Tensor, index: torch.Tensor, cached: int,
-              blocks: torch.Tensor | None) -> torch.Tensor | dict[str, torch.Tensor]:
+    def masks(self, mask: torch.Tensor, index: torch.Tensor, cached: int, blocks: torch.Tensor | None,
+              like: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
         """Masks (1, 1, T, L) as the decoder takes them, from who sees whom, bool (T, L), where new tokens stand,
-        ``index`` (T,), and the new tokens' flags of blocks (T,)."""
-        made = {name: self.mask(kind, mask, index, cached, blocks)[None, None] for name, kind in self.kinds.items()}
+        ``index`` (T,), and the new tokens' flags of blocks (T,); on the device and, as summands, in the type of
+        ``like``."""
+        made = {}
+        for name, kind in self.kinds.items():
+            seen = self.mask(kind, mask, index, cached, blocks)[None, None].to(like.device)
+            if self.additive:
+                seen = like.new_zeros(seen.shape).masked_fill_(~seen, torch.finfo(like.dtype).min)
+            made[name] = seen
         return made[ONE_KIND] if ONE_KIND in made else made
 
     @staticmethod
@@ -95,8 +120,9 @@ def style_of(config: PreTrainedConfig, axes: int = 0, blocks: str = '') -> Decod
     made = {FULL: MaskKind(0, blocks), SLIDING: MaskKind(window, blocks)}
     if len(types) < 2:
         kind = made[SLIDING if SLIDING in types or (not types and window) else FULL]
-        return DecoderStyle(MappingProxyType({ONE_KIND: kind}), axes, _rope_limit(config))
-    return DecoderStyle(MappingProxyType(made), axes, _rope_limit(config))
+        made = {ONE_KIND: kind}
+    additive = getattr(config, '_attn_implementation', 'sdpa') == 'eager'
+    return DecoderStyle(MappingProxyType(made), axes, _rope_limit(config), additive)
 
 
 def _rope_limit(config: PreTrainedConfig) -> int:

@@ -57,12 +57,12 @@ class GenericAdapter(ProcessedAdapter):
         self.group_frames = next((unit for unit in _UNITS if _grouped(touched, unit)), 0)
         notes = []
         if not self.group_frames:
-            self._whole = True
+            self.group_frames, self._whole = 1, True
             notes.append('rows of a frame depend on the other frames of the window: nothing is encoded before the last')
         if self._learn_masks(seen):
             self._whole = True
             notes.append('the decoder lets rows of a frame see later frames: nothing is prefilled before the last')
-        self.style = replace(self.style, axes=seen.axes)
+        self.style = replace(self.style, axes=seen.axes, features=seen.form or self.style.features)
         if not self._whole:
             self._placed = self._depends_on_place(frames, inputs, seen, touched)
             if self._placed:
@@ -134,7 +134,7 @@ class GenericAdapter(ProcessedAdapter):
     def _spans_groups(self, flags: torch.Tensor) -> bool:
         """True where a run of rows that see each other holds more than one group."""
         starts = int((flags & ~torch.cat([flags.new_zeros(1), flags[:-1]])).sum())
-        return not self.group_frames or starts < 4 // self.group_frames
+        return starts < 4 // self.group_frames
 
     # -- prompts and frames -----------------------------------------------------------------------------------------
 
@@ -155,6 +155,9 @@ class GenericAdapter(ProcessedAdapter):
         moving = torch.nonzero(changed(rows, other))[:, 0].tolist()
         runs = ((moving[0], moving[-1] + 1),) if self._whole else runs_of(moving, frames // unit)
         runs = _spread(runs, rows[:, -1] if self.rows.flags else None, self._whole)
+        if runs[-1][1] == len(ids) and moving[-1] + 1 < len(ids):
+            raise CrossSpecError('rows of frames must not see the question after them, in this decoder they do: '
+                                 'nothing can be prefilled before it')
         single = None
         if not self._whole and not self._placed and len(runs) > 1:
             single = self._single(prompt, first[:unit], rows[runs[0][0]:runs[0][1]])

@@ -95,7 +95,7 @@ class Pictures:
                                  f'{one_line(error)}') from error
 
     def _ready(self, inputs: dict[str, object]) -> dict[str, torch.Tensor]:
-        """Tensors on the model's device, pixels in its type; lists of numbers become tensors, other things are left out."""
+        """Tensors on the model's device, pixels in its type; lists of numbers as tensors, other things left out."""
         inputs = {name: torch.tensor(value) if isinstance(value, list) and value and isinstance(value[0], (int, float))
                   else value for name, value in inputs.items()}
         return {name: value.to(self._model.device, self._model.dtype) if value.is_floating_point() and 'pixel' in name

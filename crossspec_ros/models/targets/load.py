@@ -14,6 +14,7 @@ from crossspec_ros.models.generation import check_generation_file, make_scorer, 
 from crossspec_ros.models.targets.adapters import ADAPTERS, EXACT_PATCHES, Adapter, Parts
 from crossspec_ros.models.targets.checking import fault
 from crossspec_ros.models.targets.generic import GenericAdapter
+from crossspec_ros.models.files import one_line
 from crossspec_ros.models.targets.transformers_target import TransformersTarget
 
 _log = logging.getLogger(__name__)
@@ -52,7 +53,10 @@ def load_adapter(path: str | Path, device: str = 'cpu', dtype: str = 'float32', 
     check_generation_file(folder)
     tokenizer = loading.load_tokenizer(folder, trust_remote_code)
     model = loading.load_model(folder, name, torch_dtype, trust_remote_code, allow_pickle)
-    model = model.to(torch_device).eval().requires_grad_(False)
+    try:
+        model = model.to(torch_device).eval().requires_grad_(False)
+    except (RuntimeError, ValueError) as error:        # no room; a quantised model that stays where it was loaded
+        raise CrossSpecError(f'the checkpoint in {folder} cannot be moved to {device}: {one_line(error)}') from error
     loading.check_vocabulary(tokenizer, _vocabulary(model), folder)
     parts = Parts(folder, model, tokenizer, float(fps), trust_remote_code)
     return _adapter(parts, ADAPTERS.get(name), trusted=str(path) in ('', BUILTIN))

@@ -109,7 +109,10 @@ class TransformersTarget:
 
     @torch.inference_mode()
     def encode(self, layout: Layout, group: int, frames: Sequence[np.ndarray]) -> torch.Tensor:
-        """Rows (tokens, W) of one group, from its frames. Raises `CrossSpecError` for frames it cannot take."""
+        """Rows (tokens, W) of one group, from its frames; all of its time counts as the model's.
+
+        Raises `CrossSpecError` for frames it cannot take.
+        """
         check_frames(frames, layout.groups[group].frames)
         return self._timed(self.adapter.encode, layout, group, frames)
 
@@ -195,16 +198,14 @@ class TransformersTarget:
             return dict(inputs_embeds=rows[None], attention_mask=mask.to(self.device)[None, None],
                         position_ids=index.to(self.device)[None])
         blocks = self._rows.blocks(rows)
-        masks = self._style.masks(mask, index, cache.length, None if blocks is None else blocks.cpu())
-        masks = ({name: one.to(self.device) for name, one in masks.items()} if isinstance(masks, dict)
-                 else masks.to(self.device))
+        masks = self._style.masks(mask, index, cache.length, None if blocks is None else blocks.cpu(), rows)
         placement = cache.layout.private.placement if cache.layout.private is not None else None
         positions = (index[None] if placement is None else placement.positions(index)).to(self.device)
         handed = dict(inputs_embeds=self._rows.embeddings(rows)[None], attention_mask=masks,
                       position_ids=positions[:, None] if self._style.axes else positions)
         features = self._rows.features(rows)
         if features is not None:
-            handed |= dict(visual_pos_masks=features[0][None], deepstack_visual_embeds=features[1])
+            handed |= self._style.features.handed(*features)
         return handed
 
     # -- the same model without the split, for comparison -----------------------------------------------------------

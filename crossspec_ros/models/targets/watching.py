@@ -10,13 +10,15 @@ from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer, StaticLayer, StaticSlidingWindowLayer
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.files import one_line
+from crossspec_ros.models.targets.decoding import FeatureForm
 
 _KNOWN = {'inputs_embeds', 'position_ids', 'attention_mask', 'cache', 'past_key_values', 'use_cache', 'return_dict',
           'cache_position', 'logits_to_keep', 'input_ids', 'output_attentions', 'output_hidden_states'}
+_PLAIN_LAYERS = (DynamicLayer, DynamicSlidingWindowLayer, StaticLayer, StaticSlidingWindowLayer)
 
 
 class _Enough(Exception):
@@ -26,9 +28,10 @@ class _Enough(Exception):
 @dataclass(frozen=True, eq=False)
 class Seen:
     """One call of the decoder: embeddings (T, D), positions (A, T) and whether they came in several rows, masks by
-    layer type ('' where there is one for all), features (P, D) for the first layers and their rows, bool (T,).
+    layer type ('' where there is one for all), features (P, D) for the first layers, their rows, bool (T,), and form.
 
-    ``more`` names arguments that are none of these; ``recurrent`` those layers of the cache that cannot be cut back.
+    ``more`` names arguments that are none of these; ``recurrent`` those kinds of layers of the cache that are not keys
+    and values alone.
     """
 
     embeddings: torch.Tensor
@@ -36,6 +39,7 @@ class Seen:
     axes: int
     masks: Mapping[str, torch.Tensor]
     features: tuple[torch.Tensor, list[torch.Tensor]] | None
+    form: FeatureForm | None
     more: tuple[str, ...]
     recurrent: tuple[str, ...]
 
@@ -130,17 +134,35 @@ def _look(handed: Mapping[str, object]) -> Seen:
     masks = handed.get('attention_mask')
     masks = masks if isinstance(masks, dict) else {'': masks}
     masks = {name: mask for name, mask in masks.items() if isinstance(mask, torch.Tensor) and mask.ndim == 4}
+    more = {name: value for name, value in handed.items()
+            if name not in _KNOWN and isinstance(value, (torch.Tensor, list, tuple, dict)) and len(value)}
+    form = _feature_form(more, embeddings)
     features = None
-    if handed.get('deepstack_visual_embeds') is not None:
-        features = (handed['visual_pos_masks'][0].reshape(embeddings.shape[1], -1)[:, 0],
-                    list(handed['deepstack_visual_embeds']))
-    skip = _KNOWN | {'deepstack_visual_embeds', 'visual_pos_masks'}
-    more = tuple(sorted(name for name, value in handed.items()
-                        if name not in skip and isinstance(value, (torch.Tensor, list, tuple, dict)) and len(value)))
+    if form is not None:
+        mask, layers = more.pop(form.mask), more.pop(form.features)
+        features = (mask[0].reshape(embeddings.shape[1], -1)[:, 0],
+                    list(layers.values() if isinstance(layers, dict) else layers))
     cache = handed.get('cache') if handed.get('cache') is not None else handed.get('past_key_values')
     layers = getattr(cache, 'layers', ())
-    recurrent = tuple(sorted({type(layer).__name__ for layer in layers if not isinstance(layer, DynamicLayer)}))
-    return Seen(embeddings[0], positions, axes, masks, features, more, recurrent)
+    recurrent = tuple(sorted({type(layer).__name__ for layer in layers if type(layer) not in _PLAIN_LAYERS}))
+    return Seen(embeddings[0], positions, axes, masks, features, form, tuple(sorted(more)), recurrent)
+
+
+def _feature_form(more: Mapping[str, object], embeddings: torch.Tensor) -> FeatureForm | None:
+    """How features for the first layers are among further arguments: a bool for each row, and for each layer as many
+    rows of the embeddings' width. None where no two arguments are that."""
+    _, count, width = embeddings.shape
+    masks = {name: value for name, value in more.items() if isinstance(value, torch.Tensor)
+             and value.dtype == torch.bool and value.shape in ((1, count), (1, count, 1), (1, count, width))}
+    for mask_name, mask in masks.items():
+        rows = int(mask[0].reshape(count, -1)[:, 0].sum())
+        for name, value in more.items():
+            layers = list(value.values()) if isinstance(value, dict) else value
+            if isinstance(layers, (list, tuple)) and all(
+                    isinstance(one, torch.Tensor) and one.shape == (rows, width) for one in layers):
+                return FeatureForm(mask_name, name, tuple(value) if isinstance(value, dict) else None,
+                                   mask.ndim == 3 and mask.shape[2] == width)
+    return None
 
 
 def changed(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

@@ -53,6 +53,7 @@ class Adapter(ABC):
     """Between a model and `TransformersTarget`: layouts, rows of frames, and what the decoder is handed."""
 
     template: str | None = None              # of a prompt, for folders that have none; {video} and {question} in it
+    group_frames = 1                         # frames that share their rows
     sized = False                            # whether the size of frames matters to a layout
     bare = False                             # logits are what the head gives, whatever the config says
     abilities = Abilities()

@@ -19,7 +19,6 @@ class ProcessedAdapter(Adapter):
     """A prompt and its frames by the processor of the folder; ``group_frames`` frames share their rows."""
 
     sized = True
-    group_frames = 1
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
