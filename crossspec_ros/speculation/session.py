@@ -261,6 +261,7 @@ class Session:
         while (outcome := self._next(outcomes)) is not None:
             shared.counters.passed(len(outcome.emitted), outcome.verify_ms)
             shared.counters.windows_answered += outcome.complete
+            self._note_gaps(outcome)
             try:
                 yield self._verdict()
                 yield self._caption(outcome.lossless)
@@ -290,28 +291,29 @@ class Session:
         """What a pass said goes to the sources, what it cost to the curve that sizes trees."""
         shared = self._shared
         with self._state.times.stage('observe'):
-            recycled = shared.config.speculate and 'topk' in shared.proposer.needs
-            greedy = shared.rule.name == 'greedy'
-            if greedy or recycled:
-                rows = max(1, _RANKED // outcome.logits.shape[1])        # as many as are cheap to rank
-                values, ids = ranked(outcome.logits[:rows], _RANKS)
-                if greedy:
-                    self._note_gaps(outcome, values)
-                if recycled:
-                    outcome = replace(outcome, topk=tuple(map(tuple, ids.tolist())))
             if not shared.config.speculate:
                 return
+            if 'topk' in shared.proposer.needs:
+                rows = max(1, _RANKED // outcome.logits.shape[1])        # as many as are cheap to rank
+                _, ids = ranked(outcome.logits[:rows], _RANKS)
+                outcome = replace(outcome, topk=tuple(map(tuple, ids.tolist())))
             shared.proposer.observe(outcome, self._state.committed)
             shared.proposer.cost.observe(outcome.new_tokens, outcome.verify_ms)
             if outcome.complete:
                 shared.proposer.finish(self.token_ids)
 
-    def _note_gaps(self, outcome: PassOutcome, values: np.ndarray) -> None:
-        """How clearly the target decided: the best logit of each emitted token's row less the second best."""
-        rows = [0, *(node + 1 for node in outcome.nodes)][:len(outcome.emitted)]
-        best = values[rows] if max(rows) < len(values) else ranked(outcome.logits[rows], 2)[0]
-        gaps = (best[:, 0] - best[:, 1]).tolist()
-        self._state.near_ties += self._shared.counters.decided(gaps, self._shared.config.near_tie)
+    def _note_gaps(self, outcome: PassOutcome) -> None:
+        """How clearly the target decided: the best logit of each emitted token's row less the second best.
+
+        Before the caption, which tells it; only of greedy answers, where the best logit decides.
+        """
+        if self._shared.rule.name != 'greedy':
+            return
+        with self._state.times.stage('accept'):
+            rows = [0, *(node + 1 for node in outcome.nodes)][:len(outcome.emitted)]
+            best, _ = ranked(outcome.logits[rows], 2)
+            gaps = (best[:, 0] - best[:, 1]).tolist()
+            self._state.near_ties += self._shared.counters.decided(gaps, self._shared.config.near_tie)
 
     def _verdict(self) -> Verdict:
         state, committed = self._state, self.token_ids
