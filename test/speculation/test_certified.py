@@ -14,20 +14,25 @@ from crossspec_ros.models.builtin import builtin_path
 from crossspec_ros.models.targets import load_target
 from crossspec_ros.recordings.world import DESCRIBE, EVALUATION_SEED
 from crossspec_ros.speculation.types import Stage, prompt_key
-from engine_harness import FRAMES, KINDS, QUESTION, caption_of, clip_of, draft_of, feed, make_engine
+from engine_harness import FRAMES, KINDS, QUESTION, TOKENS, caption_of, clip_of, draft_of, feed, make_engine
 
 ORDERS = tuple(itertools.permutations(range(FRAMES)))
 
 
-@pytest.fixture(scope='module')
-def half(folder):
+WIDE = dict(hidden=256, layers=4, heads=8, kv_heads=8, spread=0.12)
+"""Shapes of a decoder wide enough that the order of its sums follows the number of rows of a forward."""
+
+
+@pytest.fixture(scope='module', params=KINDS)
+def half(request, tmp_path_factory):
+    folder = tiny_models.write_checkpoint(tmp_path_factory.mktemp('wide'), request.param, **WIDE)
     return load_target(folder, dtype='bfloat16')
 
 
 @pytest.fixture(scope='module')
 def clips():
     generator = np.random.default_rng(21)
-    return [clip_of(generator) for _ in range(4)]
+    return [clip_of(generator) for _ in range(3)]
 
 
 def plain_captions(target, clips, **settings) -> list[tuple[int, ...]]:
@@ -43,14 +48,15 @@ def hostile(tokens) -> list[int]:
     return [token if place % 3 else (token + 11) % 200 + 20 for place, token in enumerate(tokens)]
 
 
-@pytest.mark.parametrize('block', [3, 16])
+@pytest.mark.parametrize('block', [3, 16, 32])
 @pytest.mark.parametrize('rehearse', [False, True], ids=['straight', 'rehearsed'])
 @pytest.mark.parametrize('kind', ['good', 'hostile', 'none'])
 def test_certified_captions_in_bfloat16_do_not_depend_on_drafts(half, clips, kind, rehearse, block):
     assert half.dtype == torch.bfloat16
-    expected = plain_captions(half, clips, block=block)
-    engine = make_engine(half, exactness='certified', block=block)
-    for window in range(2 * len(clips)):                         # the second time memory knows the caption as well
+    settings = dict(block=block, max_new_tokens=max(TOKENS, block + 8))         # into a second block at least
+    expected = plain_captions(half, clips, **settings)
+    engine = make_engine(half, exactness='certified', **settings)
+    for window in range(len(clips) + 2):                         # the second time memory knows the caption as well
         clip, tokens = clips[window % len(clips)], expected[window % len(clips)]
         if kind != 'none':
             words = tokens if kind == 'good' else hostile(tokens)
@@ -61,6 +67,37 @@ def test_certified_captions_in_bfloat16_do_not_depend_on_drafts(half, clips, kin
         if kind == 'good':
             assert caption.accepted > 0 and caption.target_passes < len(tokens)
     assert engine.judgeable
+
+
+def shapes_of(engine, clips, drafts, monkeypatch) -> list[set[tuple]]:
+    """Of each window's forwards: whether logits were asked for, where they start, their rows and who sees whom."""
+    target, seen = engine.target, []
+    extend, verify = target.extend, target.verify
+    monkeypatch.setattr(target, 'extend', lambda cache, rows: (
+        seen[-1].add(('extend', cache.length, len(rows), ())), extend(cache, rows))[1])
+    monkeypatch.setattr(target, 'verify', lambda cache, rows, tree, committed: (
+        seen[-1].add(('verify', cache.length, len(rows), tree.parents)), verify(cache, rows, tree, committed))[1])
+    for window, (clip, words) in enumerate(zip(clips, drafts)):
+        seen.append(set())
+        if words:
+            assert engine.offer(draft_of(target, window, words)) is None
+        caption_of(engine, window, clip, order=ORDERS[-1 if words else 0])
+    monkeypatch.undo()
+    return seen
+
+
+@pytest.mark.parametrize('anticipatory', [True, False], ids=['as they come', 'at once'])
+def test_certified_forwards_have_shapes_that_no_draft_changes(half, clips, anticipatory, monkeypatch):
+    expected = plain_captions(half, clips, block=6)
+    plain = make_engine(half, exactness='certified', block=6, speculate=False)
+    without = shapes_of(plain, clips, [()] * len(clips), monkeypatch)
+    drafted = make_engine(half, exactness='certified', block=6, anticipatory=anticipatory)
+    for words in (expected, [hostile(tokens) for tokens in expected]):
+        assert shapes_of(drafted, clips, words, monkeypatch) == without
+        drafted.reset()
+    length = half.layout(QUESTION, FRAMES, 30, 40).length
+    blocks = [shape for shape in without[0] if shape[1] >= length]
+    assert len(blocks) > 1 and all(shape[0] == 'verify' and shape[2:] == (6, (-1, 0, 1, 2, 3)) for shape in blocks)
 
 
 @pytest.mark.parametrize('settings', [
@@ -129,10 +166,10 @@ def differences(target, windows, question=QUESTION, **settings) -> tuple[int, in
 @pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('seed', range(4))
 def test_four_hundred_certified_captions_of_tiny_checkpoints_are_the_same(tmp_path, kind, seed):
-    target = load_target(tiny_models.write_checkpoint(tmp_path / kind, kind, seed=seed), dtype='bfloat16')
+    target = load_target(tiny_models.write_checkpoint(tmp_path / kind, kind, seed=seed, **WIDE), dtype='bfloat16')
     generator = np.random.default_rng(seed)
     windows = [(clip_of(generator), None) for _ in range(50)]       # two kinds, four seeds: 400 clips
-    different, tokens, passes = differences(target, windows, block=(4, 8, 16, 32)[seed])
+    different, tokens, passes = differences(target, windows, block=(4, 8, 16, 32)[seed], max_new_tokens=40)
     assert different == 0 and tokens > 1.2 * passes
 
 
