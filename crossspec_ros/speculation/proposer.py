@@ -69,6 +69,7 @@ class Proposer:
         self.inbox.begin(opening.window_id, opening.prompt_key)
         self._count()
         self._prepared = None
+        self._live, self._states = (), []                        # states of another window say nothing here
         for source in self.sources:
             source.begin(opening)
 

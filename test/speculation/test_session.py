@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 from crossspec_ros.errors import CrossSpecError
-from engine_harness import FRAMES, QUESTION, TOKENS, caption_of, clip_of, feed, make_engine, strip
+from crossspec_ros.speculation.sources import SOURCE_NAMES
+from crossspec_ros.speculation.types import Caption, Stage
+from engine_harness import (FRAMES, QUESTION, TOKENS, caption_of, clip_of, draft_of, feed, make_engine, strip,
+                            without_clock)
 
 
 @pytest.fixture
@@ -157,3 +160,44 @@ def test_frames_of_a_closed_window_are_not_encoded_again(target):
             session.add_frame(slot, slot, frame)
         session.close()
     assert engine.statistics()['frames_encoded'] == FRAMES == engine.statistics()['frames_shared']
+
+
+@pytest.mark.parametrize('names', [('drafts',), SOURCE_NAMES], ids=['drafts', 'all'])
+def test_answers_read_in_turn_pass_by_pass_do_not_mix(target, scenes, names):
+    engine = make_engine(target, names, max_nodes=2, first_nodes=2)
+    for start in (0, 4):                                        # the second time memory knows the captions
+        for window, (_, expected) in enumerate(scenes, start):
+            noisy = [token if place % 4 else 99 for place, token in enumerate(expected)]
+            engine.offer(draft_of(target, window, noisy))
+        sessions = [feed(engine, window, clip) for window, (clip, _) in enumerate(scenes, start)]
+        answers = {session: session.answer() for session in sessions}
+        while answers:
+            for session, answer in list(answers.items()):
+                if next(answer, None) is None:
+                    del answers[session]
+                    assert session.token_ids == scenes[session.window_id - start][1]
+                    session.close()
+
+
+def test_answer_of_a_window_closed_meanwhile_is_refused_and_touches_no_other(target, scenes):
+    engine = make_engine(target, sources=[], max_windows=1)
+    (old_clip, _), (clip, expected) = scenes[:2]
+    old = feed(engine, 1, old_clip).answer()
+    next(old)
+    new = feed(engine, 2, clip)                                 # takes the cache over that the closed one handed back
+    with pytest.raises(CrossSpecError, match='window 1 must be open, it was closed'):
+        list(old)
+    *_, final = new.answer()
+    assert final.token_ids == expected
+    assert engine.statistics()['windows_failed'] == 0
+
+
+def test_session_closed_at_the_final_caption_ends_its_answer_and_is_remembered(target, scenes):
+    clip, expected = scenes[0]
+    engine = without_clock(make_engine(target, sources=['memory']))
+    session = feed(engine, 1, clip)
+    for output in session.answer():
+        if isinstance(output, Caption) and output.stage is Stage.FINAL:
+            session.close()
+    assert output.token_ids == expected and engine.sizes()['memory_captions'] == 1
+    assert caption_of(engine, 2, clip).target_passes < caption_of(make_engine(target, sources=[]), 1, clip).target_passes
