@@ -48,7 +48,7 @@ def hostile(tokens) -> list[int]:
     return [token if place % 3 else (token + 11) % 200 + 20 for place, token in enumerate(tokens)]
 
 
-@pytest.mark.parametrize('block', [3, 16, 32])
+@pytest.mark.parametrize('block', [3, 32])
 @pytest.mark.parametrize('rehearse', [False, True], ids=['straight', 'rehearsed'])
 @pytest.mark.parametrize('kind', ['good', 'hostile', 'none'])
 def test_certified_captions_in_bfloat16_do_not_depend_on_drafts(half, clips, kind, rehearse, block):
