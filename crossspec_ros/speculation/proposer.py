@@ -44,7 +44,8 @@ class Proposer:
         self.config = config = config or ProposerConfig()
         self._own = make_sources(config.sources, config.holding)
         self._banned_ids = (admission or Admission()).banned_ids
-        self.inbox = Inbox(admission or Admission(), reserved={DRAFTS, *REGISTRY, *(source.name for source in self._own)})
+        names = {source.name for source in self._own}
+        self.inbox = Inbox(admission or Admission(), reserved={DRAFTS, *REGISTRY, *names})
         self.needs: frozenset[str] = frozenset().union(*(source.needs for source in self._own))
         self.cost = CostCurve()
         self._record, self._pace = SurvivalRecord(), Pace()
