@@ -140,7 +140,8 @@ def load_model(folder: Path, architecture: str, dtype: torch.dtype, trust_remote
     try:
         with _quiet():
             model, report = loader.from_pretrained(
-                folder, config=config, dtype=dtype, local_files_only=True, attn_implementation='eager' if written_out else 'sdpa',
+                folder, config=config, dtype=dtype, local_files_only=True,
+                attn_implementation='eager' if written_out else 'sdpa',
                 output_loading_info=True, use_safetensors=not pickled, weights_only=True, **options)
     except UnpicklingError as error:
         raise CrossSpecError(f'weights in {folder} must be tensors alone, got a pickled file that holds more, which '

@@ -44,7 +44,8 @@ class Proposer:
         self.config = config = config or ProposerConfig()
         self._own = make_sources(config.sources, config.holding)
         self._banned_ids = (admission or Admission()).banned_ids
-        self.inbox = Inbox(admission or Admission(), reserved={DRAFTS, *REGISTRY})
+        names = {source.name for source in self._own}
+        self.inbox = Inbox(admission or Admission(), reserved={DRAFTS, *REGISTRY, *names})
         self.needs: frozenset[str] = frozenset().union(*(source.needs for source in self._own))
         self.cost = CostCurve()
         self._record, self._pace = SurvivalRecord(), Pace()
@@ -69,6 +70,7 @@ class Proposer:
         self.inbox.begin(opening.window_id, opening.prompt_key)
         self._count()
         self._prepared = None
+        self._live, self._states = (), []                        # states of another window say nothing here
         for source in self.sources:
             source.begin(opening)
 

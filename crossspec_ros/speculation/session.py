@@ -1,7 +1,7 @@
 """One open window, from its first frame to its caption."""
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter_ns
 
@@ -122,8 +122,7 @@ class Session:
             self._prefill()
 
     def _check(self, slot: int, rgb: np.ndarray) -> None:
-        if self.closed:
-            raise CrossSpecError(f'window {self.window_id} must be open, it was closed; open another')
+        self._check_open()
         if not 0 <= slot < len(self._keys):
             raise CrossSpecError(f'slot must be 0 to {len(self._keys) - 1}, got {slot}')
         if self._keys[slot] is not None:
@@ -257,11 +256,12 @@ class Session:
         self._newest_ns = self._newest_ns or perf_counter_ns()
         self.focus()
         may_start = until(should_stop, deadline_ns, perf_counter_ns, lambda: shared.counters.pass_ms)
-        propose = shared.propose if shared.config.speculate else plain
+        propose = self._propose if shared.config.speculate else plain
         outcomes = passes(state, shared.target, shared.schedule, propose, shared.rule, shared.ending, may_start)
         while (outcome := self._next(outcomes)) is not None:
             shared.counters.passed(len(outcome.emitted), outcome.verify_ms)
             shared.counters.windows_answered += outcome.complete
+            self._note_gaps(outcome)
             try:
                 yield self._verdict()
                 yield self._caption(outcome.lossless)
@@ -270,9 +270,16 @@ class Session:
         if not state.finished:
             shared.counters.windows_cut += 1
 
-    def _check_answerable(self) -> None:
+    def _propose(self, committed: Sequence[int], most: int, depth: int, fused_tokens: int) -> TokenTree:
+        self.focus()                          # another window may have been served since the last pass
+        return self._shared.propose(tuple(committed), most, depth, fused_tokens)
+
+    def _check_open(self) -> None:
         if self.closed:
             raise CrossSpecError(f'window {self.window_id} must be open, it was closed; open another')
+
+    def _check_answerable(self) -> None:
+        self._check_open()
         if self.missing:
             raise CrossSpecError(f'window {self.window_id} must have a frame in each slot, missing are '
                                  f'{list(self.missing)}')
@@ -280,6 +287,8 @@ class Session:
             raise CrossSpecError(f'window {self.window_id} is answered already')
 
     def _next(self, outcomes: Iterator[PassOutcome]) -> PassOutcome | None:
+        if not self._state.finished:
+            self._check_open()                # its cache is no longer its own
         try:
             return next(outcomes, None)
         except CrossSpecError:
@@ -291,28 +300,30 @@ class Session:
         """What a pass said goes to the sources, what it cost to the curve that sizes trees."""
         shared = self._shared
         with self._state.times.stage('observe'):
-            recycled = shared.config.speculate and 'topk' in shared.proposer.needs
-            greedy = shared.rule.name == 'greedy'
-            if greedy or recycled:
-                rows = max(1, _RANKED // outcome.logits.shape[1])        # as many as are cheap to rank
-                values, ids = ranked(outcome.logits[:rows], _RANKS)
-                if greedy:
-                    self._note_gaps(outcome, values)
-                if recycled:
-                    outcome = replace(outcome, topk=tuple(map(tuple, ids.tolist())))
             if not shared.config.speculate:
                 return
+            self.focus()
+            if 'topk' in shared.proposer.needs:
+                rows = max(1, _RANKED // outcome.logits.shape[1])        # as many as are cheap to rank
+                _, ids = ranked(outcome.logits[:rows], _RANKS)
+                outcome = replace(outcome, topk=tuple(map(tuple, ids.tolist())))
             shared.proposer.observe(outcome, self._state.committed)
             shared.proposer.cost.observe(outcome.new_tokens, outcome.verify_ms)
             if outcome.complete:
                 shared.proposer.finish(self.token_ids)
 
-    def _note_gaps(self, outcome: PassOutcome, values: np.ndarray) -> None:
-        """How clearly the target decided: the best logit of each emitted token's row less the second best."""
-        rows = [0, *(node + 1 for node in outcome.nodes)][:len(outcome.emitted)]
-        best = values[rows] if max(rows) < len(values) else ranked(outcome.logits[rows], 2)[0]
-        gaps = (best[:, 0] - best[:, 1]).tolist()
-        self._state.near_ties += self._shared.counters.decided(gaps, self._shared.config.near_tie)
+    def _note_gaps(self, outcome: PassOutcome) -> None:
+        """How clearly the target decided: the best logit of each emitted token's row less the second best.
+
+        Before the caption, which tells it; only of greedy answers, where the best logit decides.
+        """
+        if self._shared.rule.name != 'greedy':
+            return
+        with self._state.times.stage('accept'):
+            rows = [0, *(node + 1 for node in outcome.nodes)][:len(outcome.emitted)]
+            best, _ = ranked(outcome.logits[rows], 2)
+            gaps = (best[:, 0] - best[:, 1]).tolist()
+            self._state.near_ties += self._shared.counters.decided(gaps, self._shared.config.near_tie)
 
     def _verdict(self) -> Verdict:
         state, committed = self._state, self.token_ids
