@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from crossspec_ros.models.vision_ops import load_vision_ops
 
@@ -16,6 +17,7 @@ os.environ.setdefault('ROS_PYTHON_CHECK_FIELDS', '1')           # off by default
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 
 load_vision_ops()                                               # before a test imports a class of transformers
+torch.set_num_threads(1)                                        # tiny models: a second thread would only wait
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

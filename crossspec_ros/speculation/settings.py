@@ -1,4 +1,4 @@
-"""How the decode engine decodes, and what it counts. Each setting stands here once; as a parameter, ``decode.<name>``."""
+"""How the decode engine decodes, and what it counts. A setting stands here once; its parameter is ``decode.<name>``."""
 from __future__ import annotations
 
 from collections.abc import Sequence

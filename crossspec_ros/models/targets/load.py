@@ -86,8 +86,9 @@ def _adapter(parts: Parts, named: type[Adapter] | None, trusted: bool) -> Adapte
         if adapter is not None:
             return adapter
     adapter, wrong = _tried(GenericAdapter, parts)
-    if adapter is None:
-        raise CrossSpecError(f'{type(parts.model).__name__} in {parts.folder} cannot be served exactly: {wrong}')
+    if adapter is None:                                # what a class's own adapter misses says more
+        raise CrossSpecError(f'{type(parts.model).__name__} in {parts.folder} cannot be served exactly: '
+                             f'{wrong if named is None else unfit}')
     if named is not None:
         _log.warning('%s does not fit the checkpoint in %s (%s); its layout was learned instead, which costs more for '
                      'each frame', named.__name__, parts.folder, unfit)
