@@ -12,7 +12,7 @@ from crossspec_ros.bench.decode import make_windows
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.builtin import builtin_path
 from crossspec_ros.models.targets import load_target
-from crossspec_ros.recordings.world import DESCRIBE, EVALUATION_SEED
+from crossspec_ros.world import DESCRIBE, EVALUATION_SEED
 from crossspec_ros.speculation.types import Stage, prompt_key
 from engine_harness import FRAMES, KINDS, QUESTION, TOKENS, caption_of, clip_of, draft_of, feed, make_engine
 
