@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from time import perf_counter_ns
 
 import numpy as np
-import torch
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.frames.check import check_frame
