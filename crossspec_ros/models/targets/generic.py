@@ -26,7 +26,7 @@ from crossspec_ros.speculation.target import Abilities, Layout
 
 _QUESTION = 'What is happening?'
 _SIZE = (96, 128)                         # px of the frames that are used to learn
-_UNITS = (1, 2, 4)
+_GROUPS = ((4, (1, 2)), (8, (4,)))        # so many frames tell groups of so many apart
 _CLOSE = 1e-3                             # of the largest value: rows that are the same but for rounding
 
 
@@ -46,20 +46,23 @@ class GenericAdapter(ProcessedAdapter):
 
     @torch.inference_mode()
     def _learn(self) -> None:
-        frames = noise(4, *_SIZE)
-        inputs = self.inputs(_QUESTION, frames)
-        said = self._watch.answer(inputs, 2)
-        seen = said.seen[0]
-        self._refuse(seen)
+        said = self._watch.answer(self.inputs(_QUESTION, noise(2, *_SIZE)), 2)
+        self._refuse(said.seen[0])
         self.bare = _close(said.raw, said.logits)
-        self.rows = RowFormat(self.rows.width, len(seen.features[1]) if seen.features else 0)
-        touched = self._touched(frames, inputs, seen)
-        self.group_frames = next((unit for unit in _UNITS if _grouped(touched, unit)), 0)
-        notes = []
-        if not self.group_frames:
-            self.group_frames, self._whole = 1, True
+        features = said.seen[0].features
+        self.rows = RowFormat(self.rows.width, len(features[1]) if features else 0)
+        for count, units in _GROUPS:
+            frames = noise(count, *_SIZE)
+            inputs = self.inputs(_QUESTION, frames)
+            seen = self._watch.prefill(inputs)
+            touched = self._touched(frames, inputs, seen)
+            unit = next((unit for unit in units if _grouped(touched, unit)), 0)
+            if unit:
+                break
+        self.group_frames, self._whole, notes = unit or 1, not unit, []
+        if self._whole:
             notes.append('rows of a frame depend on the other frames of the window: nothing is encoded before the last')
-        if self._learn_masks(seen):
+        if self._learn_masks(seen, len(frames) // self.group_frames):
             self._whole = True
             notes.append('the decoder lets rows of a frame see later frames: nothing is prefilled before the last')
         self.style = replace(self.style, axes=seen.axes, features=seen.form or self.style.features)
@@ -105,8 +108,8 @@ class GenericAdapter(ProcessedAdapter):
             return True
         return not _close(base[sorted(touched[0])], turned[sorted(touched[-1])])
 
-    def _learn_masks(self, seen: Seen) -> bool:
-        """Set how layers see; True where rows of one frame see those of a later one."""
+    def _learn_masks(self, seen: Seen, groups: int) -> bool:
+        """Set how layers see a prompt of so many groups; True where rows of one see those of a later one."""
         if not seen.masks:
             return False
         count, mixed, kinds = len(seen.embeddings), False, {}
@@ -124,17 +127,12 @@ class GenericAdapter(ProcessedAdapter):
                                      f'{f" {name}" if name else ""} is another')
             if found.blocks:
                 self.rows = replace(self.rows, flags=True)
-                mixed = mixed or found.blocks == 'all' or self._spans_groups(flags)
+                mixed = mixed or found.blocks == 'all' or _runs(flags) < groups
             kinds[name] = found
         for name in set(known) - set(kinds) if '' not in kinds else ():
             kinds[name] = known[name]
         self.style = replace(self.style, kinds=MappingProxyType(kinds))
         return mixed
-
-    def _spans_groups(self, flags: torch.Tensor) -> bool:
-        """True where a run of rows that see each other holds more than one group."""
-        starts = int((flags & ~torch.cat([flags.new_zeros(1), flags[:-1]])).sum())
-        return starts < 4 // self.group_frames
 
     # -- prompts and frames -----------------------------------------------------------------------------------------
 
@@ -242,6 +240,11 @@ def _spread(runs: Sequence[tuple[int, int]], flags: torch.Tensor | None,
             end += 1
         spread.append((first, end))
     return tuple(spread)
+
+
+def _runs(flags: torch.Tensor) -> int:
+    """How many runs of flagged rows there are."""
+    return int((flags & ~torch.cat([flags.new_zeros(1), flags[:-1]])).sum())
 
 
 def _given(mask: torch.Tensor, count: int) -> torch.Tensor:

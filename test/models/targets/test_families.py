@@ -18,9 +18,9 @@ ready()
 
 QUESTION, TOKENS = 'What is it?', 10
 NAMED = sorted(name for name, family in FAMILIES.items() if family.named and name != 'gemma4_small')
-WHOLE = ('kimi_k25', 'molmo2')                   # frames of a window hang together: encoded and prefilled at once
+WHOLE = ('molmo2',)                              # frames of a window see each other: prefilled at once
 REFUSED = {'qwen3_5': 'linear_attention', 'lfm2_vl': 'conv', 'gemma4_small': 'keys and values of their own',
-           'video_llama_3': 'must not depend on what frames show'}
+           'video_llama_3_compressed': 'must not depend on what frames show', 'paligemma': 'must not see the question'}
 SERVED = sorted(set(FAMILIES) - set(REFUSED))
 
 

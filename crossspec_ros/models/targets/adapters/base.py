@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.targets.decoding import DecoderStyle, Placement, style_of
@@ -69,6 +69,7 @@ class Adapter(ABC):
         self.text_config = parts.model.config.get_text_config(decoder=True)
         self.rows = RowFormat(self.embedding.weight.shape[1])
         self.style = style_of(self.text_config)
+        self._finish = _finish_of(self.text_config)
 
     @property
     def placeholder_ids(self) -> tuple[int, ...]:
@@ -84,13 +85,10 @@ class Adapter(ABC):
     def finish(self, logits: torch.Tensor) -> torch.Tensor:
         """What the model does to logits (n, V) after its head: scales and a soft cap where its config has them, unless
         ``bare`` says that it does not."""
-        if self.bare:
+        if self.bare or self._finish is None:
             return logits
-        config = self.text_config
-        cap, divisor = getattr(config, 'final_logit_softcapping', None), getattr(config, 'logits_scaling', None)
-        factor = getattr(config, 'logit_scale', None)
-        if divisor or factor:
-            logits = logits * (factor or 1.0) / (divisor or 1.0)
+        factor, cap = self._finish
+        logits = logits * factor
         return torch.tanh(logits / cap) * cap if cap else logits
 
     @abstractmethod
@@ -113,3 +111,10 @@ class Adapter(ABC):
     @abstractmethod
     def inputs(self, prompt: str, frames: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
         """What the model's own ``generate`` is given for the same frames and prompt."""
+
+
+def _finish_of(config: PreTrainedConfig) -> tuple[float, float | None] | None:
+    """By what logits are multiplied and where they are capped softly, as a decoder's config says; None for neither."""
+    cap, divisor = getattr(config, 'final_logit_softcapping', None), getattr(config, 'logits_scaling', None)
+    factor = (getattr(config, 'logit_scale', None) or 1.0) / (divisor or 1.0)
+    return None if factor == 1.0 and not cap else (factor, cap)
