@@ -9,7 +9,6 @@ from .named import NAMED
 from .oracle import answer, load, oracle, prepare
 from .parts import Family, Shape, older_files
 from .refused import REFUSED
-from .shims import ready
 from .unnamed import UNNAMED
 
 FAMILIES: dict[str, Family] = {family.name: family for family in (*NAMED, *UNNAMED, *REFUSED)}
@@ -20,5 +19,5 @@ def write_family(folder: Path, name: str, seed: int = 0, **shape: Any) -> Path:
     return FAMILIES[name].write(folder, seed, **shape)
 
 
-__all__ = ['FAMILIES', 'Family', 'Shape', 'answer', 'clip', 'load', 'look', 'older_files', 'oracle', 'prepare', 'ready',
+__all__ = ['FAMILIES', 'Family', 'Shape', 'answer', 'clip', 'load', 'look', 'older_files', 'oracle', 'prepare',
            'rows_of_frames', 'table', 'write_family']

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from .shims import ready
 
 if TYPE_CHECKING:
     from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
@@ -19,7 +18,6 @@ FPS = 8.0
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[PreTrainedModel, ProcessorMixin]:
     """Model and processor of a folder, no code from it."""
-    ready()
     from transformers import AutoModelForImageTextToText, AutoProcessor
     processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, trust_remote_code=False)

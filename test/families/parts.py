@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from tiny_models import WORDS
 
-from .shims import ready
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast, ProcessorMixin
@@ -87,7 +86,6 @@ class Family:
     def write(self, folder: Path, seed: int = 0, **shape: Any) -> Path:
         """Config, weights, tokenizer, processor and template in ``folder``, as `from_pretrained` expects them."""
         import torch
-        ready()
         form = Shape(**{**self.defaults, **shape})
         tokenizer = build_tokenizer(form.vocab_size - 8, self.tokens)    # a few padded ids at the vocabulary's end
         tokenizer.chat_template = self.template

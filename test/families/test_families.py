@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from families import FAMILIES, answer, clip, load, look, older_files, oracle, rows_of_frames, table, write_family
-from families.shims import number_words
 
 QUESTION, OTHER = 'what is ahead?', 'is the road wet?'
 everyone = pytest.mark.parametrize('name', FAMILIES)
@@ -179,10 +178,3 @@ def test_table_has_a_line_a_family() -> None:
     assert len(lines) == 4
     assert lines[2].startswith('| video_llava | VideoLlavaForConditionalGeneration | 1 | 5 | ')
     assert lines[3].startswith('| qwen3_5 (refused) | ')
-
-
-def test_number_words_are_those_of_english() -> None:
-    assert [number_words(n) for n in (0, 4, 8, 13, 20, 42, 90)] == ['zero', 'four', 'eight', 'thirteen', 'twenty',
-                                                                   'forty-two', 'ninety']
-    with pytest.raises(ValueError, match='0 to 99, got 100'):
-        number_words(100)

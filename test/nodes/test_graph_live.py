@@ -26,7 +26,7 @@ def graph(tmp_path_factory, models):
         graph.start('monitor', csv_path=str(folder / 'latency.csv'), report_path=str(folder / 'report.json'))
         graph.start('overlay', rate_hz=5.0, show_events=True, record_path=str(folder / 'overlay.mp4'))
         graph.start('drafter')
-        graph.start('verifier', audit__keep=True, decode__max_tokens=12)
+        graph.start('verifier', audit__keep=True, decode__max_new_tokens=12)
         graph.probe.start_cameras()
         yield graph
 
@@ -138,7 +138,7 @@ def test_graph_killed_verifier_leaves_drafts_and_comes_back(graph):
     graph.processes.kill('verifier')
     wait_for_more(graph, 'drafts', 3)
     probe.wait_for(lambda: probe.latencies[-1].mode == 'draft_only', 'the mode of drafts alone')
-    graph.start('verifier', audit__keep=True, decode__max_tokens=12)
+    graph.start('verifier', audit__keep=True, decode__max_new_tokens=12)
     wait_for_more(graph, 'captions', 3)
     assert graph.processes.alive('drafter') and graph.processes.alive('overlay')
 

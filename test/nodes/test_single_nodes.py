@@ -133,7 +133,7 @@ def test_monitor_counts_missed_deadlines(graph):
 def test_time_that_jumps_back_resets_and_retracts(graph):
     probe = graph.probe
     graph.start('drafter', use_sim_time=True)
-    graph.start('verifier', use_sim_time=True, decode__max_tokens=6)
+    graph.start('verifier', use_sim_time=True, decode__max_new_tokens=6)
     probe.wait_for(lambda: probe.packets.get_subscription_count() and probe.images.get_subscription_count(), 'readers')
     probe.wait_for(lambda: probe.diagnostics.get('/verifier', {}).get('active') == 'True'
                    and probe.diagnostics.get('/drafter', {}).get('active') == 'True', 'active nodes')

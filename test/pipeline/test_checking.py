@@ -11,9 +11,7 @@ from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.targets import load_target
 from crossspec_ros.pipeline.checking import CheckOptions, check_target, describe, make_clips
 from crossspec_ros.speculation.target import Judged
-from families import FAMILIES, ready, write_family
-
-ready()
+from families import FAMILIES, write_family
 
 OPTIONS = CheckOptions(clips=4, frames=4, max_new_tokens=16, height=60, width=80)
 REFUSED = ('qwen3_5', 'lfm2_vl', 'gemma4_small', 'video_llama_3')
@@ -91,8 +89,8 @@ def test_make_clips_move_stand_still_and_overlap():
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 def test_model_check_command_reports(tmp_path, capsys, dtype):
     folder = write_family(tmp_path / 'tiny', 'qwen3_vl', seed=3)
-    code = cli.main(['model', 'check', str(folder), '--clips', '2', '--frames', '4', '--size', '80x60', '--dtype', dtype,
-                     '--json'])
+    code = cli.main(['model', 'check', str(folder), '--clips', '2', '--frames', '4', '--size', '80x60',
+                     '--dtype', dtype, '--json'])
     report = json.loads(capsys.readouterr().out)
     assert report['class'] == 'Qwen3VLForConditionalGeneration' and report['frames_a_group'] == 2
     assert code == (0 if report['identical'] == report['clips'] else 1) and report['dtype'] == dtype

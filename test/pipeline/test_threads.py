@@ -45,10 +45,11 @@ import sys, threading, types, torch
 from crossspec_ros.config import DrafterConfig, VerifierConfig
 from crossspec_ros.pipeline import building
 class Loaded(Exception): pass
-def load(*args):
+def load(*args, **options):
     raise Loaded
-for name in ('drafter', 'verifier'):                            # the threads are asked for before anything is loaded
-    sys.modules[f'crossspec_ros.models.{{name}}'] = types.SimpleNamespace(**{{f'load_{{name}}': load}})
+# the threads are asked for before anything is loaded
+for name, function in (('drafter', 'load_drafter'), ('targets', 'load_target')):
+    sys.modules[f'crossspec_ros.models.{{name}}'] = types.SimpleNamespace(**{{function: load}})
 torch.set_num_threads({TORCHS_OWN})                             # what it decides differs from machine to machine
 for build, config in ((building.build_drafting, DrafterConfig()), (building.build_engine, VerifierConfig())):
     try:

@@ -11,10 +11,8 @@ from crossspec_ros.models.targets.decoding import NO_TREE
 from crossspec_ros.models.targets.generic import GenericAdapter
 from crossspec_ros.models.targets.transformers_target import TransformersTarget
 from crossspec_ros.speculation.tree import TokenTree
-from families import FAMILIES, oracle, ready, write_family
+from families import FAMILIES, oracle, write_family
 from target_driving import answer, bushy, frames_of
-
-ready()
 
 QUESTION, TOKENS = 'What is it?', 10
 NAMED = sorted(name for name, family in FAMILIES.items() if family.named and name != 'gemma4_small')

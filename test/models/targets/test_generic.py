@@ -10,10 +10,8 @@ from crossspec_ros.models.targets.checking import fault
 from crossspec_ros.models.targets.generic import GenericAdapter
 from crossspec_ros.models.targets.transformers_target import TransformersTarget
 from crossspec_ros.models.targets.watching import runs_of
-from families import ready, write_family
+from families import write_family
 from target_driving import answer, bushy, frames_of
-
-ready()
 
 QUESTION = 'What is it?'
 

@@ -102,7 +102,8 @@ def test_verify_scores_with_history_and_never_banned_ids(folder):
         heard.append((tuple(prompt_ids), tuple(committed), tree))
         return logits * 0 + torch.arange(logits.shape[1])
 
-    target, tree = load_target(folder, scorer=scorer), TokenTree.chain([22, 23])
+    target, tree = load_target(folder), TokenTree.chain([22, 23])
+    target.scorer = scorer
     layout = target.layout(QUESTION, 1, 30, 40)
     judged = target.verify(target.new_cache(layout, 50), target.embed([20, 21, 22, 23]), tree, (20, 21))
     assert heard == [(layout.ids, (20, 21), tree)] and judged.logits.shape == (3, target.vocab_size)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.models.loading import check_placeholder
+from crossspec_ros.models.loading import check_placeholder, try_black_frame
 from crossspec_ros.models.preprocessing import load_preprocessor
 from crossspec_ros.models.prompts import render, starts_itself
 from crossspec_ros.models.targets.adapters.base import Adapter, Parts
@@ -70,7 +70,11 @@ class ClipAdapter(Adapter):
                                     add_special_tokens=not starts_itself(self.tokenizer, text))['input_ids'])
 
     def disagreement(self, prompt: str, frames: Sequence[np.ndarray]) -> str | None:
-        """What the folder's own processor, where it can be loaded, makes of a prompt and frames in another way."""
+        """What the folder's own processor, where it can be loaded, makes of a prompt and frames in another way.
+
+        Raises `CrossSpecError` where the vision tower does not take what the processor files ask for.
+        """
+        try_black_frame(self.parts.folder, lambda frame: self.encode(None, 0, [frame]), self.frame_tokens())
         try:
             theirs = Pictures(self.parts.folder, self.model, self.parts.fps, self.template,
                               self.parts.trust_remote_code)(prompt, frames)
@@ -83,7 +87,7 @@ class ClipAdapter(Adapter):
                 return f'the processor in {self.parts.folder} makes other {name}'
         return None
 
-    def encode(self, layout: Layout, group: int, frames: Sequence[np.ndarray]) -> torch.Tensor:
+    def encode(self, layout: Layout | None, group: int, frames: Sequence[np.ndarray]) -> torch.Tensor:
         """Embeddings (F, D) of the group's frame."""
         pixels = self.preprocessor(frames[0])[None].to(self.model.device, self.model.dtype)
         return self.features(pixels)[0]
