@@ -49,7 +49,8 @@ def load_adapter(path: str | Path, device: str = 'cpu', dtype: str = 'float32', 
     architectures = loading.architectures(folder)
     name = next((one for one in architectures if one in ADAPTERS), architectures[0])
     _check_class(name, folder, trust_remote_code)
-    loading.check_processor_fields(folder, exact=name in EXACT_PATCHES)
+    if name in EXACT_PATCHES:
+        loading.check_processor_fields(folder, exact=True)
     check_generation_file(folder)
     tokenizer = loading.load_tokenizer(folder, trust_remote_code)
     model = loading.load_model(folder, name, torch_dtype, trust_remote_code, allow_pickle)
