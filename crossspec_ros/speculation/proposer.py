@@ -65,6 +65,10 @@ class Proposer:
         """The engine's own, then one a drafter that was heard; a source keeps its place."""
         return self._own + self.inbox.sources if DRAFTS in self.config.sources else self._own
 
+    def drafted(self, window_id: int) -> bool:
+        """Whether a drafter spoke for this window and is listened to."""
+        return DRAFTS in self.config.sources and self.inbox.drafted(window_id)
+
     def begin(self, opening: Opening) -> None:
         """Start a window's caption."""
         self.inbox.begin(opening.window_id, opening.prompt_key)

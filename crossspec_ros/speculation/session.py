@@ -337,7 +337,7 @@ class Session:
             window_id=state.window_id, window_end_ns=state.window_end_ns,
             stage=Stage.FINAL if state.finished else Stage.PARTIAL, text=text,
             stable_length=len(text) if state.finished else len(text.rstrip(_REPLACEMENT)), token_ids=tokens,
-            mode=Mode.CROSS_MODAL if shared.proposer.inbox.drafted(state.window_id) else Mode.VERIFIER_ONLY,
+            mode=Mode.CROSS_MODAL if shared.proposer.drafted(state.window_id) else Mode.VERIFIER_ONLY,
             lossless=lossless and shared.exact and shared.rule.keeps == 'tokens',
             drafted=state.nodes_checked, accepted=state.nodes_accepted, target_passes=state.passes,
             frame_stamps_ns=tuple(self._stamps_ns),

@@ -212,3 +212,11 @@ def test_offers_from_four_threads_lose_no_count(target, scenes):
             thread.join()
     offers = engine.statistics()['proposer']['offers']
     assert offers == sum(told, Counter()) and {'taken', 'vocabulary', 'source', 'late'} <= set(offers)
+
+
+def test_mode_is_verifier_only_where_drafters_are_not_listened_to(target, scenes):
+    engine = make_engine(target, sources=('memory',))
+    session = feed(engine, 1, scenes[0][0])
+    assert engine.offer(draft_of(target, 1, (10, 11))) is None
+    *_, final = session.answer()
+    assert final.mode is Mode.VERIFIER_ONLY
