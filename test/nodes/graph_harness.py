@@ -67,14 +67,17 @@ class Processes:
         self._running: dict[str, subprocess.Popen] = {}
         self._left: set[Path] = set()                           # shared memory of killed nodes, which nobody removes
 
-    def start(self, name: str, **parameters: Any) -> subprocess.Popen:
-        """Start a node; parameter names with their dots as double underscores."""
+    def start(self, kind: str, name: str = '', **parameters: Any) -> subprocess.Popen:
+        """Start a node, by another ``name`` than its kind's where one is given.
+
+        Parameter names have their dots as double underscores.
+        """
         named = {key.replace('__', '.'): value for key, value in parameters.items()}
-        with open(self.folder / f'{name}.log', 'ab') as log:
-            process = subprocess.Popen(node_command(name, named), env=self.environment, stdout=log,
-                                       stderr=subprocess.STDOUT,
+        command = node_command(kind, named, remaps={'__node': name} if name else None)
+        with open(self.folder / f'{name or kind}.log', 'ab') as log:
+            process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=subprocess.STDOUT,
                                        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
-        self._running[name] = process
+        self._running[name or kind] = process
         return process
 
     def log(self, name: str) -> str:
@@ -247,10 +250,10 @@ class Graph:
         self.probe = Probe(domain_id)
         self.models = dict(models)
 
-    def start(self, name: str, **parameters: Any) -> subprocess.Popen:
-        if name in self.models:
-            parameters.setdefault('model__path', self.models[name])
-        return self.processes.start(name, **parameters)
+    def start(self, kind: str, name: str = '', **parameters: Any) -> subprocess.Popen:
+        if kind in self.models:
+            parameters.setdefault('model__path', self.models[kind])
+        return self.processes.start(kind, name, **parameters)
 
     def __enter__(self) -> Graph:
         return self
