@@ -18,6 +18,7 @@ from crossspec_ros.models.files import one_line, read_object, refuse_pointer
 
 _log = logging.getLogger(__name__)
 LONGEST_PROMPT = 100_000        # characters; a longer one is refused before the tokenizer spends time on it
+_CLASS_TEMPLATE = "template of the processor's class"
 _FOLDER_FILES = ('chat_template.json', 'processor_config.json')
 
 Content = str | list[dict[str, str]]
@@ -59,7 +60,8 @@ def render(processor: Any | None, tokenizer: PreTrainedTokenizerBase, folder: Pa
             try:
                 text = fill(content)
             except Exception as error:              # jinja's errors and those a template raises have no common base
-                failures.append(f'the {name} says {type(error).__name__}: {one_line(error, 120)}')
+                if name != _CLASS_TEMPLATE:         # most classes have none, which is no failure
+                    failures.append(f'the {name} says {type(error).__name__}: {one_line(error, 120)}')
                 continue
             if _holds(text, content, question, placeholder):
                 return text
@@ -100,7 +102,7 @@ def _templates(processor: Any | None, tokenizer: PreTrainedTokenizerBase,
     seen: list[str] = []
     if processor is not None and not getattr(processor, 'chat_template', None):
         # some classes bring a template of their own, which no file shows
-        yield "processor's own template", lambda content: processor.apply_chat_template(
+        yield _CLASS_TEMPLATE, lambda content: processor.apply_chat_template(
             [{'role': 'user', 'content': content}], tokenize=False, add_generation_prompt=True)
     for name, template in _sources(processor, tokenizer, folder):
         if template is None or template in seen:
