@@ -108,7 +108,9 @@ class Session:
         """
         arrival_ns = perf_counter_ns()
         self._check(slot, rgb)
-        self._frames[slot], self._keys[slot] = rgb, frame_key(stamp_ns, rgb)
+        with self._state.times.stage('encode') as timer:
+            self._frames[slot], self._keys[slot] = rgb, frame_key(stamp_ns, rgb)
+        self._shared.counters.forward_ms += timer.ms
         try:
             self._encode(slot)
         except Exception:

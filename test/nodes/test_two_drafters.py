@@ -2,6 +2,8 @@
 import pytest
 from graph_harness import Graph
 
+from crossspec_ros.msg import Caption
+
 pytestmark = [pytest.mark.graph, pytest.mark.timeout(600)]
 
 
@@ -19,8 +21,9 @@ def test_two_drafters_are_counted_apart_and_one_survives_the_other(tmp_path, mod
 
         graph.processes.kill('second_drafter')
         last = max(draft.window_id for draft in graph.probe.drafts)
-        alone = graph.probe.wait_for(
-            lambda: [verdict for verdict in verdicts if verdict.window_id > last + 1 and verdict.final
-                     and 'event_drafter' in verdict.sources], 'a verdict on tokens of the other')
-        assert all('second' not in verdict.sources for verdict in alone)
+        after = graph.probe.wait_for(
+            lambda: [caption for caption in graph.probe.captions if caption.stage == Caption.FINAL
+                     and caption.window_id > last + 1 and caption.mode == 'cross_modal'], 'captions with the other alone')
+        windows = {caption.window_id for caption in after}
+        assert {draft.source for draft in graph.probe.drafts if draft.window_id in windows} == {'event_drafter'}
         assert all(caption.lossless for caption in graph.probe.captions)
