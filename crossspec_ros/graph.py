@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -199,12 +199,6 @@ def node_command(name: str, parameters: Mapping[str, Any] | None = None, *, name
         raise CrossSpecError(f'node must be one of {", ".join(NODES)}, got {name!r}')
     _check_parameters(name, {key: value for key, value in (parameters or {}).items() if key != 'use_sim_time'})
     return NodeSpec(name, namespace, dict(parameters or {}), dict(remaps or {})).command()
-
-
-def with_parameters(spec: NodeSpec, parameters: Mapping[str, Any]) -> NodeSpec:
-    """A node with more parameters."""
-    _check_parameters(spec.name, parameters)
-    return replace(spec, parameters={**spec.parameters, **parameters})
 
 
 def fastdds_profile() -> Path:

@@ -111,11 +111,6 @@ class SequenceCache:
                        else [_FixedLayer(capacity) for _ in range(layers)])
         self.inner = Cache(layers=list(self.layers))
 
-    @property
-    def mask_length(self) -> int:
-        """Keys the model sees besides the new tokens' own: all in use (dynamic) or the whole buffer (static)."""
-        return self.length if self.kind == 'dynamic' else self.capacity
-
     def room_for(self, tokens: int) -> None:
         """Raises `CrossSpecError` where ``tokens`` more do not fit."""
         if self.length + tokens > self.capacity:

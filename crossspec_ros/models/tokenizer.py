@@ -51,8 +51,3 @@ def question_of(prompt: str) -> str:
     text = prompt.strip()
     text = text.removeprefix(PROMPT_BEGIN.rstrip('\n')).strip()
     return text.removesuffix(PROMPT_END.strip()).strip()
-
-
-def prompt_of(question: str) -> str:
-    """``USER: <video>\\n{question} ASSISTANT:``, the format that the verifier is trained on."""
-    return f'{PROMPT_BEGIN}{question}{PROMPT_END}'

@@ -37,7 +37,7 @@ class _Watch:
 class Health:
     """Counts of a node by cause; publishes them, and warns when a topic is silent, naming what its publishers offer.
 
-    `count`, `drop`, `error` and `clear_error` may be called from any thread; all else belongs to the executor's.
+    `count`, `drop` and `error` may be called from any thread; all else belongs to the executor's.
     """
 
     def __init__(self, node: Node, statistics: Callable[[], Mapping[str, object]] = dict) -> None:
@@ -69,16 +69,11 @@ class Health:
             self._node.get_logger().warning(f'{cause} ({so_far} so far): {text}')
 
     def error(self, key: str, text: str) -> None:
-        """A lasting error, shown until `clear_error`."""
+        """A lasting error, shown as long as the node lives."""
         with self._lock:
             told, self._errors[key] = self._errors.get(key), text
         if told != text:
             self._node.get_logger().error(text)
-
-    def clear_error(self, key: str) -> None:
-        """The error of this key is over."""
-        with self._lock:
-            self._errors.pop(key, None)
 
     def watch(self, topic: str, message_type: type, silence_s: float) -> Callable[[], None]:
         """Warn when nothing comes on a topic for so long; call what is returned for every message."""
@@ -136,11 +131,6 @@ class Health:
             hint = 'check the topic name, ROS_DOMAIN_ID and the QoS' if not watch.received else 'its source has stopped'
             self._node.get_logger().warning(f'{text}; {hint}')
         return text
-
-    def silent(self, topic: str) -> bool:
-        """Whether a watched topic has been silent for too long."""
-        watch = self._watches[self._node.resolve_topic_name(topic)]
-        return watch.silent_s(self._steady.now().nanoseconds) > watch.silence_s
 
     def _tick(self) -> None:
         now_ns = self._steady.now().nanoseconds

@@ -86,11 +86,6 @@ class DraftingPipeline:
         self._covered_ns: int | None = None                     # newest event when `due` was last asked
         self._wait_ns = 0                                       # how long packets take to cover a moment, lately
 
-    @property
-    def sensor_size(self) -> tuple[int, int] | None:
-        """(height, width) of the sensor, px; None before the first packet."""
-        return None if self._format is None else self._format[2:0:-1]
-
     def reset(self) -> None:
         """Forget everything that depends on time; counts stay."""
         self._view.clear()

@@ -98,7 +98,7 @@ class Drafter(Protocol):
 
     def draft(self, seen: Any, /, *, prompt: str, prefix_ids: Sequence[int] = (), max_tokens: int = 64,
               should_stop: Callable[[], bool] | None = None) -> Drafted:
-        """Draft a caption of what is ``seen``, in the form that `view` says, behind the committed ``prefix_ids``.
+        """Draft a caption of what is ``seen``, in the form that `view` says, after the committed ``prefix_ids``.
 
         ``seen`` must not be changed. ``should_stop`` is asked between tokens: what has been said by then is returned.
         """

@@ -70,12 +70,6 @@ class Packer:
             np.array([(p.swing, p.hip) for p in parts], np.float32))
 
 
-def _shifted(part: Part, x: float, z: float) -> Part:
-    moved = Part([v + np.array([x, 0, z], np.float32) for v in part.verts], list(part.colours), list(part.emissive),
-                 (part.centre[0] + x, part.centre[1] + z), part.swing, part.hip)
-    return moved
-
-
 def _flat_quad(x0: float, x1: float, z0: float, z1: float, colour: Colour, y: float = 0.0) -> Part:
     part = Part(centre=((x0 + x1) / 2, (z0 + z1) / 2))
     part.add([(x0, y, z0), (x1, y, z0), (x1, y, z1), (x0, y, z1)], colour)

@@ -8,7 +8,6 @@ from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.builtin import builtin_path
 from crossspec_ros.models.drafter import load_drafter
 from crossspec_ros.models.targets import load_target
-from crossspec_ros.world import DESCRIBE, EVALUATION_SEED, QUESTIONS
 from crossspec_ros.speculation.engine import CaptionEngine
 from crossspec_ros.world import DESCRIBE, EVALUATION_SEED, QUESTIONS
 

@@ -41,12 +41,12 @@ def caption_of(engine, window, clip, draft=()):
     return final
 
 
-@pytest.mark.parametrize('law', [
+@pytest.mark.parametrize('sampling', [
     pytest.param(dict(temperature=0.7), id='temperature'), pytest.param(dict(temperature=3.0, top_k=20), id='top_k'),
     pytest.param(dict(temperature=2.0, top_p=0.8), id='top_p')])
-def test_gumbel_answer_equals_the_undrafted_seeded_run(target, law):
-    plain = engine_of(target, (), acceptance='gumbel', speculate=False, seed=5, **law)
-    drafted = engine_of(target, acceptance='gumbel', seed=5, **law)
+def test_gumbel_answer_equals_the_undrafted_seeded_run(target, sampling):
+    plain = engine_of(target, (), acceptance='gumbel', speculate=False, seed=5, **sampling)
+    drafted = engine_of(target, acceptance='gumbel', seed=5, **sampling)
     for window in range(6):
         clip = clip_of(window % 2)
         expected = caption_of(plain, window, clip)

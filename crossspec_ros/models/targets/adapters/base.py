@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.models.targets.decoding import DecoderStyle, Placement, style_of
+from crossspec_ros.models.targets.decoding import Placement, style_of
 from crossspec_ros.models.targets.packing import RowFormat
 from crossspec_ros.speculation.target import Abilities, Layout
 
