@@ -77,11 +77,12 @@ class Free:
 
 @dataclass(frozen=True)
 class Certified:
-    """Forwards of fixed shapes: a group with the text before it, the question, then blocks of ``block`` answer tokens.
+    """Forwards of fixed shapes: a group with the text before it, then blocks of ``block`` answer tokens, the question
+    with the first of them.
 
-    Block b holds the answer's tokens b * block and on; the forward of a block always has ``block`` rows, the committed
-    ones first, then a chain of drafts, then filling; its keys and values are made again by each pass until the block is
-    full. Each token is decided by the row before it in its own block's forward, the first by the question's.
+    Block b holds the answer's tokens b * block and on; its forward always has the same rows: the committed tokens
+    first, then a chain of drafts, then filling. Its keys and values are made again by each pass until the block is
+    full. Each token is decided by the row before it, in its own block's forward or as the last of the block before.
     """
 
     target: Target
@@ -97,25 +98,33 @@ class Certified:
                 state.prefilled += 1
 
     def room(self, state: WindowState) -> tuple[int, int]:
-        return (_GROWN * self.block, 0) if state.committed else (0, 0)
+        return _GROWN * self.block, 0
 
     def fit(self, state: WindowState, tree: TokenTree) -> TokenTree:
-        left = self.block - 1 - (len(state.committed) - 1) % self.block if state.committed else 0
-        return tree.trunk(left)
+        return tree.trunk(self.block - len(state.committed) + self._start(state))
 
     def forward(self, state: WindowState, tree: TokenTree) -> tuple[Judged, int]:
-        if not state.committed:
-            self.prefill(state, len(state.rows))
-            return self.target.verify(state.cache, state.layout.tail, tree, ()), len(state.layout.tail)
-        start = (len(state.committed) - 1) // self.block * self.block
-        known = state.committed[start:]
+        self.prefill(state, len(state.rows))
+        layout, committed, start = state.layout, state.committed, self._start(state)
+        known = committed[start:]
         tokens = [*known, *tree.token_ids]
-        tokens += [known[-1]] * (self.block - len(tokens))
-        state.cache.truncate(state.layout.length + start)
-        judged = self.target.verify(state.cache, self.target.embed(tokens), TokenTree.chain(tokens[1:]),
-                                    state.committed[:start + 1])
-        rows = slice(len(known) - 1, len(known) + len(tree))
-        return Judged(judged.logits[rows], judged.states[rows]), self.block
+        tokens += [tokens[-1] if tokens else self.target.eos_ids[0]] * (self.block - len(tokens))
+        rows = self.target.embed(tokens)
+        if start:                                       # the block's first token is the row before its chain
+            state.cache.truncate(layout.length + start)
+            judged = self.target.verify(state.cache, rows, TokenTree.chain(tokens[1:]), committed[:start + 1])
+            first = len(known) - 1
+        else:
+            state.cache.truncate(layout.length - len(layout.tail))
+            rows = torch.cat([layout.tail, rows])
+            judged = self.target.verify(state.cache, rows, TokenTree.chain(tokens), ())
+            first = len(known)
+        decided = slice(first, first + len(tree) + 1)
+        return Judged(judged.logits[decided], judged.states[decided]), len(rows)
 
     def keep(self, state: WindowState, nodes: Sequence[int]) -> None:
         """Nothing to do: the next pass makes its block again, and a full block holds accepted tokens only."""
+
+    def _start(self, state: WindowState) -> int:
+        """The first token of the block that decides next: the one with the last committed token in it."""
+        return max(len(state.committed) - 1, 0) // self.block * self.block

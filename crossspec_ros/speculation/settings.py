@@ -36,7 +36,7 @@ class EngineConfig:
     rehearse_missing: int = described(2, 'rehearse once at most so many frames are still to come; 0: never', low=0,
                                       high=64)
     max_windows: int = described(10, 'windows open at a time; one more closes the oldest', low=1, high=256)
-    block: int = described(16, 'answer tokens of a forward in certified decoding', low=2, high=256)
+    block: int = described(32, 'answer tokens of a forward in certified decoding', low=2, high=256)
     near_tie: float = described(0.06, 'a token whose logit is less than this above the runner-up\'s is counted as one '
                                 'that another order of sums might have decided otherwise', low=0, high=100)
 

@@ -23,7 +23,8 @@ def test_two_drafters_are_counted_apart_and_one_survives_the_other(tmp_path, mod
         last = max(draft.window_id for draft in graph.probe.drafts)
         after = graph.probe.wait_for(
             lambda: [caption for caption in graph.probe.captions if caption.stage == Caption.FINAL
-                     and caption.window_id > last + 1 and caption.mode == 'cross_modal'], 'captions with the other alone')
+                     and caption.window_id > last + 1 and caption.mode == 'cross_modal'],
+            'captions with the other alone')
         windows = {caption.window_id for caption in after}
         assert {draft.source for draft in graph.probe.drafts if draft.window_id in windows} == {'event_drafter'}
         assert all(caption.lossless for caption in graph.probe.captions)
