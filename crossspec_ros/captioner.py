@@ -29,13 +29,15 @@ class Captioner:
     """Captions of clips, or of a stream of frames, from a transformers checkpoint."""
 
     def __init__(self, model: str | Path = 'builtin', *, device: str = 'cpu', dtype: str = 'float32',
-                 config: EngineConfig | None = None, cache: str = 'dynamic', fps: float = 8.0) -> None:
-        """``model``: checkpoint folder, hub id or 'builtin'; ``fps``: frames a second, which some models are told.
+                 config: EngineConfig | None = None, cache: str = 'dynamic', fps: float = 8.0, trust_remote_code: bool = False) -> None:
+        """``model``: checkpoint folder, hub id or 'builtin'; ``fps``: frames a second, which some models are told;
+        ``trust_remote_code``: run Python code that the checkpoint brings.
 
         Raises `CrossSpecError` where it cannot be loaded.
         """
         config = config or EngineConfig()
-        self.target = load_target(model, device, dtype, cache, fps=fps, max_new_tokens=config.max_new_tokens)
+        self.target = load_target(model, device, dtype, cache, fps=fps, max_new_tokens=config.max_new_tokens,
+                                  trust_remote_code=trust_remote_code)
         self.engine = CaptionEngine(self.target, config)
         self._windows = 0
         self._pushed: tuple[Session, str, int] | None = None         # the window being filled, its prompt, its frames

@@ -80,6 +80,8 @@ class VerifierConfig(WindowConfig):
                     choices=('float32', 'float16', 'bfloat16'))
     trust_remote_code: bool = _p(False, 'run Python code that a checkpoint brings; false: such a checkpoint is refused',
                                  name='model.trust_remote_code')
+    allow_pickle: bool = _p(False, 'read pytorch_model.bin, by weights_only, where there is no safetensors file',
+                            name='model.allow_pickle')
     threads: int = _p(0, 'torch threads of the verifier; 0: as torch decides', name='model.threads', low=0, high=256)
     prompt: str = _p('', 'the question at the start; empty: the built-in pair\'s own')
     autostart: bool = _p(True, 'configure and activate by itself')

@@ -27,6 +27,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     check.add_argument('--dtype', default='float32', choices=('float32', 'bfloat16', 'float16'),
                        help='type to compute in (float32)')
     check.add_argument('--trust-remote-code', action='store_true', help='run Python code that the checkpoint brings')
+    check.add_argument('--allow-pickle', action='store_true', help='read weights that are not safetensors')
     check.add_argument('--json', action='store_true', help='print what was found as JSON')
     check.set_defaults(func=run_check)
 
@@ -39,7 +40,7 @@ def run_check(args: argparse.Namespace) -> int:
     options = CheckOptions(args.clips, args.frames, args.max_new_tokens, args.prompt, height, width)
     try:
         target = load_target(args.path, args.device, args.dtype, max_new_tokens=args.max_new_tokens,
-                             trust_remote_code=args.trust_remote_code)
+                             trust_remote_code=args.trust_remote_code, allow_pickle=args.allow_pickle)
         with progress_bar('comparing', options.clips, 'clips') as advance:
             finding = check_target(target, options, advance)
         report = describe(target, finding, options)

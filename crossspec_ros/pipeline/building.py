@@ -39,7 +39,8 @@ def build_engine(config: VerifierConfig) -> CaptionEngine:
 
     ask_threads('verifier', config.threads)
     target = load_target(config.model, config.device, config.dtype, fps=1000.0 / config.frame_interval_ms,
-                         max_new_tokens=config.decode.max_new_tokens, trust_remote_code=config.trust_remote_code)
+                         max_new_tokens=config.decode.max_new_tokens, trust_remote_code=config.trust_remote_code,
+                         allow_pickle=config.allow_pickle)
     return CaptionEngine(target, replace(config.decode, window_frames=config.window_frames))
 
 
