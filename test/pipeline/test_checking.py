@@ -106,3 +106,16 @@ def test_model_check_command_of_a_refused_checkpoint_says_why(tmp_path, capsys):
     assert cli.main(['model', 'check', str(folder)]) == 1
     assert 'refused' in capsys.readouterr().out
     assert cli.main(['model', 'check', str(folder), '--size', 'large']) == 2
+
+
+def test_stop_strings_of_the_checkpoint_end_a_caption(tmp_path):
+    folder = write_family(tmp_path / 'tiny', 'video_llava', seed=3)
+    target, options = load_target(folder), OPTIONS
+    frames = make_clips(options)[0][1]
+    tokens = target.generate(frames, options.prompt, options.max_new_tokens)
+    middle = next(text for token in tokens[4:] if (text := target.decode([token])).isascii() and text.strip())
+    config = json.loads((folder / 'generation_config.json').read_text())
+    (folder / 'generation_config.json').write_text(json.dumps(config | {'stop_strings': [middle]}))
+    stopped = load_target(folder)
+    shorter = stopped.generate(frames, options.prompt, options.max_new_tokens)
+    assert middle and len(shorter) < len(tokens) and check_target(stopped, options).exact

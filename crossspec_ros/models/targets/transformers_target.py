@@ -220,6 +220,8 @@ class TransformersTarget:
         settings = dict(do_sample=False, max_new_tokens=max_new_tokens,
                         suppress_tokens=suppressed_ids(self.model, self.banned_ids),
                         eos_token_id=list(self.eos_ids), pad_token_id=self.eos_ids[0])
+        if self.stop_strings:
+            settings['tokenizer'] = self.tokenizer
         output = self.model.generate(**inputs, **(settings | options))
         return tuple(output[0, inputs['input_ids'].shape[1]:].tolist())
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -106,6 +107,9 @@ class Watcher:
             handle.remove()
 
     def _generate(self, inputs: Mapping[str, torch.Tensor], count: int) -> object:
+        own = self._model.generation_config
+        self._model.generation_config = watched = deepcopy(own)
+        watched.stop_strings = None                   # would ask for the tokenizer, and end the answer before its length
         try:
             return self._model.generate(
                 **inputs, do_sample=False, num_beams=1, max_new_tokens=count, min_new_tokens=count, use_cache=True,
@@ -115,6 +119,8 @@ class Watcher:
         except Exception as error:                    # whatever a class raises for inputs of its own processor
             raise CrossSpecError(f'{type(self._model).__name__} cannot answer what its own processor gives it: '
                                  f'{one_line(error)}') from error
+        finally:
+            self._model.generation_config = own
 
     def _padding(self) -> int:
         """An id to pad with: not needed for one sequence, but transformers warns each time where there is none."""
