@@ -119,3 +119,28 @@ def test_stop_strings_of_the_checkpoint_end_a_caption(tmp_path):
     stopped = load_target(folder)
     shorter = stopped.generate(frames, options.prompt, options.max_new_tokens)
     assert middle and len(shorter) < len(tokens) and check_target(stopped, options).exact
+
+
+@pytest.mark.parametrize('settings', [
+    pytest.param({'repetition_penalty': 1.4}, id='repetition_penalty'),
+    pytest.param({'no_repeat_ngram_size': 2}, id='no_repeat_ngram_size'),
+    pytest.param({'encoder_repetition_penalty': 1.3}, id='encoder_repetition_penalty'),
+    pytest.param({'min_new_tokens': 12}, id='min_new_tokens'),
+    pytest.param({'min_length': 40}, id='min_length'),
+    pytest.param({'suppress_tokens': [7, 83, 125]}, id='suppress_tokens'),
+    pytest.param({'begin_suppress_tokens': [83, 144]}, id='begin_suppress_tokens'),
+    pytest.param({'bad_words_ids': [[7], [125, 151]]}, id='bad_words_ids'),
+    pytest.param({'sequence_bias': [[[7, 7], -20.0], [[109], 15.0]]}, id='sequence_bias'),
+    pytest.param({'forced_eos_token_id': 1}, id='forced_eos_token_id'),
+    pytest.param({'exponential_decay_length_penalty': [4, 1.5]}, id='exponential_decay_length_penalty'),
+    pytest.param({'remove_invalid_values': True, 'renormalize_logits': True}, id='renormalize_logits'),
+    pytest.param({'eos_token_id': [1, 7]}, id='several_ends'),
+    pytest.param({'do_sample': True, 'temperature': 0.3, 'top_p': 0.5, 'top_k': 3}, id='sampling_is_left_out'),
+    pytest.param({'repetition_penalty': 1.2, 'no_repeat_ngram_size': 3, 'min_new_tokens': 5}, id='together')])
+@pytest.mark.parametrize('name', ['video_llava', 'qwen3_vl'])
+def test_generation_settings_change_captions_as_they_change_generate(tmp_path, name, settings):
+    folder = write_family(tmp_path / name, name, seed=3)
+    path = folder / 'generation_config.json'
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    target = load_target(folder, max_new_tokens=OPTIONS.max_new_tokens)
+    assert check_target(target, OPTIONS).exact and target.abilities.trees
