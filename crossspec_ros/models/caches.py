@@ -111,6 +111,13 @@ class SequenceCache:
                        else [_FixedLayer(capacity) for _ in range(layers)])
         self.inner = Cache(layers=list(self.layers))
 
+    @property
+    def bytes_a_token(self) -> int:
+        """Keys and values of one token in all layers, bytes; 0 before the first forward."""
+        parts = [part for layer in self.layers if layer.is_initialized
+                 for part in ((layer.key_buffer, layer.value_buffer) if self._store else (layer.keys, layer.values))]
+        return sum(part.shape[1] * part.shape[3] * part.element_size() for part in parts)
+
     def room_for(self, tokens: int) -> None:
         """Raises `CrossSpecError` where ``tokens`` more do not fit."""
         if self.length + tokens > self.capacity:

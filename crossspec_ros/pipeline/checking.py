@@ -185,10 +185,10 @@ def _ages(engine: CaptionEngine, last_tokens: int, encode_ms: float, tokens: int
 def _memory_mb(target: TransformersTarget, layout: Layout) -> dict[str, float]:
     """Weights, keys and values of one window, and what is free where the target lies, MB."""
     weights = sum(weight.numel() * weight.element_size() for weight in target.model.parameters())
-    text = target.adapter.text_config
-    heads = getattr(text, 'num_key_value_heads', None) or text.num_attention_heads
-    width = getattr(text, 'head_dim', None) or text.hidden_size // text.num_attention_heads
-    held = 2 * text.num_hidden_layers * heads * width * layout.length * target.dtype.itemsize
+    cache = target.new_cache(layout, layout.length)
+    target.extend(cache, layout.tail)
+    held = cache.bytes_a_token * layout.length
+    target.release(cache)
     free = (torch.cuda.mem_get_info(target.device)[0] if target.device.type == 'cuda'
             else psutil.virtual_memory().available)
     return {name: round(size / 2**20, 1) for name, size in (('weights', weights), ('window', held), ('free', free))}

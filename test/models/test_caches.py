@@ -56,3 +56,12 @@ def test_room_for_more_than_fits_is_refused(cache):
         cache.room_for(2)
         with pytest.raises(CrossSpecError, match='12 tokens'):
             cache.room_for(3)
+
+
+@pytest.mark.parametrize('kind', ['dynamic', 'static'])
+def test_bytes_a_token_are_those_of_all_layers(kind):
+    cache = SequenceCache(3, 16, kind)
+    assert cache.bytes_a_token == 0
+    for layer in range(3):
+        cache.inner.update(torch.zeros(1, 2, 1, 8), torch.zeros(1, 2, 1, 8), layer)
+    assert cache.bytes_a_token == 3 * 2 * (2 * 8) * 4

@@ -14,7 +14,7 @@ from crossspec_ros.speculation.target import Judged
 from families import FAMILIES, write_family
 
 OPTIONS = CheckOptions(clips=4, frames=4, max_new_tokens=16, height=60, width=80)
-REFUSED = ('qwen3_5', 'lfm2_vl', 'gemma4_small', 'video_llama_3')
+REFUSED = ('qwen3_5', 'lfm2_vl', 'gemma4_small', 'paligemma', 'video_llama_3_compressed')
 SERVED = sorted(set(FAMILIES) - set(REFUSED))
 KEYS = {'class', 'adapter', 'clips', 'identical', 'frame_cache', 'anticipatory', 'trees', 'frames_a_group',
         'tokens_a_frame', 'dtype', 'refused', 'memory_mb', 'cost_ms'}

@@ -109,7 +109,7 @@ class Watcher:
     def _generate(self, inputs: Mapping[str, torch.Tensor], count: int) -> object:
         own = self._model.generation_config
         self._model.generation_config = watched = deepcopy(own)
-        watched.stop_strings = None                   # would ask for the tokenizer, and end the answer before its length
+        watched.stop_strings = None                   # would ask for the tokenizer, and end the answer too early
         try:
             return self._model.generate(
                 **inputs, do_sample=False, num_beams=1, max_new_tokens=count, min_new_tokens=count, use_cache=True,
