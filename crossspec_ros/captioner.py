@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.models.prompts import check_text
 from crossspec_ros.models.targets import load_target
 from crossspec_ros.speculation.engine import CaptionEngine
 from crossspec_ros.speculation.session import Session
@@ -60,7 +61,7 @@ class Captioner:
                                  'make one with list(frames), or give them one by one to push')
         if len(frames) != wanted:
             raise CrossSpecError(f'frames must be {wanted} (window_frames), got {len(frames)}')
-        _check_draft(draft)
+        check_text('draft', draft)
         session = self._open(prompt)
         try:
             for slot, frame in enumerate(frames):
@@ -77,7 +78,7 @@ class Captioner:
         Clips may be captioned in between. Raises `CrossSpecError` as `caption` does; a frame that is refused is as if
         it had not been given.
         """
-        _check_draft(draft)
+        check_text('draft', draft)
         if self._pushed is not None and self._pushed[0].closed:      # too many windows were open at a time
             self._pushed = None
         session, asked, slot = self._pushed or (self._open(prompt), prompt, 0)
@@ -108,14 +109,3 @@ class Captioner:
             session.focus()
             self.engine.offer(Draft(session.window_id, session.window_id, 0, prompt_key(prompt),
                                     self.target.tokenizer_key, text, self.target.encode_text(text), source='text'))
-
-
-def _check_draft(draft: object) -> None:
-    """Raises `CrossSpecError` unless ``draft`` is a text that a tokenizer can take."""
-    if not isinstance(draft, str):
-        raise CrossSpecError(f'draft must be a text, got {type(draft).__name__}')
-    try:
-        draft.encode('utf-8')
-    except UnicodeEncodeError as error:
-        raise CrossSpecError(f'draft must be text that UTF-8 can hold, got a lone surrogate at character '
-                             f'{error.start}; leave it out') from error

@@ -25,19 +25,24 @@ Content = str | list[dict[str, str]]
 Fill = Callable[[Content], str]
 
 
+def check_text(name: str, text: object) -> None:
+    """Raise `CrossSpecError` unless what is called ``name`` is text that UTF-8 can hold."""
+    if not isinstance(text, str):
+        raise CrossSpecError(f'{name} must be a text, got {type(text).__name__}')
+    try:
+        text.encode('utf-8')
+    except UnicodeEncodeError as error:
+        raise CrossSpecError(f'{name} must be text that UTF-8 can hold, got a lone surrogate '
+                             f'({ascii(text[error.start])}) at character {error.start}; leave it out') from error
+
+
 def check_question(question: object) -> None:
     """Raise `CrossSpecError` unless a prompt is text that a tokenizer can take."""
-    if not isinstance(question, str):
-        raise CrossSpecError(f'prompt must be a text, got {type(question).__name__}')
+    check_text('prompt', question)
     if not question.strip():
         raise CrossSpecError(f'prompt must not be empty, got {question[:20]!r}')
     if len(question) > LONGEST_PROMPT:
         raise CrossSpecError(f'prompt must be at most {LONGEST_PROMPT} characters, got {len(question)}')
-    try:
-        question.encode('utf-8')
-    except UnicodeEncodeError as error:
-        raise CrossSpecError(f'prompt must be text that UTF-8 can hold, got a lone surrogate '
-                             f'({ascii(question[error.start])}) at character {error.start}; leave it out') from error
 
 
 def render(processor: Any | None, tokenizer: PreTrainedTokenizerBase, folder: Path, question: str, frames: int,
