@@ -178,3 +178,13 @@ def test_imports_finds_relative_and_lazy_ones(tmp_path, monkeypatch):
     path.write_text('from . import window\nfrom ..models import x\ndef f():\n    import torch.nn\n', encoding='utf-8')
     assert _imports(path) == {'crossspec_ros.events.window', 'crossspec_ros.models.x', 'torch.nn'}
     assert _rooms_used(path) == {'events', 'models'}
+
+
+def test_torchvision_is_looked_after_before_transformers_looks_for_it():
+    # targets/__init__.py and train/__init__.py do it for what lies in those folders
+    alone = [path for path in _modules() if path.parent == PACKAGE / 'models']
+    wrong = [path.name for path in alone if re.search(r'^(from|import) transformers', path.read_text(), re.MULTILINE)
+             and 'crossspec_ros.models.vision_ops' not in _imports(path)]
+    assert len(alone) > 10 and not wrong
+    for package in ('models/targets', 'train'):
+        assert 'crossspec_ros.models.vision_ops' in _imports(PACKAGE / package / '__init__.py')

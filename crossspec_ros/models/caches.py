@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+
+from crossspec_ros.models import vision_ops  # noqa: F401, I001 - before transformers is imported
 from transformers.cache_utils import Cache, DynamicLayer, StaticLayer
 
 from crossspec_ros.errors import CrossSpecError

@@ -14,6 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
+
+from crossspec_ros.models import vision_ops  # noqa: F401, I001 - before transformers is imported
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.generation import logits_process as processors_of
 from transformers.generation.configuration_utils import GenerationMode

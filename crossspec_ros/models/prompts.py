@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from crossspec_ros.models import vision_ops  # noqa: F401, I001 - before transformers is imported
 from transformers import PreTrainedTokenizerBase
 
 from crossspec_ros.errors import CrossSpecError
