@@ -26,7 +26,6 @@ from crossspec_ros.speculation.outcome import PassOutcome
 from crossspec_ros.speculation.proposer import Proposer, ProposerConfig
 from crossspec_ros.speculation.sources import SourceSettings
 from crossspec_ros.speculation.sources.base import Opening
-from crossspec_ros.speculation.tree import TokenTree
 from crossspec_ros.speculation.types import Draft
 
 REPLAYED_SOURCES = ('memory', 'previous', 'drafts')
@@ -134,22 +133,11 @@ def _decode(
         tree = proposer.propose(target[:done], limit, fused_tokens=fused)
         cpu_ms.append((time.thread_time_ns() - begun_cpu_ns) / 1e6)
         spent_ms = (time.perf_counter_ns() - begun_ns) / 1e6
-        accepted, emitted = follow(tree, target[done:])
+        accepted = tree.along(target[done:])
+        emitted = target[done:done + len(accepted) + 1]
         first, done = not done, done + len(emitted)
         proposer.observe(PassOutcome(tree, tuple(accepted), tuple(emitted), first=first), target[:done])
         yield len(tree), spent_ms
-
-
-def follow(tree: TokenTree, target: Sequence[int]) -> tuple[list[int], list[int]]:
-    """What a greedy target that goes on with ``target`` accepts of a tree: (nodes, tokens and one more)."""
-    nodes: list[int] = []
-    node: int | None = -1
-    for count, token in enumerate(target, start=1):
-        node = tree.child(node, token)
-        if node is None:
-            return nodes, list(target[:count])
-        nodes.append(node)
-    return nodes, list(target)
 
 
 def latencies_ms(rows: Sequence[Row], drafted: Replay, layout: Layout) -> dict[str, float]:

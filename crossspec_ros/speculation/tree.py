@@ -83,6 +83,17 @@ class TokenTree:
             node = self.parents[node]
         return nodes[::-1]
 
+    def along(self, token_ids: Sequence[int]) -> list[int]:
+        """Nodes from the first below the prefix on that carry these tokens, as far as the tree has them."""
+        nodes: list[int] = []
+        node = PREFIX
+        for token in token_ids:
+            following = self.child(node, token)
+            if following is None:
+                break
+            nodes.append(node := following)
+        return nodes
+
     def tokens_to(self, node: int) -> list[int]:
         """Tokens on the path to a node."""
         return [self.token_ids[step] for step in self.path(node)]

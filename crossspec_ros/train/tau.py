@@ -12,7 +12,6 @@ from crossspec_ros.speculation.inbox import Admission
 from crossspec_ros.speculation.outcome import PassOutcome
 from crossspec_ros.speculation.proposer import Proposer, ProposerConfig
 from crossspec_ros.speculation.sources.base import Opening
-from crossspec_ros.speculation.tree import TokenTree
 from crossspec_ros.speculation.types import Draft, prefix_hash
 
 Redraft = Callable[[Sequence[int]], Draft]
@@ -40,18 +39,6 @@ class TauCount:
         self.right[position] += right
 
 
-def walk(tree: TokenTree, truth: Sequence[int]) -> list[int]:
-    """Nodes of the longest path of the tree along ``truth``."""
-    node, path = -1, []
-    for token in truth:
-        child = tree.child(node, token)
-        if child is None:
-            break
-        path.append(child)
-        node = child
-    return path
-
-
 def count_window(proposer: Proposer, window_id: int, prompt_key: str, truth: Sequence[int], count: TauCount, *,
                  max_nodes: int = 48, redraft: Redraft | None = None) -> int:
     """Decode one window; ``redraft(committed)`` gives the event drafter's draft before every pass. Returns the
@@ -63,7 +50,7 @@ def count_window(proposer: Proposer, window_id: int, prompt_key: str, truth: Seq
         if redraft is not None:
             proposer.inbox.offer(redraft(committed))
         tree = proposer.propose(committed, max_nodes)
-        accepted = walk(tree, truth[len(committed):])
+        accepted = tree.along(truth[len(committed):])
         emitted = list(truth[len(committed):len(committed) + len(accepted) + 1])
         for place in range(min(len(accepted) + 1, len(emitted))):
             count.add_position(len(committed) + place, place < len(accepted))

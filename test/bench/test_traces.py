@@ -5,10 +5,9 @@ import json
 
 import pytest
 
-from crossspec_ros.bench.traces import Layout, Row, follow, load_rows, measure, percentile, replay
+from crossspec_ros.bench.traces import Layout, Row, load_rows, measure, percentile, replay
 from crossspec_ros.cli import main
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.speculation.tree import TokenTree
 from shared_data import shared
 
 STAGES = (80.0, 16.0, 207.6, 100.0)
@@ -17,13 +16,6 @@ STAGES = (80.0, 16.0, 207.6, 100.0)
 def write(path, rows):
     path.write_text(json.dumps({'rows': rows}))
     return path
-
-
-def test_follow_emits_one_more_than_it_accepts():
-    tree = TokenTree.chain([1, 2, 3])
-    assert follow(tree, [1, 2, 9, 9]) == ([0, 1], [1, 2, 9])
-    assert follow(tree, [1, 2]) == ([0, 1], [1, 2])
-    assert follow(TokenTree(), [4, 5]) == ([], [4])
 
 
 def test_measure_counts_a_repeated_caption_as_one_pass():

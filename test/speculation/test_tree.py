@@ -77,3 +77,18 @@ def test_vocabulary_fault(tokens, words):
     import re
     assert re.search(words, vocabulary_fault(tokens, 10, {9}))
     assert vocabulary_fault((1, 2, 8), 10, {9}) is None
+
+
+@pytest.mark.parametrize('said, nodes', [
+    pytest.param([5, 7, 9], [0, 2], id='branch'), pytest.param([5, 6], [0, 1], id='whole'),
+    pytest.param([6], [], id='not at the root'), pytest.param([], [], id='nothing')])
+def test_along_goes_as_far_as_the_tree_has_the_tokens(said, nodes):
+    tree = TokenTree((5, 6, 7), (-1, 0, 0), (1, 1, 1), (1.0, 1.0, 1.0), ('a',))
+    assert tree.along(said) == nodes and TokenTree().along(said) == []
+
+
+def test_trunk_takes_the_likeliest_child():
+    tree = TokenTree((5, 6, 7, 8), (-1, 0, 0, 2), (1, 2, 1, 3), (0.9, 0.3, 0.6, 0.2), ('a', 'b'))
+    chain = tree.trunk()
+    assert chain.token_ids == (5, 7, 8) and chain.parents == (-1, 0, 1) and chain.sources == (1, 1, 3)
+    assert tree.trunk(1).token_ids == (5,) and len(tree.trunk(0)) == 0

@@ -3,9 +3,8 @@ from __future__ import annotations
 
 import pytest
 
-from crossspec_ros.speculation.tree import TokenTree
 from crossspec_ros.train.pictures import marked_words
-from crossspec_ros.train.tau import TauCount, as_draft, count_window, make_proposer, walk
+from crossspec_ros.train.tau import TauCount, as_draft, count_window, make_proposer
 from crossspec_ros.train.text_scores import text_scores
 
 TRUTH = [10, 11, 12, 13, 14, 15, 1]
@@ -32,12 +31,6 @@ def test_count_window_counts_target_passes(said: list[int], passes: int) -> None
 
 def test_count_window_counts_acceptance_by_position() -> None:
     assert _count([10, 11, 99, 13, 14, 15, 1]).right == [1, 1, 0, 1, 1, 1, 1]
-
-
-def test_walk_follows_the_branch_that_is_true() -> None:
-    tree = TokenTree((5, 6, 7), (-1, 0, 0), (1, 1, 1), (1.0, 1.0, 1.0), ('a',))
-    assert walk(tree, [5, 7, 9]) == [0, 2]
-    assert walk(tree, [6]) == []
 
 
 def test_marked_words_marks_only_what_was_corrected() -> None:
