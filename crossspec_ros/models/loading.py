@@ -190,10 +190,10 @@ def check_placeholder(tokenizer: PreTrainedTokenizerBase, placeholder_id: int, f
                              'do not belong together')
 
 
-def check_processor_fields(folder: Path, exact: bool = False) -> None:
-    """Raise `CrossSpecError` where patches of the processor do not fit those of the vision tower.
+def check_processor_fields(folder: Path) -> None:
+    """Raise `CrossSpecError` where patches of the processor are not those of the vision tower.
 
-    The processor of text and frames may count several patches of the tower as one; ``exact``: not for this class.
+    For classes whose processor counts the tower's own patches; others count several as one, each in its own way.
     """
     vision = read_config(folder).get('vision_config')
     if not isinstance(vision, dict):
@@ -201,20 +201,16 @@ def check_processor_fields(folder: Path, exact: bool = False) -> None:
     for name in ('processor_config.json', 'video_preprocessor_config.json', 'preprocessor_config.json'):
         path = folder / name
         content = read_object(path) if path.is_file() else {}
-        whole = exact or name != 'processor_config.json'
-        for place, same in ((content, whole), (content.get('video_processor'), True),
-                            (content.get('image_processor'), True)):
+        for place in (content, content.get('video_processor'), content.get('image_processor')):
             if isinstance(place, dict):
-                _check_patches(place, vision, same, path)
+                _check_patches(place, vision, path)
 
 
-def _check_patches(place: dict[str, Any], vision: dict[str, Any], same: bool, path: Path) -> None:
+def _check_patches(place: dict[str, Any], vision: dict[str, Any], path: Path) -> None:
     for field, tower in (('patch_size', 'patch_size'), ('temporal_patch_size', 'temporal_patch_size'),
                          ('merge_size', 'spatial_merge_size')):
         said, built = place.get(field), vision.get(tower)
-        if not isinstance(said, int) or not isinstance(built, int) or said == built:
-            continue
-        if same or built < 1 or said % built:
+        if isinstance(said, int) and isinstance(built, int) and said != built:
             raise CrossSpecError(f'{field} in {path} must be that of the vision tower ({tower} {built} in '
                                  f'config.json), got {said}; use the processor files of these weights')
 

@@ -50,7 +50,7 @@ def load_adapter(path: str | Path, device: str = 'cpu', dtype: str = 'float32', 
     name = next((one for one in architectures if one in ADAPTERS), architectures[0])
     _check_class(name, folder, trust_remote_code)
     if name in EXACT_PATCHES:
-        loading.check_processor_fields(folder, exact=True)
+        loading.check_processor_fields(folder)
     check_generation_file(folder)
     tokenizer = loading.load_tokenizer(folder, trust_remote_code)
     model = loading.load_model(folder, name, torch_dtype, trust_remote_code, allow_pickle)
