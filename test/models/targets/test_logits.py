@@ -7,24 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-import tiny_models
 from crossspec_ros.models.preprocessing import load_preprocessor
 from crossspec_ros.models.targets import load_target
 from crossspec_ros.speculation.tree import TokenTree
 from target_driving import frames_of, prompt_rows
 
-KINDS = ['video_llava', 'llava_onevision']
 QUESTION = 'What is it?'
-
-
-@pytest.fixture(scope='module', params=KINDS)
-def folder(request, tmp_path_factory):
-    return tiny_models.write_checkpoint(tmp_path_factory.mktemp(request.param), request.param)
-
-
-@pytest.fixture(scope='module')
-def target(folder):
-    return load_target(folder)
 
 
 def tree_of(tokens, parents) -> TokenTree:

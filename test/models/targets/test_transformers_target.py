@@ -15,18 +15,7 @@ from crossspec_ros.models.targets.decoding import NO_TREE, tree_mask
 from crossspec_ros.speculation.tree import TokenTree
 from target_driving import answer, bushy, frames_of, prompt_rows
 
-KINDS = ['video_llava', 'llava_onevision']
 QUESTION = 'What is it?'
-
-
-@pytest.fixture(scope='module', params=KINDS)
-def folder(request, tmp_path_factory):
-    return tiny_models.write_checkpoint(tmp_path_factory.mktemp(request.param), request.param)
-
-
-@pytest.fixture(scope='module')
-def target(folder):
-    return load_target(folder)
 
 
 @pytest.mark.parametrize('options', [
