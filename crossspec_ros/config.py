@@ -157,8 +157,27 @@ class PlayerConfig:
     world_height: int = _p(240, 'height of the synthetic world\'s cameras, px', low=48, high=1080)
 
 
+@dataclass(frozen=True)
+class KeeperConfig:
+    """Parameters of the keeper node."""
+
+    seconds: float = _p(30.0, 'seconds before a moment that are kept', name='keep.seconds', low=1, high=3600)
+    after_s: float = _p(5.0, 'seconds after a moment that are kept', name='keep.after_s', low=0, high=3600)
+    longest_s: float = _p(120.0, 'a moment in which more happens goes on, but no longer than this, s',
+                          name='keep.longest_s', low=1, high=7200)
+    ring_mb: int = _p(512, 'messages held in memory, MB at most; the oldest go', name='keep.ring_mb', low=1, high=65536)
+    folder: str = _p('crossspec-moments', 'bags of moments go to this folder', name='keep.folder')
+    disk_mb: int = _p(8192, 'bags of moments, MB at most; none is removed, the next are not written',
+                      name='keep.disk_mb', low=1, high=10000000)
+    waiting: int = _p(2, 'moments that wait for the disk at most', name='keep.waiting', low=1, high=64)
+    rules: tuple[str, ...] = _p((), 'captions that are a moment: word:TEXT, field:NAME=VALUE, change, change:NAME',
+                                name='keep.rules')
+    braking_ms2: float = _p(0.0, 'deceleration on the topic imu that is a moment, m/s^2; 0: imu is not listened to',
+                            name='keep.braking_ms2', low=0, high=100)
+
+
 NODES: dict[str, type] = {'drafter': DrafterConfig, 'verifier': VerifierConfig, 'overlay': OverlayConfig,
-                          'monitor': MonitorConfig, 'player': PlayerConfig}
+                          'monitor': MonitorConfig, 'player': PlayerConfig, 'keeper': KeeperConfig}
 
 
 @dataclass(frozen=True)

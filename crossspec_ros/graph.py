@@ -45,6 +45,8 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument('use_sim_time', 'false', 'follow /clock', ('true', 'false')),
     Argument('autostart', 'true', 'configure and activate the lifecycle nodes', ('true', 'false')),
     Argument('use_rviz', 'false', 'start RViz with the package\'s view', ('true', 'false')),
+    Argument('keep', 'false', 'keep the last seconds in memory and write them as a bag when something happens',
+             ('true', 'false')),
     Argument('bag', '', 'recording to play: a bag, a DSEC sequence, world:SEED; empty: real cameras'),
 )
 
@@ -90,6 +92,8 @@ class NodeSpec:
 def _yaml_value(value: Any) -> str:
     if isinstance(value, bool):
         return 'true' if value else 'false'
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_yaml_value, value))}]"
     # Quoted, or a text like 1 or null would arrive as another type.
     return repr(value) if isinstance(value, (int, float)) else "'" + str(value).replace("'", "''") + "'"
 
@@ -132,6 +136,8 @@ def declare(given: Mapping[str, str] | None = None, parameters: Mapping[str, Map
     if values['bag']:
         # Who follows /clock gets the recorded stamps; who does not, stamps of now.
         own['player'] = {'source': values['bag'], 'clock': 'sim' if values['use_sim_time'] == 'true' else 'wall'}
+    if values['keep'] == 'true':
+        own['keeper'] = {}
     specs = []
     for name, settings in own.items():
         defaults = {info.name: info.default for info in parameters_of(NODES[name])}

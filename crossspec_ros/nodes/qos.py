@@ -32,6 +32,21 @@ def image() -> QoSProfile:
     return _profile(2, reliable=False)
 
 
+def kept_image() -> QoSProfile:
+    """As for images, but deeper: a recording wants each of them, not the newest."""
+    return _profile(16, reliable=False)
+
+
+def trigger() -> QoSProfile:
+    """Best effort, so that any publisher matches; a brake says its state over and over."""
+    return _profile(10, reliable=False)
+
+
+def imu() -> QoSProfile:
+    """As sensors publish: best effort."""
+    return _profile(10, reliable=False)
+
+
 def draft(deadline_ms: float = 0.0) -> QoSProfile:
     """Reliable: a lost draft is a window without one. Depth for the revisions of a window or two."""
     return _profile(8, reliable=True, deadline_ms=deadline_ms)
