@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.speculation.constraint import Constraint
 from crossspec_ros.speculation.costs import measure_costs
 from crossspec_ros.speculation.features import FeatureCache
 from crossspec_ros.speculation.inbox import Admission
@@ -81,14 +82,15 @@ class CaptionEngine:
 
     # -- windows and drafts ------------------------------------------------------------------------------------------
 
-    def open(self, window_id: int, window_end_ns: int, prompt: str) -> Session:
+    def open(self, window_id: int, window_end_ns: int, prompt: str, constraint: Constraint | None = None) -> Session:
         """Start a window. ``prompt`` is a question, or a whole prompt that holds the model's placeholder of frames.
+        ``constraint``: the form of the answer, of this session's own.
 
         Raises `CrossSpecError` for a prompt the target cannot take, or a window id already open.
         """
         if any(session.window_id == window_id for session in self._open):
             raise CrossSpecError(f'window_id must not be open already, got {window_id}')
-        session = Session(self._shared, window_id, window_end_ns, prompt, self._open.remove)
+        session = Session(self._shared, window_id, window_end_ns, prompt, self._open.remove, constraint)
         while len(self._open) >= self.config.max_windows:
             _log.warning('window %d is closed without an answer: more than max_windows (%d) are open',
                          self._open[0].window_id, self.config.max_windows)
@@ -106,7 +108,8 @@ class CaptionEngine:
         """Raises `CrossSpecError` where a window could not be opened with this prompt."""
         self.target.layout(prompt, self.config.window_frames, *self._shared.size)
 
-    def audit(self, frames: Sequence[np.ndarray], prompt: str, window_id: int = 0) -> tuple[int, ...]:
+    def audit(self, frames: Sequence[np.ndarray], prompt: str, window_id: int = 0,
+              constraint: Constraint | None = None) -> tuple[int, ...]:
         """Tokens of the caption (no end token) decoded again with no drafts, no shared features and no shared cache.
 
         ``frames`` as they were given for the window, oldest first; ``window_id`` matters to seeded sampling only.
@@ -115,7 +118,7 @@ class CaptionEngine:
         shared = self._shared
         at_once = replace(shared.config, anticipatory=False)
         alone = replace(shared, config=at_once, features=FeatureCache(0), counters=EngineCounters())
-        session = Session(alone, window_id, 0, prompt, lambda closed: None)
+        session = Session(alone, window_id, 0, prompt, lambda closed: None, constraint)
         try:
             for slot, frame in enumerate(frames):
                 session.add_frame(slot, slot, frame)

@@ -12,6 +12,8 @@ from typing import Protocol
 import torch
 
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.speculation import constraint as forms
+from crossspec_ros.speculation.constraint import Constraint
 from crossspec_ros.speculation.outcome import PassOutcome
 from crossspec_ros.speculation.rules import Rule
 from crossspec_ros.speculation.target import Judged, Target
@@ -66,11 +68,12 @@ class Schedule(Protocol):
 
 
 def passes(state: WindowState, target: Target, schedule: Schedule, propose: Propose, rule: Rule, ending: Ending,
-           may_start: Callable[[], bool]) -> Iterator[PassOutcome]:
+           may_start: Callable[[], bool], constraint: Constraint | None = None) -> Iterator[PassOutcome]:
     """Outcomes of the passes of an answer, each committed when it is given; ends when the answer is complete, or when
-    ``may_start()``, asked before each pass, says no.
+    ``may_start()``, asked before each pass, says no. ``constraint``: the form that the answer must have.
 
-    Raises `CrossSpecError` for logits that are not finite; the state is then as before the pass.
+    Raises `CrossSpecError` for logits that are not finite and for a form that cannot go on; the state is then as
+    before the pass.
     """
     while not state.finished and may_start():
         # Draft: the tree of tokens that the sources expect, no deeper than the answer may still be long.
@@ -78,6 +81,8 @@ def passes(state: WindowState, target: Target, schedule: Schedule, propose: Prop
         depth = ending.max_new_tokens - len(state.committed) - 1
         with state.times.stage('propose'):
             tree = propose(tuple(state.committed), most if depth else 0, max(depth, 1), fused_tokens)
+            if constraint is not None:
+                tree = forms.fit(constraint, tree, state.committed, min(most, depth) if depth else 0)
             tree = schedule.fit(state, tree)
 
         # Verify: all of it in one forward of the target; the rule says which path it agrees with.
@@ -85,6 +90,8 @@ def passes(state: WindowState, target: Target, schedule: Schedule, propose: Prop
         with state.times.stage('verify') as timer:
             judged, new_tokens = _forward(schedule, state, tree, base)
         with state.times.stage('accept'):
+            if constraint is not None:
+                judged = forms.masked(constraint, judged, tree, state.committed, ending.eos_ids)
             accepted = rule.accept(tree, judged.logits, state.window_id, len(state.committed))
             count, complete = ending.cut(state.committed, accepted.emitted)
             emitted, nodes = accepted.emitted[:count], accepted.nodes[:count]

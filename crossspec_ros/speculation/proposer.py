@@ -71,7 +71,7 @@ class Proposer:
 
     def begin(self, opening: Opening) -> None:
         """Start a window's caption."""
-        self.inbox.begin(opening.window_id, opening.prompt_key)
+        self.inbox.begin(opening.window_id, opening.draft_key or opening.prompt_key)
         self._count()
         self._prepared = None
         self._live, self._states = (), []                        # states of another window say nothing here

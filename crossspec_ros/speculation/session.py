@@ -9,6 +9,7 @@ import numpy as np
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.frames.check import check_frame
+from crossspec_ros.speculation.constraint import Constraint
 from crossspec_ros.speculation.features import FeatureCache, frame_key
 from crossspec_ros.speculation.outcome import PassOutcome
 from crossspec_ros.speculation.passes import Ending, passes, plain, rehearsal_of, until
@@ -61,13 +62,13 @@ class Session:
     """
 
     def __init__(self, shared: Shared, window_id: int, window_end_ns: int, prompt: str,
-                 on_close: Callable[[Session], None]) -> None:
+                 on_close: Callable[[Session], None], constraint: Constraint | None = None) -> None:
         self._shared, self._on_close = shared, on_close
-        self._prompt = prompt
+        self._prompt, self._constraint = prompt, constraint
         self._size = shared.size
         frames = shared.config.window_frames
         layout = shared.target.layout(prompt, frames, *self._size)
-        self._state = WindowState(window_id, window_end_ns, prompt_key(prompt), layout, self._cache(layout),
+        self._state = WindowState(window_id, window_end_ns, self._key(), layout, self._cache(layout),
                                   [None] * len(layout.groups))
         self._frames: list[np.ndarray | None] = [None] * frames     # until their group is encoded
         self._keys: list[Hashable | None] = [None] * frames
@@ -75,6 +76,10 @@ class Session:
         self._rehearsed: tuple[int, ...] = ()
         self._newest_ns = 0                                          # perf_counter_ns of the newest slot's arrival
         self.closed = False                                          # no frame and no answer any more
+
+    def _key(self) -> str:
+        """What remembered answers must be of: the question, and the form."""
+        return prompt_key(self._prompt if self._constraint is None else f'{self._prompt}\0{self._constraint.key}')
 
     def _cache(self, layout: Layout) -> object:
         config = self._shared.config
@@ -207,7 +212,8 @@ class Session:
         start_ns, base, fork = perf_counter_ns(), state.cache.length, rehearsal_of(state)
         free = replace(shared.free, first_nodes=shared.config.max_nodes)
         try:
-            for _ in passes(fork, shared.target, free, shared.propose, shared.rule, shared.ending, may_start):
+            for _ in passes(fork, shared.target, free, shared.propose, shared.rule, shared.ending, may_start,
+                            self._constraint):
                 pass
         finally:
             state.cache.truncate(base)
@@ -238,7 +244,8 @@ class Session:
         if self._shared.focused != self.window_id:
             self._shared.focused = self.window_id
             self._shared.proposer.begin(Opening(self.window_id, self._state.prompt_key,
-                                                self._state.layout.question_ids, self._rehearsed))
+                                                self._state.layout.question_ids, self._rehearsed,
+                                                prompt_key(self._prompt)))
 
     # -- the answer --------------------------------------------------------------------------------------------------
 
@@ -258,7 +265,8 @@ class Session:
         self.focus()
         may_start = until(should_stop, deadline_ns, perf_counter_ns, lambda: shared.counters.pass_ms)
         propose = self._propose if shared.config.speculate else plain
-        outcomes = passes(state, shared.target, shared.schedule, propose, shared.rule, shared.ending, may_start)
+        outcomes = passes(state, shared.target, shared.schedule, propose, shared.rule, shared.ending, may_start,
+                          self._constraint)
         while (outcome := self._next(outcomes)) is not None:
             shared.counters.passed(len(outcome.emitted), outcome.verify_ms)
             shared.counters.windows_answered += outcome.complete
@@ -351,6 +359,7 @@ class Session:
         """The answer's tokens with no drafts, in the schedule's own forwards; nothing learns from it (audits)."""
         self._check_answerable()
         shared = self._shared
-        for _ in passes(self._state, shared.target, shared.schedule, plain, shared.rule, shared.ending, lambda: True):
+        for _ in passes(self._state, shared.target, shared.schedule, plain, shared.rule, shared.ending, lambda: True,
+                        self._constraint):
             pass
         return self.token_ids

@@ -22,12 +22,17 @@ NEEDS = ('topk', 'hidden')
 
 @dataclass(frozen=True)
 class Opening:
-    """A caption that starts: its window, its question (key and text tokens), and what was rehearsed for it so far."""
+    """A caption that starts: its window, its question (key and text tokens), and what was rehearsed for it so far.
+
+    ``prompt_key`` names question and form, for what is remembered of earlier captions; ``draft_key`` the question
+    alone, which drafts carry (empty: the same).
+    """
 
     window_id: int
     prompt_key: str
     question_ids: tuple[int, ...] = ()
     rehearsed: tuple[int, ...] = ()
+    draft_key: str = ''
 
 
 class DraftSource(ABC):
