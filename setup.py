@@ -83,7 +83,7 @@ class BuildInterfaces(build_ext):
     def _take_modules(self, name: str, installed: Path, stage: Path) -> None:
         """Generated modules and, side by side for their RPATH, the libraries; rclpy never loads the C++ ones."""
         target = (ROOT if self.inplace else Path(self.build_lib)) / name
-        modules = [path for kind in ('msg', 'srv') for path in installed.glob(f'{kind}/*.py')]
+        modules = [path for kind in ('action', 'msg', 'srv') for path in installed.glob(f'{kind}/*.py')]
         libraries = [*installed.glob('*.so'), *stage.glob(f'lib/lib{name}__*.so')]
         wanted = {path: path.relative_to(installed) for path in modules}
         wanted |= {path: Path(path.name) for path in libraries if not path.stem.endswith('_cpp')}
@@ -99,7 +99,7 @@ class BuildInterfaces(build_ext):
         share = stage / 'share' / name
         files = [index / kind / name for kind in ('packages', 'rosidl_interfaces')]
         files += [share / 'package.xml', *stage.glob(f'lib/{name}/*')]
-        for folder in ('msg', 'srv', 'launch', 'config', 'rviz'):
+        for folder in ('action', 'msg', 'srv', 'launch', 'config', 'rviz'):
             files += [path for path in share.glob(f'{folder}/*') if path.is_file()]
         for path in files:
             folder = str(path.parent.relative_to(stage))
@@ -125,7 +125,7 @@ setup(
     python_requires='>=3.10',
     # The root named, an editable install is a plain path entry; without it a folder of the same name could hide it.
     package_dir={'': '.'},
-    packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*'], exclude=[f'{PACKAGE}.msg', f'{PACKAGE}.srv']),
+    packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*'], exclude=[f'{PACKAGE}.{kind}' for kind in ('action', 'msg', 'srv')]),
     package_data={PACKAGE: ['**/*.json', '**/*.jinja', '**/*.model', '**/*.safetensors', '**/*.md', '**/*.csv',
                             '**/*.png', '**/*.txt', '**/*.html', '**/*.j2', '**/*.msg']},
     ext_modules=[Extension(f'{PACKAGE}._interfaces', [])],      # marks the wheel as one for this platform

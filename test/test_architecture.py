@@ -19,6 +19,7 @@ ARROWS: dict[str, set[str]] = {
     'interrupts': set(),
     'resources': set(),
     'children': set(),
+    'action': set(),
     'msg': set(),
     'srv': set(),
     'events': set(),
@@ -35,8 +36,8 @@ ARROWS: dict[str, set[str]] = {
     'view': {'speculation'},
     'graph': {'config', 'resources'},
     'launching': {'graph', 'resources'},
-    'nodes': {'interrupts', 'msg', 'srv', 'events', 'frames', 'config', 'speculation', 'recordings', 'pipeline',
-              'view'},
+    'nodes': {'interrupts', 'action', 'msg', 'srv', 'events', 'frames', 'config', 'speculation', 'recordings',
+              'pipeline', 'view'},
     'demo': {'interrupts', 'children', 'timing', 'speculation', 'models', 'recordings', 'view', 'graph', 'nodes'},
     'bench': {'events', 'timing', 'speculation', 'models', 'world', 'recordings', 'view', 'graph', 'nodes', 'demo'},
     'cli': {'interrupts'},
@@ -45,7 +46,7 @@ ARROWS: dict[str, set[str]] = {
 }
 ROS = {'rclpy', 'std_msgs', 'sensor_msgs', 'diagnostic_msgs', 'std_srvs', 'builtin_interfaces', 'lifecycle_msgs',
        'event_camera_msgs', 'launch', 'launch_ros'}
-HEAVY = ROS | {'torch', 'transformers', 'cv2', 'rosbags', 'h5py', 'av', 'matplotlib', 'rich', 'jinja2'}
+HEAVY = ROS | {'llguidance', 'torch', 'transformers', 'cv2', 'rosbags', 'h5py', 'av', 'matplotlib', 'rich', 'jinja2'}
 # Room -> distributions it may never import; nobody but `nodes` imports ROS, and few rooms transformers.
 FORBIDDEN = {
     'events': HEAVY,
@@ -59,7 +60,7 @@ FORBIDDEN = {
     'pipeline': ROS,
     'captioner': ROS,
 }
-GENERATED = {'msg', 'srv'}                                       # made of msg/ and srv/ by the build
+GENERATED = {'action', 'msg', 'srv'}                             # made of the folders of these names by the build
 TRANSFORMERS_ROOMS = {'models', 'train'}
 ROS_ROOMS = {'nodes'}
 
@@ -161,7 +162,7 @@ def test_files_name_no_machine_and_no_registry():
     pattern = re.compile(rf'(?<![\w.~}}-])(?:{paths})|\b(?:{hosts})')
     suffixes = {'.py', '.md', '.txt', '.toml', '.yaml', '.xml', '.rst', '.cfg', '.cmake', '.json', '.jinja', '.html',
                 '.sh'}
-    folders = [PACKAGE, *(ROOT / name for name in ('test config launch scripts docs msg srv rviz'.split()))]
+    folders = [PACKAGE, *(ROOT / name for name in ('test config launch scripts docs action msg srv rviz'.split()))]
     files = [path for folder in folders if folder.exists() for path in folder.rglob('*')]
     files += [path for path in ROOT.iterdir() if path.is_file()]
     wrong = [f'{path.relative_to(ROOT)}: {match.group()}' for path in files
