@@ -125,7 +125,8 @@ setup(
     python_requires='>=3.10',
     # The root named, an editable install is a plain path entry; without it a folder of the same name could hide it.
     package_dir={'': '.'},
-    packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*'], exclude=[f'{PACKAGE}.{kind}' for kind in ('action', 'msg', 'srv')]),
+    packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*'],
+                           exclude=[f'{PACKAGE}.{kind}' for kind in ('action', 'msg', 'srv')]),
     package_data={PACKAGE: ['**/*.json', '**/*.jinja', '**/*.model', '**/*.safetensors', '**/*.md', '**/*.csv',
                             '**/*.png', '**/*.txt', '**/*.html', '**/*.j2', '**/*.msg']},
     ext_modules=[Extension(f'{PACKAGE}._interfaces', [])],      # marks the wheel as one for this platform

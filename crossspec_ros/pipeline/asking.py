@@ -40,6 +40,7 @@ class Question:
     partial: Callable[[Caption], None]
     ended: Callable[[End, Caption | None, list[Field], str], None]
     cancelled: bool = False
+    complete: bool = False                                      # the model ended the answer by itself
     session: Session | None = field(default=None, repr=False)
     fed: int = 0
 
@@ -50,7 +51,7 @@ class Question:
 
 
 class Asking:
-    """Questions in the order in which they came. `ask` may be called from any thread, `step` belongs to the engine's."""
+    """Questions in the order in which they came. `ask` may be called from any thread, `step` from the engine's."""
 
     def __init__(self, engine: CaptionEngine, history: FrameHistory, waiting: int) -> None:
         self.counts: Counter[str] = Counter()
@@ -110,6 +111,7 @@ class Asking:
             if not isinstance(output, Caption):
                 continue
             if output.stage == Stage.FINAL:
+                question.complete = not question.session.cut
                 self._end(question, End.ANSWERED, output)
                 return
             question.partial(output)

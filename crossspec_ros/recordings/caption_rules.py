@@ -21,7 +21,8 @@ class Rule:
     value: str = ''
 
     def __str__(self) -> str:
-        return f'{self.kind}:{self.name}={self.value}' if self.kind == 'field' else f'{self.kind}:{self.name}'.rstrip(':')
+        text = f'{self.kind}:{self.name}={self.value}' if self.kind == 'field' else f'{self.kind}:{self.name}'
+        return text.rstrip(':')
 
 
 def parse(text: str) -> Rule:

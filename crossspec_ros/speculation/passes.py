@@ -42,6 +42,11 @@ class Ending:
                 return count, True
         return len(emitted), False
 
+    def ends(self, committed: Sequence[int]) -> bool:
+        """Whether an answer ends by what it says: with an end token or a text after which it stops."""
+        return bool(committed) and (committed[-1] in self.eos_ids
+                                    or (bool(self.stop_strings) and self._stops(committed)))
+
     def _stops(self, tokens: Sequence[int]) -> bool:
         text = self.decode(tokens)
         return any(stop in text for stop in self.stop_strings)

@@ -102,6 +102,12 @@ class Session:
         tokens = self._state.committed
         return tuple(tokens[:-1] if tokens and tokens[-1] in self._shared.ending.eos_ids else tokens)
 
+    @property
+    def cut(self) -> bool:
+        """Whether the answer ends for its length, and not because the target ended it."""
+        committed, ending = self._state.committed, self._shared.ending
+        return self._state.finished and not ending.ends(committed)
+
     # -- frames ------------------------------------------------------------------------------------------------------
 
     def add_frame(self, slot: int, stamp_ns: int, rgb: np.ndarray) -> None:

@@ -19,7 +19,8 @@ from crossspec_ros.models.forms import GrammarConstraint, parse_form  # noqa: E4
 
 SCHEMA = json.dumps({'type': 'object', 'additionalProperties': False, 'required': ['hazard', 'object'], 'properties': {
     'hazard': {'type': 'boolean'}, 'object': {'enum': ['car', 'child', 'dog']}}})
-FORMS = {'choices': '["a car", "a dog", "A car crosses.", "nothing"]', 'schema': SCHEMA, 'regex': '/[a-z]{3,5}( [a-z]+)*/'}
+FORMS = {'choices': '["a car", "a dog", "A car crosses.", "nothing"]', 'schema': SCHEMA,
+         'regex': '/[a-z]{3,5}( [a-z]+)*/'}
 
 
 class Mask(LogitsProcessor):
