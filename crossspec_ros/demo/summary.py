@@ -23,9 +23,9 @@ DEFINITIONS = {
     'first_draft_ms': 'from the start of the stream to the first draft',
     'tau': 'tokens of the final captions (end tokens included) per forward of the target',
     'acceptance': 'draft tokens checked and accepted by the target, with the names vLLM uses; per_source: who drafted',
-    'inputs': 'of each camera, by the node that reads it: age (ms since the stamp) of its messages at the end of each stage; '
-              'received = used + waiting + dropped by cause; lost: numbers missing between those received; deadlines_missed: '
-              'QoS deadlines, gaps_missed: gaps above deadline_ms where no publisher offers a deadline',
+    'inputs': 'of each camera, by the node that reads it: age (ms since the stamp) of its messages at the end of each '
+              'stage; received = used + waiting + dropped by cause; lost: numbers missing between those received; '
+              'deadlines_missed: QoS deadlines; gaps_missed: gaps above deadline_ms where no publisher offers one',
     'audit': 'windows decoded again without drafts after the live part, and how many gave other tokens',
     'rss_mb': 'largest resident set of a process, MB (1e6 bytes)',
 }

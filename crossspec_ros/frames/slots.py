@@ -10,8 +10,8 @@ from crossspec_ros.timing.arrivals import Latency
 from crossspec_ros.timing.window import WindowGrid
 
 LATE, UNUSED, DUPLICATE, SKIPPED = 'late', 'unused', 'duplicate', 'skipped'
-"""Why a frame stands in no slot: it came when its slot was settled, a newer one of its slot stands there, one of the same
-stamp stands there, or its slot passed in a gap too long for any window."""
+"""Why a frame stands in no slot: it came when its slot was settled, a newer one of its slot stands there, one of the
+same stamp does, or its slot passed in a gap too long for any window."""
 
 
 class Frame:

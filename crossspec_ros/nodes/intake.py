@@ -54,6 +54,7 @@ class Intake:
     def __init__(self, node: Node, health: Health, spec: InputSpec, callback: Callable[[Any], None],
                  options: Mapping[str, Any]) -> None:
         self.account, self.ages = Account(), AgeBook()
+        self.switched: Callable[[], None] = lambda: None        # called where arrival begins to stand for stamps
         self.latency_ns: Callable[[], int | None] = lambda: self._judge.offset_ns
         self._node, self._health, self._spec, self._callback = node, health, spec, callback
         self._judge = StampJudge(spec.stamps)
@@ -85,6 +86,8 @@ class Intake:
             self._health.count(f'{self._spec.name}_stamps_jumped')
         if judged.switched:
             self._health.count(f'{self._spec.name}_stamps_by_arrival')
+            self.ages.reset()
+            self.switched()
         return judged.stamp_ns
 
     def reset(self) -> None:
@@ -107,7 +110,7 @@ class Intake:
             self.account.lose(missing)
         self.account.receive()
         self._touch()
-        self._keeper.seen(time.perf_counter_ns())
+        self._keeper.seen(time.perf_counter_ns(), info.get('source_timestamp'))
         self._callback(message)
 
     # ---- the subscription

@@ -132,6 +132,7 @@ class ModelNode(LifecycleNode, ABC):
             name=name, kind=kind, topic=topic, message_type=message_type, profile=profile, stamps=config.stamps,
             gap_ms=config.gap_ms, silence_s=config.silence_s, grace_max_ms=self._grace_max_ms,
             interval_ms=config.frame_interval_ms), callback, self._qos_options)
+        self._input.switched = self._want_reset
         return self._input
 
     @property

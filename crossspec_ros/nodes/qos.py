@@ -30,7 +30,7 @@ def events() -> QoSProfile:
 
 
 def image() -> QoSProfile:
-    """Best effort and shallow: an old picture is worth nothing once a newer one is here. As to deadlines, see events."""
+    """Best effort and shallow: an old picture is worth nothing once a newer one is here. Deadlines as for events."""
     return _profile(2, reliable=False)
 
 

@@ -169,8 +169,7 @@ class Sequences:
 
 
 class Lasting:
-    """Which causes have gone on for ``after_s``, with no pause of more than ``pause_s``. Times are seconds of any clock.
-    """
+    """Which causes have gone on for ``after_s``, with no pause above ``pause_s``. Times are seconds of any clock."""
 
     def __init__(self, after_s: float = 5.0, pause_s: float = 2.5) -> None:
         self._after_s, self._pause_s = after_s, pause_s
@@ -183,7 +182,9 @@ class Lasting:
             before = self._counts.get(cause, 0)
             self._counts[cause] = count
             if count > before:
-                first, _, base = self._since.get(cause, (now_s, now_s, before))
+                first, newest, base = self._since.get(cause, (now_s, now_s, before))
+                if now_s - newest > self._pause_s:
+                    first, base = now_s, before
                 self._since[cause] = first, now_s, base
         self._since = {cause: kept for cause, kept in self._since.items() if now_s - kept[1] <= self._pause_s}
         return {cause: (self._counts[cause] - base, newest - first)

@@ -60,12 +60,14 @@ class DraftingPipeline:
 
     An event is in the window that the offset between the clocks, as known when its packet came, puts it in; of views
     that keep events as they are, the offset known now. ``source`` names the drafter in its drafts: several may draft
-    for one window. ``account`` is told what became of each packet that was received. Raises CrossSpecError on a bad name.
+    for one window. ``account`` is told what became of each packet that was received.
+
+    Raises CrossSpecError on a bad name.
     """
 
     def __init__(self, drafter: Drafter, grid: WindowGrid, prompt: str, *, source: str = DEFAULT_SOURCE,
-                 lead_ms: float = 125.0, grace_ms: float = 15.0, grace_max_ms: float = 100.0, max_tokens: int = 64, buffer_bytes: int = 256 << 20,
-                 idle_ms: float = 2000.0, redrafts: int = 2, synchronised: bool = False,
+                 lead_ms: float = 125.0, grace_ms: float = 15.0, grace_max_ms: float = 100.0, max_tokens: int = 64,
+                 buffer_bytes: int = 256 << 20, idle_ms: float = 2000.0, redrafts: int = 2, synchronised: bool = False,
                  account: Account | None = None) -> None:
         self.account = account or Account()
         self.prompt, self.max_tokens, self.redrafts = prompt, max_tokens, redrafts

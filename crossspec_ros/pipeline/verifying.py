@@ -162,7 +162,7 @@ class VerifyingPipeline:
         for place, slot in enumerate(settled):
             try:
                 self._place(slot)
-            except Exception:                                   # no window could be opened; counted, then told by the node
+            except Exception:                                   # no window could be opened: the node tells why
                 self.account.drop('failed', sum(each.frame is not None for each in settled[place:]))
                 raise
         if settled:
@@ -285,7 +285,7 @@ class VerifyingPipeline:
         try:
             deadline_ns = time.perf_counter_ns() + self._timeout_ns
             for output in window.session.answer(deadline_ns=deadline_ns, should_stop=lambda: self._reset_wanted):
-                self._note_stages(window)                       # the newest frames came into the cache in the first pass
+                self._note_stages(window)                       # the first pass put the newest frames into the cache
                 if isinstance(output, Caption) and output.stage == Stage.FINAL:
                     final = True
                     self.counts['frames_repeated'] += frames_repeated

@@ -1,7 +1,7 @@
 """What arrival tells about stamps: a camera's latency, stamps of another clock, and single ones that cannot be.
 
-All times are ns. ``stamp`` is a message's header stamp, ``now`` the ROS clock when it arrived (0: there is no clock yet),
-``steady`` a clock that never jumps. Nothing here reads a clock.
+All times are ns. ``stamp`` is a message's header stamp, ``now`` the ROS clock when it arrived (0: there is no clock
+yet), ``steady`` a clock that never jumps. Nothing here reads a clock.
 """
 from __future__ import annotations
 
