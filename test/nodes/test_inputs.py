@@ -1,4 +1,5 @@
 """What becomes of every message of a camera: late ones, stamps of other clocks, nodes that sleep or stand still."""
+import json
 import math
 import signal
 import time
@@ -72,12 +73,32 @@ def whole(probe) -> list[Caption]:
 @pytest.mark.parametrize('latency_ms', [100, 204, 300])
 def test_slow_camera_is_captioned_on_distinct_frames(graph, told, drive, latency_ms):
     verifier(graph)
-    drive(latency_ms=latency_ms)
+    driver = drive(latency_ms=latency_ms)
     graph.probe.wait_for(lambda: len(whole(graph.probe)) >= 2, 'two captions on 8 distinct frames')
     message = graph.probe.wait_for(lambda: 'image' in told and told['image'].used and told['image'], 'the account')
     assert message.stages == ['received', 'unpacked', 'encoded', 'prefilled'] and all(message.counts)
     assert min(message.p50_ms) >= latency_ms - 1 and math.isfinite(max(message.p99_ms))
-    assert message.offset_ms >= latency_ms - 1 and message.stamps == 'header' and closes(message)
+    assert message.offset_ms >= latency_ms - 1 and message.stamps == 'header'
+    driver.stop()
+    message = graph.probe.wait_for(lambda: not told['image'].waiting and told['image'], 'that nothing waits any more')
+    assert closes(message) and message.received + message.lost <= driver.images
+
+
+def test_monitor_reports_the_inputs_of_all_nodes(graph, drive):
+    for name in ('monitor', 'drafter', 'verifier'):
+        graph.start(name)
+    drive(packet_ms=20)
+    probe = graph.probe
+
+    def inputs() -> dict:
+        return json.loads(probe.trigger('monitor/report').message)['inputs']
+
+    report = probe.wait_for(lambda: len(found := inputs()) == 2 and all(each['used'] for each in found.values()) and found,
+                            'both inputs in the report')
+    assert set(report['/verifier image']['stage_ms']) == {'received', 'unpacked', 'encoded', 'prefilled'}
+    assert set(report['/drafter events']['stage_ms']) == {'received', 'unpacked'}
+    assert all(ages['p50'] <= ages['p95'] <= ages['p99'] for each in report.values() for ages in each['stage_ms'].values())
+    probe.wait_for(lambda: '/verifier image prefilled_p99_ms' in probe.diagnostics['/monitor'], 'it in diagnostics')
 
 
 def test_images_later_than_may_be_waited_for_are_told_with_numbers(graph, told, drive):
