@@ -14,6 +14,7 @@ from typing import Any
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.fields import checked, described
 from crossspec_ros.speculation.settings import EngineConfig
+from crossspec_ros.timing.arrivals import MODES
 from crossspec_ros.timing.window import WindowGrid
 
 DEFAULT_PROMPT = 'What is happening?'
@@ -54,6 +55,8 @@ class DrafterConfig(WindowConfig):
                         name='draft.lead_ms', low=0, high=60000)
     grace_ms: float = _p(15.0, 'wait this long after the window\'s end for the packet that covers it, ms',
                          name='draft.grace_ms', low=0, high=10000)
+    grace_max_ms: float = _p(500.0, 'where packets come later, wait as long as they lately took, ms at most',
+                             name='draft.grace_max_ms', low=0, high=60000)
     redrafts: int = _p(2, 'drafts of a window at most that continue a verdict\'s prefix where it departs from the '
                        'draft', name='draft.redrafts', low=0, high=100, live=True)
     deadline_ms: float = _p(2500.0, 'largest gap between drafts offered as the QoS deadline, ms; 0: none',
@@ -61,6 +64,10 @@ class DrafterConfig(WindowConfig):
     event_clock: str = _p('estimated', 'estimated: sensor time is mapped to the ROS clock by packet arrival; '
                           'synchronised: event times are ROS time already', name='events.clock',
                           choices=('estimated', 'synchronised'))
+    stamps: str = _p('auto', 'what stands for the time of a packet: header (its stamp), arrival, or auto: its stamp, '
+                     'unless all stamps are zero or of another clock', name='events.stamps', choices=MODES)
+    gap_ms: float = _p(0.0, 'a longer gap between packets is counted where their publishers offer no QoS deadline, ms; '
+                       '0: three times their usual interval', name='events.gap_ms', low=0, high=600000)
     buffer_mb: int = _p(256, 'moments of events kept, MB at most', name='events.buffer_mb', low=1, high=65536)
     queue_mb: int = _p(64, 'packets waiting to be decoded, MB at most; the oldest go', name='events.queue_mb',
                        low=1, high=65536)
@@ -90,8 +97,14 @@ class VerifierConfig(WindowConfig):
         'group': 'decode', 'without': ('window_frames',)})
     timeout_ms: float = _p(30000.0, 'a window is given up when its answer takes longer, ms', name='decode.timeout_ms',
                            low=1, high=3600000)
-    frame_grace_ms: float = _p(60.0, 'wait at most this long after a slot\'s end for its frame, ms; less once it is '
-                               'known how long frames take', name='frames.grace_ms', low=0, high=10000)
+    frame_grace_ms: float = _p(60.0, 'wait this long after a slot\'s end for its frame until it is known how long '
+                               'frames take, ms; then as long as they take', name='frames.grace_ms', low=0, high=10000)
+    frame_grace_max_ms: float = _p(500.0, 'never wait longer than this for a frame, ms', name='frames.grace_max_ms',
+                                   low=0, high=60000)
+    stamps: str = _p('auto', 'what stands for the time of an image: header (its stamp), arrival, or auto: its stamp, '
+                     'unless all stamps are zero or of another clock', name='frames.stamps', choices=MODES)
+    gap_ms: float = _p(0.0, 'a longer gap between images is counted where their publishers offer no QoS deadline, ms; '
+                       '0: three times their usual interval', name='frames.gap_ms', low=0, high=600000)
     image_transport: str = _p('raw', 'raw: image; compressed: image/compressed', name='image_transport',
                               choices=('raw', 'compressed'))
     frame_queue: int = _p(32, 'frames waiting at most; the oldest go', name='frames.queue', low=1, high=4096)

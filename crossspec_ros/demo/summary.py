@@ -1,6 +1,7 @@
 """From the record of a demo to the numbers of ``report.json``. Pure functions."""
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
 from collections import Counter
@@ -22,6 +23,9 @@ DEFINITIONS = {
     'first_draft_ms': 'from the start of the stream to the first draft',
     'tau': 'tokens of the final captions (end tokens included) per forward of the target',
     'acceptance': 'draft tokens checked and accepted by the target, with the names vLLM uses; per_source: who drafted',
+    'inputs': 'of each camera, by the node that reads it: age (ms since the stamp) of its messages at the end of each '
+              'stage; received = used + waiting + dropped by cause; lost: numbers missing between those received; '
+              'deadlines_missed: QoS deadlines; gaps_missed: gaps above deadline_ms where no publisher offers one',
     'audit': 'windows decoded again without drafts after the live part, and how many gave other tokens',
     'rss_mb': 'largest resident set of a process, MB (1e6 bytes)',
 }
@@ -131,6 +135,7 @@ def summarise(record: Recorder) -> dict[str, Any]:
             'caption': max((row.caption_deadline_misses for row in rows), default=0),
             'draft_over_budget': sum(row.draft_over_budget for row in rows),
             'caption_over_budget': sum(row.caption_over_budget for row in rows)},
+        'inputs': {key: dataclasses.asdict(camera) for key, camera in sorted(record.inputs.items())},
         'mode': mode_of(windows),
         'captions_by_window': entries,
     }

@@ -184,6 +184,7 @@ class Decoder:
         self._other_counts = dict.fromkeys(CAUSES[len(_KERNEL_CAUSES):], 0)
         self._triggers: deque[Trigger] = deque()
         self.trigger_count = 0
+        self.refused = 0                                        # whole packets
         self.state = evt3.new_state()
         self.reset()
 
@@ -285,6 +286,7 @@ class Decoder:
         cause = self._refusal(packet)
         if cause is not None:
             self._other_counts[cause] += 1
+            self.refused += 1
             return None
         payload = packet.payload
         if payload.dtype is not _BYTE or payload.strides != (1,):

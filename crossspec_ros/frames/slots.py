@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crossspec_ros.timing.arrivals import Latency
 from crossspec_ros.timing.window import WindowGrid
 
-_LEARNT_FRAMES = 8              # arrivals that must be known before they count
-_DELAY_DECAY = 0.97             # a frame; a late one is forgotten in a few seconds
-_JITTER_NS = 20_000_000         # arrivals vary by more than the worst of the last few tells
+LATE, UNUSED, DUPLICATE, SKIPPED = 'late', 'unused', 'duplicate', 'skipped'
+"""Why a frame stands in no slot: it came when its slot was settled, a newer one of its slot stands there, one of the
+same stamp does, or its slot passed in a gap too long for any window."""
 
 
 class Frame:
@@ -20,12 +21,31 @@ class Frame:
     newest of each slot is looked at, and to unpack a large one takes longer than all else that is done with it.
     """
 
-    __slots__ = ('stamp_ns', '_rgb', '_unpack')
+    __slots__ = ('stamp_ns', '_rgb', '_unpack', '_arrival', '_passed')
 
     def __init__(self, stamp_ns: int, picture: np.ndarray | Callable[[], np.ndarray]) -> None:
         self.stamp_ns = stamp_ns
         self._unpack = picture if callable(picture) else None
         self._rgb = None if callable(picture) else picture
+        self._arrival: tuple[float, int] | None = None          # age at arrival, ms, and when that was
+        self._passed: set[str] = set()
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether the picture is still to be made."""
+        return self._rgb is None
+
+    def arrive(self, now_ns: int, elapsed_ns: int) -> None:
+        """The frame came at ``now_ns`` of its stamp's clock, ``elapsed_ns`` of a clock that never jumps."""
+        self._arrival = (now_ns - self.stamp_ns) / 1e6, elapsed_ns
+
+    def passes(self, stage: str, elapsed_ns: int) -> list[float]:
+        """Its age, ms, at the end of a stage, one number; none where it passed the stage before or has no arrival."""
+        if self._arrival is None or stage in self._passed:
+            return []
+        self._passed.add(stage)
+        age_ms, since_ns = self._arrival
+        return [age_ms + (elapsed_ns - since_ns) / 1e6]
 
     def unpack(self) -> np.ndarray:
         """The picture. Two threads that ask at once may both make it. Raises CrossSpecError where it is damaged."""
@@ -48,48 +68,52 @@ class FrameSlots:
     """Settles slots in order: the newest frame of a slot stands in it.
 
     A slot is settled once no better frame can come: a frame with a stamp at or after its end is here, or the clock is
-    past its end by as long as frames lately took to arrive, ``grace_ns`` at most and until a few have come. A frame for
-    a settled slot is late.
+    past its end by as long as frames lately took to arrive, ``grace_max_ns`` at most; until a few have come, by
+    ``grace_ns``. A frame for a settled slot is late.
     """
 
-    def __init__(self, grid: WindowGrid, grace_ns: int) -> None:
+    def __init__(self, grid: WindowGrid, grace_ns: int, grace_max_ns: int | None = None) -> None:
         self._grid, self._grace_ns = grid, grace_ns
-        self.late = 0
-        self.unused = 0
+        self._grace_max_ns = grace_ns if grace_max_ns is None else max(grace_ns, grace_max_ns)
+        self._candidates: dict[int, Frame] = {}
+        self.skipped = 0
         self.reset()
 
-    def reset(self) -> None:
-        """Forget all frames: time jumped."""
-        self._candidates: dict[int, Frame] = {}
+    def reset(self) -> int:
+        """Forget all frames: time jumped. Returns how many stood in no settled slot yet."""
+        forgotten = len(self._candidates)
+        self._candidates = {}
         self._next: int | None = None                           # the oldest slot that is not settled
         self.newest_ns: int | None = None
-        self._arrivals = 0
-        self._delay_ns = 0.0                                    # the longest from stamp to arrival, decayed
+        self.latency = Latency()
+        return forgotten
 
     @property
     def wait_ns(self) -> int:
         """How long past a slot's end its frame is waited for."""
-        if self._arrivals < _LEARNT_FRAMES:
-            return self._grace_ns
-        return min(self._grace_ns, round(1.5 * self._delay_ns) + _JITTER_NS)
+        wait_ns = self.latency.wait_ns()
+        return self._grace_ns if wait_ns is None else min(wait_ns, self._grace_max_ns)
 
-    def add(self, frame: Frame, arrival_ns: int | None = None) -> None:
+    def add(self, frame: Frame, arrival_ns: int | None = None) -> str | None:
         """Take a frame; frames may come a little out of order. ``arrival_ns``: when it came, None if nothing follows
-        from that (a recording without a clock)."""
+        from that (a recording without a clock).
+
+        Returns why a frame, this one or the one that it takes the place of, stands in no slot; None where all do.
+        """
         if arrival_ns is not None:
-            self._arrivals += 1
-            self._delay_ns = max(arrival_ns - frame.stamp_ns, _DELAY_DECAY * self._delay_ns)
+            self.latency.add(arrival_ns - frame.stamp_ns)
         index = self._grid.slot_index(frame.stamp_ns)
         if self._next is None:
             self._next = index
         if index < self._next:
-            self.late += 1
-            return
+            return LATE
         kept = self._candidates.get(index)
-        self.unused += kept is not None
         if kept is None or frame.stamp_ns > kept.stamp_ns:
             self._candidates[index] = frame
         self.newest_ns = max(frame.stamp_ns, self.newest_ns or 0)
+        if kept is None:
+            return None
+        return DUPLICATE if kept.stamp_ns == frame.stamp_ns else UNUSED
 
     def settle(self, now_ns: int | None = None, give_up_ns: int = 5_000_000_000) -> list[Slot]:
         """Slots settled by now, oldest first.
@@ -105,6 +129,7 @@ class FrameSlots:
         # After a long gap only what the newest windows can use is worth telling.
         first = max(self._next, stop - 2 * self._grid.window_frames)
         settled = [Slot(index, self._candidates.get(index)) for index in range(first, stop + 1)]
+        self.skipped += sum(index < first for index in self._candidates)
         self._next = max(self._next, stop + 1)
         self._candidates = {index: frame for index, frame in self._candidates.items() if index >= self._next}
         return settled

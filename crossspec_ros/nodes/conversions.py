@@ -128,6 +128,7 @@ def caption_to(caption: Caption, frame_id: str = '') -> CaptionMsg:
         target_passes=caption.target_passes, mode=caption.mode.value, lossless=caption.lossless,
         acceptance_rule=caption.acceptance_rule, exact=caption.exact, near_ties=caption.near_ties,
         frame_stamps=[to_time(stamp) for stamp in caption.frame_stamps_ns],
+        frames_repeated=len(caption.frame_stamps_ns) - len(set(caption.frame_stamps_ns)),
         stage_names=list(caption.stage_ms), stage_ms=array('f', caption.stage_ms.values()),
         answer_ms=float(caption.answer_ms))
     message.header.stamp, message.header.frame_id = to_time(caption.window_end_ns), frame_id

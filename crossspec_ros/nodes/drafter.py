@@ -2,19 +2,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from event_camera_msgs.msg import EventPacket
 from std_msgs.msg import String
 
 from crossspec_ros.config import DrafterConfig
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.events.types import Packet
 from crossspec_ros.msg import Draft as DraftMsg
 from crossspec_ros.msg import Verdict as VerdictMsg
 from crossspec_ros.nodes import process, qos
 from crossspec_ros.nodes.conversions import draft_to, packet_from, verdict_from
 from crossspec_ros.nodes.model_node import ModelNode
+from crossspec_ros.pipeline.account import FORGOTTEN, PACKETS
 from crossspec_ros.pipeline.building import build_drafting
 from crossspec_ros.pipeline.drafting import DraftingPipeline, DraftJob
+from crossspec_ros.pipeline.frame_latency import RECEIVED, UNPACKED
 from crossspec_ros.pipeline.mailbox import Mailbox
 from crossspec_ros.pipeline.packet_queue import PacketQueue
 from crossspec_ros.speculation.types import prompt_key
@@ -38,33 +42,43 @@ class DrafterNode(ModelNode):
         self._publisher = self.create_lifecycle_publisher(
             DraftMsg, 'draft', qos.draft(self._config.deadline_ms),
             event_callbacks=self._health.publisher_events('draft'), **options)
-        self.create_subscription(EventPacket, 'events', self._on_packet, qos.events(),
-                                 event_callbacks=self._health.subscription_events('events'), **options)
         self.create_subscription(VerdictMsg, 'verdict', self._on_verdict, qos.verdict(),
                                  event_callbacks=self._health.subscription_events('verdict'), **options)
         self.create_subscription(String, 'prompt', lambda message: self._set_prompt(message.data), qos.prompt())
-        self._touch = self._health.watch('events', EventPacket, self._config.silence_s)
+        self._open_input('events', PACKETS, 'events', EventPacket, qos.events(), self._on_packet)
 
     # ---- lifecycle
 
     def _load(self) -> None:
-        self._core = build_drafting(self._config, self._prompt)
+        self._core = build_drafting(self._config, self._prompt, self._input.account)
 
     def _begin(self) -> None:
-        self._packets.clear()
+        self._forget_packets()
         self._core.reset()
+
+    def _forget_packets(self) -> None:
+        self._input.account.drop(FORGOTTEN, self._packets.clear())
 
     # ---- callbacks: no more than queueing
 
     def _on_packet(self, message: EventPacket) -> None:
-        self._touch()
-        if self._worker is None or not self._enabled:
+        if not self._listening():
             return
-        self._frame_id = message.header.frame_id
-        dropped = self._packets.push(packet_from(message))
+        packet, self._frame_id = packet_from(message), message.header.frame_id
+        stamp_ns = self._input.judge(packet.stamp_ns, self._frame_id)
+        if stamp_ns is None:
+            return
+        if stamp_ns != packet.stamp_ns:
+            packet = replace(packet, stamp_ns=stamp_ns)
+        self._note_age(RECEIVED, packet)
+        dropped = self._packets.push(packet)
         if dropped:
-            self._health.drop('packets_overflow', 'packets come faster than they are decoded; the oldest go', dropped)
+            self._input.account.drop('overflow', dropped)
+            self._health.say('packets_overflow', 'packets come faster than they are decoded; the oldest go')
         self._worker.wake()
+
+    def _note_age(self, stage: str, packet: Packet) -> None:
+        self._input.ages.note(stage, [(self._input.now_ns() - packet.stamp_ns) / 1e6])
 
     def _on_verdict(self, message: VerdictMsg) -> None:
         self._verdict.put(message)
@@ -92,7 +106,7 @@ class DrafterNode(ModelNode):
     def _step(self) -> bool:
         """Decode what came, then draft what is due; True where there may be more."""
         if self._reset_wanted.take():
-            self._packets.clear()
+            self._forget_packets()
             self._core.reset()
         self._decode()
         jobs = self._core.due(self.get_clock().now().nanoseconds) if self._enabled else []
@@ -109,11 +123,14 @@ class DrafterNode(ModelNode):
     def _decode(self) -> None:
         for packet in self._packets.waiting():
             if self._reset_wanted.peek():
+                self._input.account.drop(FORGOTTEN)
                 return
             try:
                 self._core.add_packet(packet)
-            except CrossSpecError as error:
-                self._health.drop('packet_refused', error)
+            except CrossSpecError as error:                     # the core has counted it
+                self._health.say('packet_refused', error)
+            else:
+                self._note_age(UNPACKED, packet)
 
     def _draft(self, job: DraftJob) -> None:
         draft = self._core.draft(job, should_stop=lambda: self._pointless(job))

@@ -5,6 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
@@ -17,6 +18,8 @@ from crossspec_ros.nodes import qos
 HARDWARE_ID = 'crossspec'
 _THROTTLE_S = 5.0
 _S = 1_000_000_000
+_AGAIN_S = 30
+_MOST_LOST = 1 << 24                                            # a change above it is no count: Fast DDS wraps around
 
 
 @dataclass
@@ -34,6 +37,18 @@ class _Watch:
         return (now_ns - self.last_ns) / _S
 
 
+class Source(Protocol):
+    """A part of a node that has its own counts and warnings."""
+
+    def tick(self) -> dict[str, str]:
+        """Called each second; warnings that hold now, by a name that stays while they do."""
+        ...
+
+    def statistics(self) -> Mapping[str, object]:
+        """Counts by cause."""
+        ...
+
+
 class Health:
     """Counts of a node by cause; publishes them, and warns when a topic is silent, naming what its publishers offer.
 
@@ -47,6 +62,8 @@ class Health:
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)      # silence is silence, also when /clock stands still
         self._watches: dict[str, _Watch] = {}
         self._warned_ns: dict[str, int] = {}
+        self._sources: list[Source] = []
+        self._told_ns: dict[str, int] = {}                          # warnings that hold, and when they were logged last
         self._errors: dict[str, str] = {}
         self._mismatched: dict[str, tuple[str, str]] = {}
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', qos.diagnostics())
@@ -59,14 +76,24 @@ class Health:
 
     def drop(self, cause: str, text: object, by: int = 1) -> None:
         """Count something that was dropped, and say why once a throttle period."""
-        now_ns = self._steady.now().nanoseconds
         with self._lock:
             self.counts[cause] += by
-            so_far, warn = self.counts[cause], now_ns - self._warned_ns.get(cause, -10**18) >= _THROTTLE_S * _S
+            so_far = self.counts[cause]
+        self.say(cause, text, f' ({so_far} so far)')
+
+    def say(self, cause: str, text: object, so_far: str = '') -> None:
+        """Log why something was dropped, once a throttle period; it is counted elsewhere."""
+        now_ns = self._steady.now().nanoseconds
+        with self._lock:
+            warn = now_ns - self._warned_ns.get(cause, -10**18) >= _THROTTLE_S * _S
             if warn:
                 self._warned_ns[cause] = now_ns
         if warn:
-            self._node.get_logger().warning(f'{cause} ({so_far} so far): {text}')
+            self._node.get_logger().warning(f'{cause}{so_far}: {text}')
+
+    def add_source(self, source: Source) -> None:
+        """A part whose warnings and counts are to be told with the node's."""
+        self._sources.append(source)
 
     def error(self, key: str, text: str) -> None:
         """A lasting error, shown as long as the node lives."""
@@ -97,7 +124,13 @@ class Health:
         return SubscriptionEventCallbacks(
             incompatible_qos=lambda event: self._incompatible(topic, 'a publisher', event),
             deadline=lambda event: self.count(f'{topic}_deadline_missed', event.total_count_change),
-            message_lost=lambda event: self.count(f'{topic}_lost', event.total_count_change))
+            message_lost=lambda event: self._lost(topic, event.total_count_change))
+
+    def _lost(self, topic: str, change: int) -> None:
+        if 0 < change < _MOST_LOST:
+            self.count(f'{topic}_lost', change)
+        else:
+            self.count(f'{topic}_lost_unknown')                 # some were: how many is not known
 
     def publisher_events(self, topic: str) -> PublisherEventCallbacks:
         """Counts of what the middleware tells about a publisher."""
@@ -126,7 +159,7 @@ class Health:
 
     def _warn_of_silence(self, watch: _Watch, now_ns: int) -> str:
         text = f'no {watch.type_name} on {watch.topic} for {watch.silent_s(now_ns):.0f} s; {self._offers(watch.topic)}'
-        if watch.warned_ns is None or now_ns - watch.warned_ns >= 30 * _S:
+        if watch.warned_ns is None or now_ns - watch.warned_ns >= _AGAIN_S * _S:
             watch.warned_ns = now_ns
             hint = 'check the topic name, ROS_DOMAIN_ID and the QoS' if not watch.received else 'its source has stopped'
             self._node.get_logger().warning(f'{text}; {hint}')
@@ -139,7 +172,19 @@ class Health:
             self._warn_of_mismatch(topic, who, policy)
         silences = [self._warn_of_silence(watch, now_ns) for watch in self._watches.values()
                     if watch.silent_s(now_ns) > watch.silence_s]
-        self.publish(silences)
+        self.publish([*silences, *self._warn_of_sources(now_ns)])
+
+    def _warn_of_sources(self, now_ns: int) -> list[str]:
+        """What the node's parts warn of; logged when it begins, and now and then while it lasts."""
+        held: dict[str, str] = {}
+        for source in self._sources:
+            held |= source.tick()
+        self._told_ns = {name: told_ns for name, told_ns in self._told_ns.items() if name in held}
+        for name, text in held.items():
+            if now_ns - self._told_ns.get(name, -10**18) >= _AGAIN_S * _S:
+                self._told_ns[name] = now_ns
+                self._node.get_logger().warning(text)
+        return list(held.values())
 
     def publish(self, warnings: list[str] | None = None) -> None:
         """Publish the node's status now."""
@@ -148,6 +193,8 @@ class Health:
         level = DiagnosticStatus.ERROR if errors else DiagnosticStatus.WARN if warnings else DiagnosticStatus.OK
         message = '; '.join([*errors, *(warnings or [])]) or 'ok'
         values |= self._statistics()
+        for source in self._sources:
+            values |= source.statistics()
         values |= {f'received {watch.topic}': watch.received for watch in self._watches.values()}
         status = DiagnosticStatus(level=level, name=self._node.get_fully_qualified_name(), message=message,
                                   hardware_id=HARDWARE_ID,

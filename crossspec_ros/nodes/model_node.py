@@ -2,14 +2,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.qos import QoSProfile
 from std_srvs.srv import SetBool, Trigger
 
 from crossspec_ros.config import DEFAULT_PROMPT
 from crossspec_ros.nodes import parameters, process, qos
 from crossspec_ros.nodes.health import Health
+from crossspec_ros.nodes.intake import Intake, InputSpec
 from crossspec_ros.srv import SetPrompt
 
 
@@ -34,13 +37,14 @@ class ModelNode(LifecycleNode, ABC):
         self._enabled = self._config.enabled
         self._core: Any = None
         self._worker: process.Worker | None = None
+        self._input: Intake | None = None
         self._frame_id = ''
         self._health = Health(self, self._statistics)
         self._qos_options = {'qos_overriding_options': qos.overridable()}
         self.create_service(SetPrompt, '~/set_prompt', self._on_set_prompt)
         self.create_service(SetBool, '~/enable', self._on_enable)
         self.create_service(Trigger, '~/reset', self._on_reset)
-        self._jump = process.on_time_jump(self, self._want_reset)
+        self._jump = process.on_time_jump(self, self._on_jump)
 
     # ---- what a subclass says
 
@@ -65,8 +69,9 @@ class ModelNode(LifecycleNode, ABC):
         """Ask another question from now on: whether that can be, and its key or why not."""
 
     def _free(self) -> None:
-        """Let the model go."""
+        """Let the model go, and what waited for it."""
         self._core = None
+        self._input.account.forget_held()
 
     def _reconfigure(self, config: Any) -> None:
         """Parameters that may change while the node lives have changed."""
@@ -92,6 +97,7 @@ class ModelNode(LifecycleNode, ABC):
         """Begin to work."""
         result = super().on_activate(state)
         self._begin()
+        self._input.reset()
         self._health.begin_watch()
         self._worker = process.Worker(self.DOING, self._step, self._failed, idle_s=self.IDLE_S)
         return result
@@ -115,6 +121,34 @@ class ModelNode(LifecycleNode, ABC):
     def close(self) -> None:
         """End the thread; the process ends."""
         self._stop_worker()
+
+    # ---- the camera
+
+    def _open_input(self, name: str, kind: str, topic: str, message_type: type, profile: QoSProfile,
+                    callback: Callable[[Any], None]) -> Intake:
+        """Receive the camera's messages, counted from the first."""
+        config = self._config
+        self._input = Intake(self, self._health, InputSpec(
+            name=name, kind=kind, topic=topic, message_type=message_type, profile=profile, stamps=config.stamps,
+            gap_ms=config.gap_ms, silence_s=config.silence_s, grace_max_ms=self._grace_max_ms,
+            interval_ms=config.frame_interval_ms), callback, self._qos_options)
+        self._input.switched = self._want_reset
+        return self._input
+
+    @property
+    def _grace_max_ms(self) -> float:
+        return self._config.grace_max_ms
+
+    def _listening(self) -> bool:
+        """Whether a message that comes now is wanted; one that is not is counted."""
+        if self._worker is None or not self._enabled:
+            self._input.account.drop('inactive' if self._worker is None else 'disabled')
+            return False
+        return True
+
+    def _on_jump(self) -> None:
+        self._input.reset()
+        self._want_reset()
 
     # ---- the thread
 

@@ -1,6 +1,7 @@
 """The monitor node: ages, deadlines and acceptance by window, on topics, in a CSV file and in a report."""
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from array import array
@@ -17,12 +18,15 @@ from crossspec_ros.config import MonitorConfig
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.msg import Caption as CaptionMsg
 from crossspec_ros.msg import Draft as DraftMsg
+from crossspec_ros.msg import FrameLatency
 from crossspec_ros.msg import Verdict as VerdictMsg
 from crossspec_ros.msg import WindowLatency as WindowLatencyMsg
 from crossspec_ros.nodes import parameters, process, qos
 from crossspec_ros.nodes.conversions import caption_from, draft_from, to_time, verdict_from
+from crossspec_ros.nodes.frame_latency import frame_latency_from
 from crossspec_ros.nodes.health import HARDWARE_ID, Health
 from crossspec_ros.pipeline.latency import LatencyBook, LatencyCsv, WindowLatency
+from crossspec_ros.view.record import CameraInput
 
 
 class MonitorNode(Node):
@@ -40,6 +44,7 @@ class MonitorNode(Node):
             raise CrossSpecError(f'report_path must be in a folder that exists, got {config.report_path}')
         self._sim_time = self.get_parameter('use_sim_time').value
         self._nodes: dict[str, dict[str, str]] = {}             # the newest diagnostics of the graph's nodes
+        self._inputs: dict[str, CameraInput] = {}               # the newest that nodes told of their cameras
         self._missed: Counter[str] = Counter()                  # QoS deadlines by topic
         self._health = Health(self, self._statistics)
         self._communicate()
@@ -58,6 +63,7 @@ class MonitorNode(Node):
         self.create_subscription(CaptionMsg, 'caption', self._on_caption, qos.caption(config.caption_deadline_ms),
                                  event_callbacks=self._events('caption'), **options)
         self.create_subscription(VerdictMsg, 'verdict', self._on_verdict, qos.verdict(), **options)
+        self.create_subscription(FrameLatency, 'frame_latency', self._on_frame_latency, qos.frame_latency())
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, qos.diagnostics())
 
     def _events(self, topic: str) -> SubscriptionEventCallbacks:
@@ -91,6 +97,10 @@ class MonitorNode(Node):
 
     def _on_verdict(self, message: VerdictMsg) -> None:
         self._book.add_verdict(verdict_from(message))
+
+    def _on_frame_latency(self, message: FrameLatency) -> None:
+        camera = frame_latency_from(message)
+        self._inputs[camera.key] = camera
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         own = self.get_fully_qualified_name()
@@ -129,7 +139,8 @@ class MonitorNode(Node):
         return response
 
     def _report(self) -> dict[str, object]:
-        return self._book.summary() | {'deadline_misses': dict(self._missed), 'nodes': self._nodes}
+        inputs = {key: dataclasses.asdict(camera) for key, camera in sorted(self._inputs.items())}
+        return self._book.summary() | {'deadline_misses': dict(self._missed), 'inputs': inputs, 'nodes': self._nodes}
 
     def _reconfigure(self, config: MonitorConfig) -> None:
         self._book.max_draft_age_ms, self._book.max_caption_age_ms = config.max_draft_age_ms, config.max_caption_age_ms
@@ -139,8 +150,10 @@ class MonitorNode(Node):
                 for name in ('draft', 'caption')
                 for quantile, value in self._book.percentiles(name).items()}
         misses = {f'{topic}_deadline_misses': count for topic, count in self._missed.items()}
+        cameras = {f'{camera.key} {stage}_{quantile}_ms': f'{ages[quantile]:.1f}' for camera in self._inputs.values()
+                   for stage, ages in camera.stage_ms.items() for quantile in ('p50', 'p95', 'p99')}
         acceptance = {key: str(value) for key, value in self._book.acceptance().items()}
-        return {**self._book.counts, **ages, **misses, **acceptance}
+        return {**self._book.counts, **ages, **misses, **cameras, **acceptance}
 
     def close(self) -> None:
         """Close open windows, the CSV file and the report; the process ends."""

@@ -6,6 +6,7 @@ from rclpy.qos import (QoSDurabilityPolicy, QoSHistoryPolicy, QoSPolicyKind, QoS
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 _MS = 1_000_000
+_FOREVER_NS = 10 ** 17                                          # middlewares differ in how they write infinity
 
 
 def _profile(depth: int, *, reliable: bool, latched: bool = False, deadline_ms: float = 0.0) -> QoSProfile:
@@ -22,13 +23,14 @@ def events() -> QoSProfile:
     """Best effort, so that any driver matches and a slow reader never slows it; deep, as each packet carries new
     events.
 
-    No deadline: a driver that offers none would then be silently incompatible.
+    A deadline only where all publishers offer one (`nodes.intake`): a driver that offers none would else be silently
+    incompatible.
     """
     return _profile(1000, reliable=False)
 
 
 def image() -> QoSProfile:
-    """Best effort and shallow: an old picture is worth nothing once a newer one is here. No deadline, as for events."""
+    """Best effort and shallow: an old picture is worth nothing once a newer one is here. Deadlines as for events."""
     return _profile(2, reliable=False)
 
 
@@ -101,6 +103,24 @@ def overridable() -> QoSOverridingOptions:
     """Lets parameters replace history, depth, reliability and deadline of a topic."""
     return QoSOverridingOptions((QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY,
                                  QoSPolicyKind.DEADLINE))
+
+
+def frame_latency() -> QoSProfile:
+    """Reliable: a message a second from each input, for tables and dashboards."""
+    return _profile(8, reliable=True)
+
+
+def deadline_ns(profile: QoSProfile) -> int:
+    """The deadline of a profile; 0 where it has none."""
+    value = profile.deadline.nanoseconds
+    return value if 0 < value < _FOREVER_NS else 0
+
+
+def with_deadline(profile: QoSProfile, value_ns: int) -> QoSProfile:
+    """The same profile with a deadline; 0: none."""
+    names = ('history', 'depth', 'reliability', 'durability', 'lifespan', 'liveliness', 'liveliness_lease_duration')
+    same = {name: getattr(profile, name) for name in names}
+    return QoSProfile(**same, **({'deadline': Duration(nanoseconds=value_ns)} if value_ns else {}))
 
 
 def describe(profile: QoSProfile) -> str:

@@ -22,10 +22,12 @@ from std_srvs.srv import Trigger
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.msg import Caption as CaptionMsg
 from crossspec_ros.msg import Draft as DraftMsg
+from crossspec_ros.msg import FrameLatency
 from crossspec_ros.msg import Verdict as VerdictMsg
 from crossspec_ros.msg import WindowLatency
 from crossspec_ros.nodes import qos
 from crossspec_ros.nodes.conversions import caption_from, draft_from, to_ns, verdict_from
+from crossspec_ros.nodes.frame_latency import frame_latency_from
 from crossspec_ros.view.record import Diagnostic, Latency, Recorder, WindowRecord
 
 Listener = Callable[[str, WindowRecord], None]
@@ -69,6 +71,7 @@ class Tap:
         node.create_subscription(CaptionMsg, 'caption', self._on_caption, qos.caption())
         node.create_subscription(VerdictMsg, 'verdict', self._on_verdict, qos.verdict())
         node.create_subscription(WindowLatency, 'latency', self._on_latency, qos.latency())
+        node.create_subscription(FrameLatency, 'frame_latency', self._on_frame_latency, qos.frame_latency())
         node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, qos.diagnostics())
 
     def close(self) -> None:
@@ -100,6 +103,9 @@ class Tap:
 
     def _on_latency(self, message: WindowLatency) -> None:
         self._record.add_latency(latency_from(message), to_ns(message.header.stamp))
+
+    def _on_frame_latency(self, message: FrameLatency) -> None:
+        self._record.add_input(frame_latency_from(message))
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import operator
+import time
 from collections import Counter
 from collections.abc import Sequence
 
@@ -18,6 +19,7 @@ from crossspec_ros.msg import Verdict as VerdictMsg
 from crossspec_ros.nodes import process, qos
 from crossspec_ros.nodes.conversions import caption_to, draft_from, frame_from, verdict_to
 from crossspec_ros.nodes.model_node import ModelNode
+from crossspec_ros.pipeline.account import FRAMES
 from crossspec_ros.pipeline.audits import Audit
 from crossspec_ros.pipeline.building import build_verifying
 from crossspec_ros.pipeline.mailbox import Mailbox
@@ -53,24 +55,29 @@ class VerifierNode(ModelNode):
         self._prompts = self.create_publisher(String, 'prompt', qos.prompt())
         compressed = self._config.image_transport == 'compressed'
         self._topic, kind = ('image/compressed', CompressedImage) if compressed else ('image', Image)
-        self.create_subscription(kind, self._topic, self._on_image, qos.image(),
-                                 event_callbacks=health.subscription_events('image'), **options)
         self.create_subscription(DraftMsg, 'draft', self._on_draft, qos.draft(),
                                  event_callbacks=health.subscription_events('draft'), **options)
-        self._touch = health.watch(self._topic, kind, self._config.silence_s)
+        self._open_input('image', FRAMES, self._topic, kind, qos.image(), self._on_image)
         self.create_service(Trigger, '~/audit', self._on_audit)
 
     # ---- lifecycle
 
     def _load(self) -> None:
-        self._core, self._engine = build_verifying(self._config, self._prompt)
+        self._core, self._engine = build_verifying(self._config, self._prompt, account=self._input.account)
+        self._core.ages = self._input.ages
+        self._input.latency_ns = lambda: self._core and self._core.latency_ns
 
     def _begin(self) -> None:
         self._core.request_reset()
         self._prompts.publish(String(data=self._prompt))
 
     def _free(self) -> None:
-        self._core = self._engine = None
+        super()._free()
+        self._engine = None
+
+    @property
+    def _grace_max_ms(self) -> float:
+        return self._config.frame_grace_max_ms
 
     def close(self) -> None:
         """End the thread and remove what it left on disk; the process ends."""
@@ -80,17 +87,23 @@ class VerifierNode(ModelNode):
     # ---- callbacks: no more than unpacking and queueing
 
     def _on_image(self, message: Image | CompressedImage) -> None:
-        self._touch()
-        if self._worker is None or not self._enabled:
+        if not self._listening():
             return
-        frame = frame_from(message)
+        frame, header = frame_from(message), message.header
+        stamp_ns = self._input.judge(frame.stamp_ns, header.frame_id)
+        if stamp_ns is None:
+            return
+        now_ns = self._input.now_ns()
+        frame.stamp_ns = stamp_ns
+        frame.arrive(now_ns, time.perf_counter_ns())
         try:
             self._core.prepare(frame)
         except CrossSpecError as error:
-            self._health.drop('image_refused', error)
+            self._input.account.drop('refused')
+            self._health.say('image_refused', error)
             return
-        self._frame_id = message.header.frame_id
-        self._core.add_frame(frame, self.get_clock().now().nanoseconds)
+        self._frame_id = header.frame_id
+        self._core.add_frame(frame, now_ns)
         self._worker.wake()
 
     def _on_draft(self, message: DraftMsg) -> None:

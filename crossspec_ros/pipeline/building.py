@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from crossspec_ros.config import DEFAULT_PROMPT, DrafterConfig, VerifierConfig
 
 if TYPE_CHECKING:
+    from crossspec_ros.pipeline.account import Account
     from crossspec_ros.pipeline.drafting import DraftingPipeline
     from crossspec_ros.pipeline.verifying import VerifyingPipeline
     from crossspec_ros.speculation.engine import CaptionEngine
 
 
-def build_drafting(config: DrafterConfig, prompt: str = '') -> DraftingPipeline:
+def build_drafting(config: DrafterConfig, prompt: str = '', account: Account | None = None) -> DraftingPipeline:
     """Load the drafter and warm it up. Raises CrossSpecError where the checkpoint is not there or does not fit."""
     from crossspec_ros.models.drafter import load_drafter
     from crossspec_ros.pipeline.drafting import DraftingPipeline
@@ -24,9 +25,10 @@ def build_drafting(config: DrafterConfig, prompt: str = '') -> DraftingPipeline:
     ask_threads('drafter', config.threads)
     pipeline = DraftingPipeline(
         load_drafter(config.model, config.device), config.grid(), prompt or config.prompt or DEFAULT_PROMPT,
-        source=config.source, lead_ms=config.lead_ms, grace_ms=config.grace_ms, max_tokens=config.max_tokens,
+        source=config.source, lead_ms=config.lead_ms, grace_ms=config.grace_ms,
+        grace_max_ms=config.grace_max_ms, max_tokens=config.max_tokens,
         buffer_bytes=config.buffer_mb << 20, idle_ms=1000 * config.idle_s, redrafts=config.redrafts,
-        synchronised=config.event_clock == 'synchronised')
+        synchronised=config.event_clock == 'synchronised', account=account)
     pipeline.warm_up()
     return pipeline
 
@@ -44,8 +46,8 @@ def build_engine(config: VerifierConfig) -> CaptionEngine:
     return CaptionEngine(target, replace(config.decode, window_frames=config.window_frames))
 
 
-def build_verifying(config: VerifierConfig, prompt: str = '', *, newest_wins: bool = True
-                    ) -> tuple[VerifyingPipeline, CaptionEngine]:
+def build_verifying(config: VerifierConfig, prompt: str = '', *, newest_wins: bool = True,
+                    account: Account | None = None) -> tuple[VerifyingPipeline, CaptionEngine]:
     """Load the verifier, measure it, and set up its windows. Raises CrossSpecError as above."""
     from crossspec_ros.pipeline.verifying import VerifyingPipeline
 
@@ -53,5 +55,6 @@ def build_verifying(config: VerifierConfig, prompt: str = '', *, newest_wins: bo
     prompt = prompt or config.prompt or DEFAULT_PROMPT
     engine.warm_up(prompt)
     pipeline = VerifyingPipeline(engine, config.grid(), prompt, frame_grace_ms=config.frame_grace_ms,
-                                 queue=config.frame_queue, timeout_ms=config.timeout_ms, newest_wins=newest_wins)
+                                 frame_grace_max_ms=config.frame_grace_max_ms, queue=config.frame_queue,
+                                 timeout_ms=config.timeout_ms, newest_wins=newest_wins, account=account)
     return pipeline, engine

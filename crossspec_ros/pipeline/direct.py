@@ -75,10 +75,12 @@ class DirectReplay:
         self._now_ns = message.due_ns
         try:
             if message.role == 'events' and self._drafting is not None:
+                self._drafting.account.receive()
                 self._timed('decode', lambda: self._drafting.add_packet(message.data))
             elif message.role in ('image', 'compressed') and self._verifying is not None:
                 frame = Frame(message.stamp_ns, lambda: self._timed('image', message.data.rgb))
                 self._verifying.prepare(frame)
+                self._verifying.account.receive()
                 self._verifying.add_frame(frame)
             else:
                 return

@@ -16,6 +16,7 @@ from crossspec_ros.events.decode import Decoder, make_decoder
 from crossspec_ros.events.moments import NEVER
 from crossspec_ros.events.types import Packet
 from crossspec_ros.events.warm import warm_up as compile_events
+from crossspec_ros.pipeline.account import PACKETS, Account
 from crossspec_ros.pipeline.views import build_view
 from crossspec_ros.speculation.drafter import DEFAULT_SOURCE, Drafter, check_source
 from crossspec_ros.speculation.types import Draft, Verdict, prefix_hash, prompt_key
@@ -24,7 +25,6 @@ from crossspec_ros.timing.window import WindowGrid
 
 _MS = 1_000_000
 _KEPT_WINDOWS = 8
-_LONGEST_WAIT_NS = 100 * _MS
 _WAIT_DECAY = 0.9                                               # a packet; one late packet is soon forgotten
 
 
@@ -60,16 +60,21 @@ class DraftingPipeline:
 
     An event is in the window that the offset between the clocks, as known when its packet came, puts it in; of views
     that keep events as they are, the offset known now. ``source`` names the drafter in its drafts: several may draft
-    for one window. Raises CrossSpecError on a bad name.
+    for one window. ``account`` is told what became of each packet that was received.
+
+    Raises CrossSpecError on a bad name.
     """
 
     def __init__(self, drafter: Drafter, grid: WindowGrid, prompt: str, *, source: str = DEFAULT_SOURCE,
-                 lead_ms: float = 125.0, grace_ms: float = 15.0, max_tokens: int = 64, buffer_bytes: int = 256 << 20,
-                 idle_ms: float = 2000.0, redrafts: int = 2, synchronised: bool = False) -> None:
+                 lead_ms: float = 125.0, grace_ms: float = 15.0, grace_max_ms: float = 100.0, max_tokens: int = 64,
+                 buffer_bytes: int = 256 << 20, idle_ms: float = 2000.0, redrafts: int = 2, synchronised: bool = False,
+                 account: Account | None = None) -> None:
+        self.account = account or Account()
         self.prompt, self.max_tokens, self.redrafts = prompt, max_tokens, redrafts
         self.counts: Counter[str] = Counter()
         self._drafter, self._grid, self._source = drafter, grid, check_source(source)
         self._lead_ns, self._grace_ns = round(lead_ms * _MS), round(grace_ms * _MS)
+        self._longest_wait_ns = max(self._grace_ns, round(grace_max_ms * _MS))
         self._idle_ns = round(idle_ms * _MS)
         self._view = build_view(drafter.view, grid, lead_ns=self._lead_ns, max_bytes=buffer_bytes)
         self._clock = SensorClock(synchronised)
@@ -95,6 +100,7 @@ class DraftingPipeline:
             self._decoder = self._format = None
         with self._lock:
             self._drafted.clear()
+        self.account.forget_held()
         self._begin_again()
 
     def add_packet(self, packet: Packet) -> int:
@@ -104,6 +110,13 @@ class DraftingPipeline:
             CrossSpecError: the packet cannot be decoded at all; nothing is kept of it and the next one may come.
         """
         self.counts['packets'] += 1
+        try:
+            return self._add(packet)
+        except Exception:
+            self.account.drop('refused')
+            raise
+
+    def _add(self, packet: Packet) -> int:
         self._use_format(packet)
         if self._last_packet_ns is not None and packet.stamp_ns < self._last_packet_ns - self._grid.span_ns:
             self.counts['time_went_back'] += 1
@@ -114,11 +127,33 @@ class DraftingPipeline:
             # A stream that begins on a window's end has nothing to say about that window.
             self._next_early = self._next_final = self._grid.containing(packet.stamp_ns + 1)[0]
         settled_ns = self._clock.settled(packet.stamp_ns) or NEVER
+        refused = self._decoder.refused
         events = self._view.add_packet(packet, self._offset_ns, settled_ns)
         if events:
             self.counts['events'] += events
             self._newest_ns = self._view.newest_ns
+        if self._decoder.refused > refused:
+            self.account.drop('unusable')                       # the decoder's counts say why
+        else:
+            self._hold(max(packet.stamp_ns, self._newest_ns or 0) if events else packet.stamp_ns)
         return events
+
+    def _hold(self, newest_ns: int) -> None:
+        """A packet whose newest event is of this time waits for the windows that contain it."""
+        slot = self._grid.slot_index(newest_ns)
+        if self._grid.containing(newest_ns)[-1] < self._next_final:
+            self.account.drop('late')
+        else:
+            self.account.hold(slot)
+
+    def _settle(self, window_id: int) -> None:
+        """A window was drafted for the last time: what it saw is used, what lies before it is in no window."""
+        last = window_id * self._grid.stride_frames
+        for slot in self.account.held():
+            if last - self._grid.window_frames < slot <= last:
+                self.account.answer(slot)
+            elif slot <= last:
+                self.account.give_up(slot, 'window_skipped')
 
     def _offset_ns(self, first_event_ns: int) -> int:
         """ROS time minus sensor time, from the first event of the newest packet."""
@@ -149,7 +184,7 @@ class DraftingPipeline:
             counts['triggers'] = decoder.trigger_count + self._view.triggers
         counts.update({f'buffer_{cause}': count for cause, count in self._view.dropped.items()})
         counts['clock_jumps'] = self._clock.jumps
-        return dict(counts)
+        return self.account.balance().entries(PACKETS) | counts
 
     def warm_up(self) -> None:
         """Compile the event kernels and draft once from nothing, so that no packet and no window pays for it."""
@@ -182,7 +217,7 @@ class DraftingPipeline:
         """
         if self._newest_ns != self._covered_ns:
             if self._covered_ns is not None:
-                waited_ns = min(max(now_ns - self._covered_ns, 0), _LONGEST_WAIT_NS)
+                waited_ns = min(max(now_ns - self._covered_ns, 0), self._longest_wait_ns)
                 self._wait_ns = max(waited_ns, round(_WAIT_DECAY * self._wait_ns))
             self._covered_ns = self._newest_ns
         return max(self._grace_ns, self._wait_ns)
@@ -205,6 +240,8 @@ class DraftingPipeline:
             state.token_ids, state.parents = tuple(made.token_ids), tuple(made.parents)
             state.committed = job.committed
         self.counts['drafts'] += 1
+        if not job.early and not job.committed:
+            self._settle(job.window_id)
         return Draft(
             window_id=job.window_id, window_end_ns=self._grid.end_ns(job.window_id), revision=revision,
             prompt_key=prompt_key(prompt), tokenizer_key=self._drafter.tokenizer_key, text=made.text,

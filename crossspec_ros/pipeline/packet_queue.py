@@ -48,8 +48,10 @@ class PacketQueue:
                 return
             yield packet
 
-    def clear(self) -> None:
-        """Forget all."""
+    def clear(self) -> int:
+        """Forget all; returns how many."""
         with self._lock:
+            forgotten = len(self._packets)
             self._packets.clear()
             self._bytes = 0
+            return forgotten

@@ -9,12 +9,14 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.frames.slots import Frame, FrameSlots, Slot
+from crossspec_ros.frames.slots import SKIPPED, Frame, FrameSlots, Slot
+from crossspec_ros.pipeline.account import FORGOTTEN, FRAMES, Account
+from crossspec_ros.pipeline.frame_latency import ENCODED, PREFILLED, RECEIVED, UNPACKED, AgeBook
 from crossspec_ros.speculation.engine import CaptionEngine
 from crossspec_ros.speculation.session import Session
 from crossspec_ros.speculation.types import Caption, Draft, Stage, Verdict
@@ -41,7 +43,7 @@ class _Window:
     frames: list[Frame | None]
     prompt: str
     fed: int = 0
-    own: int = 0                                                # slots with a frame of their own
+    own: list[int] = field(default_factory=list)                # slots of the grid with a frame of their own
     whole: bool = False                                         # all slots are settled
     rehearsed: int = 0                                          # frames of the last rehearsal
 
@@ -51,17 +53,21 @@ class VerifyingPipeline:
 
     `add_frame` and `offer` may be called from any thread; all else belongs to the inference thread. A slot without a
     frame repeats the one before it (or, at a window's start, the one after it). A window with frames in fewer than half
-    of its slots is given up, as is one that a newer whole window overtakes before its answer has begun.
+    of its slots is given up, as is one that a newer whole window overtakes before its answer has begun. ``account`` is
+    told what became of each frame that was received; ``ages`` how old frames are at each stage.
     """
 
     def __init__(self, engine: CaptionEngine, grid: WindowGrid, prompt: str, *, frame_grace_ms: float = 60.0,
-                 queue: int = 32, timeout_ms: float = 30000.0, newest_wins: bool = True) -> None:
+                 frame_grace_max_ms: float | None = None, queue: int = 32, timeout_ms: float = 30000.0,
+                 newest_wins: bool = True, account: Account | None = None) -> None:
         self.prompt = prompt
+        self.account, self.ages = account or Account(), AgeBook()
         self.counts: Counter[str] = Counter()
         self.last_answered: Answered | None = None
         self._engine, self._grid, self._newest_wins = engine, grid, newest_wins
         self._timeout_ns = round(timeout_ms * _MS)
-        self._slots = FrameSlots(grid, round(frame_grace_ms * _MS))
+        self._slots = FrameSlots(grid, round(frame_grace_ms * _MS),
+                                 None if frame_grace_max_ms is None else round(frame_grace_max_ms * _MS))
         self._queue: deque[tuple[Frame, int | None]] = deque()      # with the time of arrival
         self._queue_limit = queue
         self._lock = threading.Lock()
@@ -84,14 +90,23 @@ class VerifyingPipeline:
         next_ns = 2 * frame.stamp_ns - before_ns if before_ns is not None else None
         if next_ns is None or next_ns <= frame.stamp_ns \
                 or self._grid.slot_index(next_ns) > self._grid.slot_index(frame.stamp_ns):
+            self._unpack(frame)
+
+    def _unpack(self, frame: Frame) -> None:
+        if frame.is_packed:
             frame.unpack()
+            self._pass(UNPACKED, frame)
+
+    def _pass(self, stage: str, frame: Frame, elapsed_ns: int | None = None) -> None:
+        self.ages.note(stage, frame.passes(stage, time.perf_counter_ns() if elapsed_ns is None else elapsed_ns))
 
     def add_frame(self, frame: Frame, now_ns: int | None = None) -> None:
         """Queue a frame that arrives now (None: there is no clock); the oldest goes where the queue is full."""
+        self._pass(RECEIVED, frame)
         with self._lock:
             if len(self._queue) >= self._queue_limit:
                 self._queue.popleft()
-                self.counts['frames_overflow'] += 1
+                self.account.drop('overflow')
             self._queue.append((frame, now_ns))
             self.counts['frames'] += 1
 
@@ -111,6 +126,7 @@ class VerifyingPipeline:
         """Time jumped back: everything that depends on it is forgotten before the next step."""
         with self._lock:
             self._reset_wanted = True
+            self.account.drop(FORGOTTEN, len(self._queue))
             self._queue.clear()
 
     @property
@@ -137,13 +153,20 @@ class VerifyingPipeline:
             if newest is not None and frame.stamp_ns < newest - self._grid.span_ns:
                 self.counts['time_went_back'] += 1
                 self.reset()
-            self._slots.add(frame, arrival_ns)
+            cause = self._slots.add(frame, arrival_ns)
+            if cause is not None:
+                self.account.drop(cause)
+        skipped = self._slots.skipped
         settled = self._slots.settle(now_ns)
-        for slot in settled:
-            self._place(slot)
+        self.account.drop(SKIPPED, self._slots.skipped - skipped)
+        for place, slot in enumerate(settled):
+            try:
+                self._place(slot)
+            except Exception:                                   # no window could be opened: the node tells why
+                self.account.drop('failed', sum(each.frame is not None for each in settled[place:]))
+                raise
         if settled:
             self._drop_passed(settled[-1].index)
-        self.counts['frames_late'], self.counts['frames_unused'] = self._slots.late, self._slots.unused
 
     def _place(self, slot: Slot) -> None:
         """Put a settled slot into every window that contains it."""
@@ -152,14 +175,22 @@ class VerifyingPipeline:
             self._last_frame = own
         frames, stride = self._grid.window_frames, self._grid.stride_frames
         first = -(-slot.index // stride)
+        inside: list[tuple[int, _Window]] = []
         for window_id in range(first, (slot.index + frames - 1) // stride + 1):
-            position = slot.index - (window_id * stride - frames + 1)
             window = self._windows.get(window_id)
             if window is None:
                 if own is None or window_id <= self._newest_opened:
                     continue                                    # no frame to begin with, or given up already
                 window = self._open(window_id)
-            window.own += own is not None
+            inside.append((window_id, window))
+        if own is not None and inside:
+            self.account.hold(slot.index, len(inside))
+        elif own is not None:
+            self.account.drop('no_window')
+        for window_id, window in inside:
+            position = slot.index - (window_id * stride - frames + 1)
+            if own is not None:
+                window.own.append(slot.index)
             window.frames[position] = own or self._last_frame
             if position == frames - 1:
                 self._complete(window_id, window)
@@ -168,9 +199,9 @@ class VerifyingPipeline:
         """The frame, if there is one and it can be unpacked."""
         try:
             if frame is not None:
-                frame.unpack()
+                self._unpack(frame)
         except CrossSpecError:
-            self.counts['frames_damaged'] += 1
+            self.account.drop('damaged')
             return None
         return frame
 
@@ -182,7 +213,7 @@ class VerifyingPipeline:
         return window
 
     def _complete(self, window_id: int, window: _Window) -> None:
-        if 2 * window.own < self._grid.window_frames:
+        if 2 * len(window.own) < self._grid.window_frames:
             self._give_up(window_id, 'few_frames')
             return
         self._fill_begin(window)
@@ -201,7 +232,10 @@ class VerifyingPipeline:
 
     def _give_up(self, window_id: int, cause: str) -> None:
         self.counts[f'window_{cause}'] += 1
-        self._windows.pop(window_id).session.close()
+        window = self._windows.pop(window_id)
+        window.session.close()
+        for slot in window.own:
+            self.account.give_up(slot, f'window_{cause}')
 
     def feed(self) -> bool:
         """Hand one frame to the engine, of the most urgent window that has one; False where none waits."""
@@ -217,8 +251,17 @@ class VerifyingPipeline:
                     self._give_up(window_id, 'frame_refused')
                     raise
                 window.fed += 1
+                self._note_stages(window)
                 return True
         return False
+
+    def _note_stages(self, window: _Window) -> None:
+        """Which frames a session has encoded and put into its cache by now."""
+        encoded, prefilled = window.session.reached
+        for frame in window.frames[:encoded]:
+            self._pass(ENCODED, frame, window.session.encoded_ns)
+        for frame in window.frames[:prefilled]:
+            self._pass(PREFILLED, frame)
 
     @staticmethod
     def _fill_begin(window: _Window) -> None:
@@ -238,19 +281,26 @@ class VerifyingPipeline:
         """Answer a window: captions and verdicts as they are verified. Raises CrossSpecError; the window is then gone.
         """
         window = self._windows[window_id]
-        final = False
+        final, frames_repeated = False, len(window.frames) - len({id(frame) for frame in window.frames})
         try:
             deadline_ns = time.perf_counter_ns() + self._timeout_ns
             for output in window.session.answer(deadline_ns=deadline_ns, should_stop=lambda: self._reset_wanted):
+                self._note_stages(window)                       # the first pass put the newest frames into the cache
                 if isinstance(output, Caption) and output.stage == Stage.FINAL:
                     final = True
+                    self.counts['frames_repeated'] += frames_repeated
                     frames = tuple(frame.unpack() for frame in window.frames)
                     self.last_answered = Answered(window_id, frames, window.prompt, output.token_ids)
                 yield output
         finally:
             self.counts['windows' if final else 'window_unfinished'] += 1
             window.session.close()
-            self._windows.pop(window_id, None)
+            if self._windows.pop(window_id, None) is not None:  # else a reset has told already
+                for slot in window.own:
+                    if final:
+                        self.account.answer(slot)
+                    else:
+                        self.account.give_up(slot, 'window_unfinished')
 
     def rehearse(self, should_stop: Callable[[], bool]) -> bool:
         """Rehearse the oldest window that is not whole yet and has new frames; False where there is none.
@@ -277,15 +327,27 @@ class VerifyingPipeline:
         """Forget windows, frames and all that the engine remembers; counts stay."""
         self._engine.reset()
         self._windows.clear()
+        self.account.forget_held()
+        self.account.drop(FORGOTTEN, self._slots.reset())
         self._newest_opened = -1
-        self._slots.reset()
         self._last_frame = None
+        self.ages.reset()
         self.counts['resets'] += 1
 
     def statistics(self) -> dict[str, int]:
         """Counts since the start: frames, drafts refused by cause, windows answered and given up by cause."""
         with self._lock:
-            return dict(self.counts)
+            return self.account.balance().entries(FRAMES) | self.counts
+
+    @property
+    def latency_ns(self) -> int | None:
+        """Median from stamp to arrival of the newest frames; None while it is not known."""
+        return self._slots.latency.median_ns
+
+    @property
+    def wait_ns(self) -> int:
+        """How long past a slot's end its frame is waited for."""
+        return self._slots.wait_ns
 
 
 def retracted(caption: Caption) -> Caption:

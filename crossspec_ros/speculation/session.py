@@ -75,6 +75,7 @@ class Session:
         self._stamps_ns = [0] * frames
         self._rehearsed: tuple[int, ...] = ()
         self._newest_ns = 0                                          # perf_counter_ns of the newest slot's arrival
+        self.encoded_ns = 0                                          # perf_counter_ns at the end of the newest encoding
         self.closed = False                                          # no frame and no answer any more
 
     def _key(self) -> str:
@@ -95,6 +96,12 @@ class Session:
     def missing(self) -> tuple[int, ...]:
         """Slots that have no frame yet."""
         return tuple(slot for slot, key in enumerate(self._keys) if key is None)
+
+    @property
+    def reached(self) -> tuple[int, int]:
+        """Slots, from the oldest on, whose frames are encoded, and those whose frames are in the cache."""
+        state, sizes = self._state, [group.frames for group in self._state.layout.groups]
+        return sum(sizes[:state.ready(len(sizes))]), sum(sizes[:state.prefilled])
 
     @property
     def token_ids(self) -> tuple[int, ...]:
@@ -127,6 +134,7 @@ class Session:
         except Exception:
             self._frames[slot] = self._keys[slot] = None
             raise
+        self.encoded_ns = perf_counter_ns()
         self._stamps_ns[slot] = stamp_ns
         if slot == len(self._keys) - 1:
             self._newest_ns = arrival_ns

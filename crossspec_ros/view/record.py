@@ -62,12 +62,42 @@ class Diagnostic:
     values: dict[str, str]
 
 
+@dataclass(frozen=True)
+class CameraInput:
+    """The newest that a node told of one of its inputs (crossspec_ros/msg/FrameLatency).
+
+    ``stage_ms``: by stage ``n``, ``p50``, ``p95`` and ``p99`` of the age since the stamp, ms.
+    """
+
+    node: str
+    input: str
+    topic: str
+    stamps: str
+    offset_ms: float | None
+    stage_ms: dict[str, dict[str, float]]
+    received: int
+    lost: int
+    used: int
+    waiting: int
+    dropped: dict[str, int]
+    deadline_ms: float
+    deadline_requested: bool
+    deadlines_missed: int
+    gaps_missed: int
+
+    @property
+    def key(self) -> str:
+        """Names it among the inputs of a graph."""
+        return f'{self.node} {self.input}'
+
+
 class Recorder:
     """Collects what arrives. Call from one thread."""
 
     def __init__(self) -> None:
         self.windows: dict[int, WindowRecord] = {}
         self.diagnostics: dict[str, Diagnostic] = {}
+        self.inputs: dict[str, CameraInput] = {}
         self.first_draft_ns: int | None = None
         self.retracted = 0
 
@@ -107,6 +137,10 @@ class Recorder:
         """The monitor's row; windows that only the monitor knows (neither draft nor caption) are kept too."""
         self._window(latency.window_id, window_end_ns).latency = latency
 
+    def add_input(self, camera: CameraInput) -> None:
+        """What a node tells of an input; the newest holds."""
+        self.inputs[camera.key] = camera
+
     def add_diagnostic(self, name: str, status: Diagnostic) -> None:
         self.diagnostics[name] = status
 
@@ -118,5 +152,6 @@ class Recorder:
         """The same record with some of its windows."""
         part = Recorder()
         part.windows = {window_id: self.windows[window_id] for window_id in window_ids}
+        part.inputs = self.inputs
         part.diagnostics, part.first_draft_ns, part.retracted = self.diagnostics, self.first_draft_ns, self.retracted
         return part

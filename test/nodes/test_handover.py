@@ -11,6 +11,7 @@ import pytest
 
 from crossspec_ros.config import DrafterConfig, VerifierConfig
 from crossspec_ros.nodes import drafter, health, verifier
+from crossspec_ros.pipeline.account import Account
 from crossspec_ros.speculation.types import Verdict
 
 S = 1_000_000_000
@@ -62,6 +63,7 @@ def silent(node) -> None:
     node._enabled, node._frame_id = True, ''
     node.get_clock = lambda: SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=0))
     node._health = SimpleNamespace(drop=lambda *args: None)
+    node._input = SimpleNamespace(account=Account())
 
 
 @pytest.fixture

@@ -15,7 +15,11 @@ class Window:
     """Stands where a session of the decode engine would: notes what it is given, answers with one caption."""
 
     def __init__(self, engine, window_id):
-        self.engine, self.window_id = engine, window_id
+        self.engine, self.window_id, self.encoded_ns = engine, window_id, 0
+
+    @property
+    def reached(self):
+        return len(self.engine.slots[self.window_id]), 0
 
     def add_frame(self, slot, stamp_ns, rgb):
         if rgb.shape[0] == 1:
