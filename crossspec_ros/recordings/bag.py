@@ -86,8 +86,8 @@ def _told(path: Path) -> Iterator[None]:
         raise
     except Exception as error:          # bytes of a damaged file can raise anything in a parser
         raise CrossSpecError(
-            f'bag {path} cannot be read ({type(error).__name__}: {" ".join(str(error).split())}); it may be damaged: try '
-            '"mcap recover FILE" or "ros2 bag reindex DIR", or record it again') from error
+            f'bag {path} cannot be read ({type(error).__name__}: {" ".join(str(error).split())}); it may be damaged: '
+            'try "mcap recover FILE" or "ros2 bag reindex DIR", or record it again') from error
 
 
 class BagReader:
@@ -211,21 +211,20 @@ class BagReader:
 
     def _message(self, channel: Channel, log_ns: int, data: bytes, decode: bool) -> BagMessage | None:
         """A message made of its bytes; None, counted, when they are not of its type."""
-        known = self._types.knows(channel.type)
+        kind = self._bag.topics[channel.topic].type
         try:
             if channel.serialisation == ROS1:
-                data = self._types.from_ros1(channel.type, data) if known else b''
-            if not decode or not known:
-                return BagMessage(channel.topic, channel.type, log_ns, log_ns, None, data)
-            converted, stamp_ns = convert(self._types.deserialise(channel.type, data), channel.type)
+                data = self._types.from_ros1(kind, data)
+            if not decode or not self._types.knows(kind):
+                return BagMessage(channel.topic, kind, log_ns, log_ns, None, data)
+            converted, stamp_ns = convert(self._types.deserialise(kind, data), kind)
         except Exception as error:      # a message's bytes can be anything, and so can what the parser makes of them
             self.malformed[channel.topic] += 1
             if self.malformed[channel.topic] == 1:
-                logger.warning('%s: %s: a message is not a %s and is skipped (%s)', self.path, channel.topic,
-                               channel.type, error)
+                logger.warning('%s: %s: a message is not a %s and is skipped (%s)', self.path, channel.topic, kind,
+                               ' '.join(str(error).split()))
             return None
-        return BagMessage(channel.topic, channel.type, log_ns if stamp_ns is None else stamp_ns, log_ns, converted,
-                          data)
+        return BagMessage(channel.topic, kind, log_ns if stamp_ns is None else stamp_ns, log_ns, converted, data)
 
 
 def _serialised(infos: Collection[TopicInfo]) -> str:

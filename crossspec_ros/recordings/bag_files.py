@@ -87,7 +87,7 @@ def open_files(path: Path) -> BagFiles:
 
 def _open_folder(folder: Path) -> BagFiles:
     files = BagFiles([], *_metadata(folder))
-    present = sorted((entry for entry in folder.iterdir() if _is_storage(entry)), key=lambda entry: _natural(entry.name))
+    present = sorted(filter(_is_storage, folder.iterdir()), key=lambda entry: _natural(entry.name))
     if files.metadata is None:
         chosen = _without_metadata(folder, present)
         if not files.notes:
@@ -98,7 +98,7 @@ def _open_folder(folder: Path) -> BagFiles:
     try:
         _open_all(chosen, files)
     except CrossSpecError as error:
-        if files.metadata is None:
+        if files.metadata is None and _kind(chosen[0]) != '.bag':
             raise CrossSpecError(f'{error} (bag {folder} has no metadata.yaml)') from error
         raise
     return files

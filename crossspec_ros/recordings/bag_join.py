@@ -143,8 +143,8 @@ def _check(storage: Storage, wanted: Collection[int], handed: Counter[int]) -> N
         channel = storage.channels[number]
         if handed[number] != channel.count:
             raise CrossSpecError(f'{storage.path} counts {channel.count} messages of {channel.topic} ({channel.type}) '
-                                 f'and holds {handed[number]}; its index is wrong: run "mcap recover FILE" or "ros2 bag '
-                                 'reindex FOLDER", or record it again')
+                                 f'and holds {handed[number]}; its index is wrong: run "mcap recover FILE" or "ros2 '
+                                 'bag reindex FOLDER", or record it again')
 
 
 def _unpacked(data: bytes) -> bytes:

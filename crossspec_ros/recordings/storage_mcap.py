@@ -221,11 +221,12 @@ def _scanned(file: BinaryIO, path: Path) -> _Contents:
             end = file.tell()
             scan.add(record, offset, end)
             offset = end
-    except EndOfFile:
-        trouble = (f'has no end: after byte {offset} of {size} no whole record follows; its recorder was stopped hard, '
-                   'is still writing, or the copy was cut')
     except _DAMAGE as error:
-        trouble = f'is damaged at byte {offset} of {size} ({error}); "mcap recover FILE" may give what lies after it'
+        if isinstance(error, EndOfFile) or file.tell() >= size:
+            trouble = (f'has no end: after byte {offset} of {size} no whole record follows; its recorder was stopped '
+                       'hard, is still writing, or the copy was cut')
+        else:
+            trouble = f'is damaged at byte {offset} of {size} ({error}); "mcap recover FILE" may give what lies after'
     scan.end_run()
     contents = scan.contents
     if trouble and not contents.counts:
