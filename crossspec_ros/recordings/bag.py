@@ -268,6 +268,10 @@ class BagWriter:
         if storage not in ('mcap', 'sqlite3'):
             raise CrossSpecError(f'storage must be mcap or sqlite3, got {storage!r}')
         self.path = Path(path)
+        if storage == 'sqlite3' and (odd := set(str(self.path)) & set('#?%')):
+            # rosbags names the database by a URI in which these mean something else: it would be written elsewhere
+            raise CrossSpecError(f'bag {self.path} cannot be written as sqlite3 with {" ".join(sorted(odd))} in its path; '
+                                 'take the storage mcap, or another name')
         self._types = TypeTable(self.path)
         self._connections: dict[str, Any] = {}
         try:
