@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
+from typing import BinaryIO
 
 import yaml
 import zstandard
@@ -20,6 +21,7 @@ from crossspec_ros.recordings.storages import Storage
 
 SUFFIXES = ('.mcap', '.db3', '.bag')
 _PACKED = ('.zstd', '.zst')
+_BLOCK_BYTES = 1 << 20
 _ZSTD = b'\x28\xb5\x2f\xfd'
 _STORAGES = {b'\x89MCAP': McapStorage, b'SQLite format 3\0': SqliteStorage, b'#ROSBAG V2': Ros1Storage}
 _WANTED = 'a rosbag2 (its folder, or an .mcap or .db3 file) or a ROS 1 .bag file'
@@ -274,14 +276,33 @@ def _unpacked(path: Path, files: BagFiles) -> Path:
     target = Path(folder.name) / _stem(path.name)
     try:
         with path.open('rb') as packed, target.open('wb') as out:
-            zstandard.ZstdDecompressor().copy_stream(packed, out)
+            whole = _copy_unpacked(packed, out)
     except zstandard.ZstdError as error:
         raise CrossSpecError(f'{path} is packed with zstd and damaged or cut ({error}); copy it or record it '
                              'again') from error
     except OSError as error:
         raise CrossSpecError(f'{path} is packed with zstd and cannot be unpacked ({error.strerror}); set TMPDIR to a '
                              'folder with room for it') from error
+    if not whole:
+        if not target.stat().st_size:
+            raise CrossSpecError(f'{path} is packed with zstd and cut, nothing of it can be read; copy it or record it '
+                                 'again')
+        files.notes.append(f'{path.name} is packed with zstd and cut; what stands before the cut is read')
     return target
+
+
+def _copy_unpacked(packed: BinaryIO, out: BinaryIO) -> bool:
+    """Unpack a stream of zstd frames; False when it ends amid one."""
+    decompressor = zstandard.ZstdDecompressor()
+    frame = decompressor.decompressobj()
+    started = False
+    while block := packed.read(_BLOCK_BYTES):
+        while block:
+            out.write(frame.decompress(block))
+            started, block = True, b''
+            if frame.eof:
+                block, frame, started = frame.unused_data, decompressor.decompressobj(), False
+    return not started
 
 
 def describe_disagreement(metadata: Metadata | None, counts: dict[tuple[str, str], int]) -> str:

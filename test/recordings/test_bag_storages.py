@@ -340,6 +340,18 @@ def test_bag_packed_with_zstd_is_read(tmp_path, cdr, storage, mode, metadata):
         np.testing.assert_array_equal(next(iter(bag)).data.rgb(), RGB)
 
 
+def test_mcap_packed_with_zstd_and_cut_gives_what_stands_before_the_cut(tmp_path, cdr, caplog):
+    path = write_mcap(tmp_path / 'x.mcap', TIMES, cdr, compression=CompressionType.NONE)
+    frames = [zstandard.compress(path.read_bytes()[at:at + 2000]) for at in range(0, path.stat().st_size, 2000)]
+    packed = tmp_path / 'y.mcap.zstd'
+    packed.write_bytes(b''.join(frames))
+    assert times_read(packed) == TIMES and not caplog.records
+    packed.write_bytes(b''.join(frames[:2]) + frames[2][:-9])
+    read = times_read(packed)
+    assert 0 < len(read) < len(TIMES) and read == TIMES[:len(read)]
+    assert 'packed with zstd and cut' in caplog.text
+
+
 def test_bag_that_metadata_names_packed_is_read_unpacked_and_the_other_way_round(parted):
     first = next(parted.glob('rec_0.*'))
     first.with_name(first.name + '.zstd').write_bytes(zstandard.compress(first.read_bytes()))
@@ -366,8 +378,8 @@ def test_ros1_bag_is_read_as_it_is(tmp_path, caplog):
 
 def test_bag_definitions_in_several_idl_files_are_understood(tmp_path):
     rule = '=' * 80 + '\n'
-    idl = (f'{rule}IDL: my_msgs/msg/Outer\nmodule my_msgs {{ module msg {{ struct Outer {{ my_msgs::msg::Inner inner; }}; '
-           f'}}; }};\n{rule}IDL: my_msgs/msg/Inner\nmodule my_msgs {{ module msg {{ struct Inner {{ int32 a; }}; }}; }};\n')
+    idl = ''.join(f'{rule}IDL: my_msgs/msg/{name}\nmodule my_msgs {{ module msg {{ struct {name} {{ {field}; }}; }}; }};\n'
+                  for name, field in (('Outer', 'my_msgs::msg::Inner inner'), ('Inner', 'int32 a')))
     with sqlite3.connect(_one_image(tmp_path)) as database:
         database.execute("UPDATE message_definitions SET topic_type = 'my_msgs/msg/Outer', encoding = 'ros2idl', "
                          'encoded_message_definition = ?', (idl,))
