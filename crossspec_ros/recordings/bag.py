@@ -270,8 +270,8 @@ class BagWriter:
         self.path = Path(path)
         if storage == 'sqlite3' and (odd := set(str(self.path)) & set('#?%')):
             # rosbags names the database by a URI in which these mean something else: it would be written elsewhere
-            raise CrossSpecError(f'bag {self.path} cannot be written as sqlite3 with {" ".join(sorted(odd))} in its path; '
-                                 'take the storage mcap, or another name')
+            raise CrossSpecError(f'bag {self.path} cannot be written as sqlite3 with {" ".join(sorted(odd))} in its '
+                                 'path; take the storage mcap, or another name')
         self._types = TypeTable(self.path)
         self._connections: dict[str, Any] = {}
         try:

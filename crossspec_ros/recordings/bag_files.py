@@ -71,10 +71,10 @@ class BagFiles:
 
 def open_files(path: Path) -> BagFiles:
     """Open all files of the bag at ``path``; CrossSpecError with the cause and the way out."""
-    if not path.exists():
-        raise CrossSpecError(f'bag {path} does not exist' +
-                             (f': the link leads to {os.readlink(path)}' if path.is_symlink() else ''))
     try:
+        if not path.exists():
+            raise CrossSpecError(f'bag {path} does not exist' +
+                                 (f': the link leads to {os.readlink(path)}' if path.is_symlink() else ''))
         if path.name == 'metadata.yaml':
             path = path.parent
         if path.is_dir():

@@ -378,7 +378,8 @@ def test_ros1_bag_is_read_as_it_is(tmp_path, caplog):
 
 def test_bag_definitions_in_several_idl_files_are_understood(tmp_path):
     rule = '=' * 80 + '\n'
-    idl = ''.join(f'{rule}IDL: my_msgs/msg/{name}\nmodule my_msgs {{ module msg {{ struct {name} {{ {field}; }}; }}; }};\n'
+    idl = ''.join(f'{rule}IDL: my_msgs/msg/{name}\n'
+                  f'module my_msgs {{ module msg {{ struct {name} {{ {field}; }}; }}; }};\n'
                   for name, field in (('Outer', 'my_msgs::msg::Inner inner'), ('Inner', 'int32 a')))
     with sqlite3.connect(_one_image(tmp_path)) as database:
         database.execute("UPDATE message_definitions SET topic_type = 'my_msgs/msg/Outer', encoding = 'ros2idl', "
