@@ -153,6 +153,9 @@ def _listed(names: Sequence[str], most: int = 4) -> str:
 def _without_metadata(folder: Path, present: list[Path]) -> list[Path]:
     """The files of a folder that has no metadata to tell."""
     if not present:
+        if (folder / 'events' / 'left').is_dir():
+            raise CrossSpecError(f'{folder} is a DSEC sequence, no bag; "crossspec replay" plays it as it is, '
+                                 '"crossspec dsec convert" makes a bag of it')
         inside = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith('.')
                         and ((entry / 'metadata.yaml').exists() or any(map(_is_storage, entry.iterdir()))))
         if inside:

@@ -68,7 +68,8 @@ class TypeTable:
         self._store = get_typestore(Stores.ROS2_KILTED)
         self._store.register(_base_types())
         self._learned: dict[str, Any] = {}
-        self._unread: dict[str, str] = {}
+        self._unread: dict[str, str] = {}               # type -> why its definition cannot be read
+        self._texts: dict[str, str] = {}                # type -> such a definition, to be copied as it is
 
     def learn(self, topic: str, type_name: str, definition: MessageDefinition, ros1: bool = False) -> None:
         """Take over the definition that a bag carries for a topic.
@@ -84,6 +85,7 @@ class TypeTable:
             types = _types_of_idl(definition.data) if is_idl else get_types_from_msg(definition.data, type_name)
         except (TypesysError, ValueError, KeyError, IndexError, AttributeError) as error:
             if not self.knows(type_name):
+                self._texts.update({} if is_idl else {type_name: definition.data})
                 self._unread[type_name] = next(filter(None, str(error).splitlines()), type(error).__name__)
             return
         for name, fields in types.items():
@@ -122,6 +124,7 @@ class TypeTable:
 
     def adopt(self, other: TypeTable) -> None:
         """Take over what another table has learned from its bag."""
+        self._texts.update(other._texts)
         for name, fields in other._learned.items():
             self._register('', name, name, fields)
 
@@ -142,7 +145,7 @@ class TypeTable:
     def definition(self, type_name: str) -> tuple[str, str]:
         """(text, RIHS01 hash) of a type for the bag's schema; an empty text and a zero hash of an unknown one."""
         if not self.knows(type_name):
-            return '', f'RIHS01_{0:064x}'
+            return self._texts.get(type_name, ''), f'RIHS01_{0:064x}'
         return self._store.generate_msgdef(type_name, ros_version=2)[0], self._store.hash_rihs01(type_name)
 
     def make(self, type_name: str, **fields: Any) -> Any:

@@ -94,6 +94,12 @@ def _only_metadata(path):
     (path / 'metadata.yaml').write_text('rosbag2_bagfile_information: {relative_file_paths: [x_0.db3]}')
 
 
+def _other_storage(path):
+    (path / 'metadata.yaml').write_text('rosbag2_bagfile_information: {relative_file_paths: [x_0.abc], '
+                                        'storage_identifier: abc}')
+    (path / 'x_0.abc').write_text('something')
+
+
 def _files_of_two(path):
     for name in ('x_0.db3', 'y_0.mcap'):
         (path / name).write_bytes(b'x')
@@ -107,6 +113,8 @@ def _files_of_two(path):
     pytest.param(_files_of_two, 'files of 2 recordings, name one', id='files_of_two'),
     pytest.param(lambda path: (path / 'x_0.mcap').write_bytes(LFS), 'git lfs pull', id='lfs'),
     pytest.param(lambda path: (path / '._x_0.mcap').write_bytes(b'x'), 'holds no recording', id='dot_file'),
+    pytest.param(lambda path: (path / 'events' / 'left').mkdir(parents=True), 'dsec convert', id='dsec'),
+    pytest.param(_other_storage, 'ros2 bag convert', id='other_storage'),
     pytest.param(_only_metadata, 'lacks its files', id='only_metadata')])
 def test_folder_that_is_no_recording_is_called_what_it_is(tmp_path, make, said, capsys):
     folder = tmp_path / 'rec'
@@ -201,6 +209,9 @@ def test_definitions_that_cannot_be_read_are_told_of_only_where_asked_for_in_a_l
             assert next(bag.messages(['/lift/_service_event'])).data is None
     text, = [record.getMessage() for record in caplog.records]
     assert 'own/srv/Lift_Event' in text and '\n' not in text
+    assert cut(tmp_path / 'rec', tmp_path / 'out') == 2
+    copy, = (tmp_path / 'out').glob('*.mcap')
+    assert b'SRV: own/srv/Lift\nint64 a' in copy.read_bytes()        # copied, though nobody here can read it
 
 
 # -- the recordings of people's reports --------------------------------------------------------------------------------

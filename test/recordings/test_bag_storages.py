@@ -1,7 +1,6 @@
 """What the files of a recording hold is handed over, all of it, in the order of time."""
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 
@@ -9,18 +8,15 @@ import numpy as np
 import pytest
 import yaml
 import zstandard
-from mcap.writer import CompressionType
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from bag_making import IMAGE, RGB, image_cdr, leave_log, split_bag, times_read, write_mcap, write_ros1
+from bag_making import IMAGE, RGB, image_cdr, split_bag, times_read, write_mcap, write_ros1
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.recordings.bag import BagReader, BagWriter
 from crossspec_ros.recordings.bag_edit import cut
 from crossspec_ros.recordings.bag_info import bag_info
 from crossspec_ros.recordings.bag_types import EVENT_TYPES
-
-TIMES = list(range(10, 200, 10))
 
 
 @pytest.fixture
@@ -173,133 +169,6 @@ def test_bag_event_topic_under_its_old_and_new_name_is_one(tmp_path):
     assert cut(folder, tmp_path / 'out') == 2
 
 
-@pytest.mark.parametrize('options', [
-    pytest.param({}, id='whole'),
-    pytest.param({'summary': False}, id='no_summary'),
-    pytest.param({'chunked': False}, id='no_chunks'),
-    pytest.param({'chunked': False, 'summary': False}, id='no_chunks_no_summary'),
-    pytest.param({'compression': CompressionType.LZ4}, id='lz4'),
-    pytest.param({'compression': CompressionType.NONE}, id='not_compressed'),
-    pytest.param({'profile': ''}, id='no_profile'),
-    pytest.param({'profile': 'somebody'}, id='other_profile'),
-    pytest.param({'definition': ''}, id='no_definition'),
-    pytest.param({'type_name': 'sensor_msgs/Image'}, id='short_type_name'),
-    pytest.param({'metadata': {'offered_qos_profiles': '- ['}}, id='qos_that_is_no_yaml')])
-@pytest.mark.parametrize('order', [1, -1], ids=['in_order', 'backwards'])
-def test_mcap_is_read_whole_however_it_was_written(tmp_path, cdr, options, order, caplog):
-    path = write_mcap(tmp_path / 'x.mcap', TIMES[::order], cdr, **options)
-    with BagReader(path) as bag:
-        assert bag.topics['/image'].messages == len(TIMES)
-        assert (bag.start_ns, bag.end_ns) == (TIMES[0], TIMES[-1])
-        assert [m.log_ns for m in bag] == TIMES
-        assert [m.log_ns for m in bag.messages(start_ns=50, stop_ns=90)] == [50, 60, 70, 80]
-        np.testing.assert_array_equal(next(iter(bag)).data.rgb(), RGB)
-    assert not caplog.records
-
-
-@pytest.mark.parametrize('chunked', [True, False], ids=['chunks', 'no_chunks'])
-@pytest.mark.parametrize('share', [0.5, 0.8, 0.97])
-def test_mcap_that_is_cut_gives_what_stands_before_the_cut_and_says_so(tmp_path, cdr, share, chunked, caplog):
-    path = write_mcap(tmp_path / 'x.mcap', TIMES, cdr, chunked=chunked, compression=CompressionType.NONE)
-    data = path.read_bytes()
-    path.write_bytes(data[:int(len(data) * share)])
-    read = times_read(path)
-    assert read and read == TIMES[:len(read)]
-    assert len(read) < len(TIMES) or share > 0.5
-    text, = [record.getMessage() for record in caplog.records]
-    assert 'has no end' in text and f'({len(read)} messages)' in text
-
-
-def test_mcap_that_is_still_written_gives_what_is_there(tmp_path, cdr, caplog):
-    from mcap.writer import Writer as McapWriter
-    with (tmp_path / 'x.mcap').open('wb') as stream:
-        writer = McapWriter(stream, chunk_size=300)
-        writer.start('ros2')
-        channel = writer.register_channel('/image', 'cdr', writer.register_schema(IMAGE, 'ros2msg', b''))
-        for time in TIMES:
-            writer.add_message(channel, time, cdr, time)
-        stream.flush()
-        read = times_read(tmp_path / 'x.mcap')
-    assert len(read) >= len(TIMES) - 2 and read == TIMES[:len(read)]
-    assert 'still writing' in caplog.text
-
-
-def test_mcap_whose_own_count_is_another_is_an_error_with_both_numbers(tmp_path, cdr):
-    path = write_mcap(tmp_path / 'x.mcap', TIMES, cdr)
-    data = path.read_bytes()
-    at = data.rindex(len(TIMES).to_bytes(8, 'little'))              # in the statistics: of the channel, then of all
-    first = data.index(len(TIMES).to_bytes(8, 'little'), data.rindex(b'\x0b', 0, at - 40) - 1)
-    for place in (first, at):
-        data = data[:place] + (len(TIMES) + 3).to_bytes(8, 'little') + data[place + 8:]
-    path.write_bytes(data)
-    with BagReader(path) as bag, pytest.raises(CrossSpecError, match=f'{len(TIMES) + 3} messages of /image.*holds '
-                                                                     f'{len(TIMES)}'):
-        list(bag)
-
-
-def test_mcap_chunk_that_is_damaged_is_an_error_that_says_where(tmp_path, cdr):
-    path = write_mcap(tmp_path / 'x.mcap', TIMES, cdr, compression=CompressionType.NONE)
-    data = bytearray(path.read_bytes())
-    data[data.index(RGB.tobytes()) + 3] ^= 0xFF
-    path.write_bytes(data)
-    with pytest.raises(CrossSpecError, match='chunk at byte .*mcap recover'):
-        times_read(path)
-
-
-@pytest.mark.parametrize('read_only', [False, True], ids=['writable', 'read_only'])
-@pytest.mark.parametrize('named', ['file', 'folder', 'folder_without_metadata'])
-def test_sqlite_log_of_a_killed_recorder_is_read(tmp_path, cdr, named, read_only):
-    folder = tmp_path / 'rec # 100%?ü'
-    with BagWriter(tmp_path / 'rec', 'sqlite3') as bag:
-        bag.write_rgb('/image', 1, 1, RGB)
-    (tmp_path / 'rec').rename(folder)
-    database = next(folder.glob('*.db3'))
-    leave_log(database, [2, 3], cdr)
-    if named == 'folder_without_metadata':
-        (folder / 'metadata.yaml').unlink()
-    before = sorted(os.listdir(folder))
-    if read_only:
-        folder.chmod(0o555)
-    try:
-        assert times_read(database if named == 'file' else folder) == [1, 2, 3]
-    finally:
-        folder.chmod(0o755)
-    assert sorted(os.listdir(folder)) == before
-
-
-def test_sqlite_that_is_still_written_gives_what_was_there_when_it_was_opened(tmp_path, cdr):
-    with BagWriter(tmp_path / 'rec', 'sqlite3') as bag:
-        bag.write_rgb('/image', 1, 1, RGB)
-    database = next((tmp_path / 'rec').glob('*.db3'))
-    recorder = sqlite3.connect(database, isolation_level=None)
-    recorder.execute('PRAGMA journal_mode = WAL')
-    row = 'INSERT INTO messages (topic_id, timestamp, data) VALUES (1, ?, ?)'
-    recorder.execute(row, (2, cdr))
-    with BagReader(database) as bag:
-        recorder.execute(row, (3, cdr))
-        assert [m.log_ns for m in bag] == [1, 2]
-    assert times_read(database) == [1, 2, 3]
-    recorder.close()
-
-
-def test_sqlite_with_a_journal_to_be_rolled_back_is_read_as_it_was_before(tmp_path, cdr):
-    with BagWriter(tmp_path / 'rec', 'sqlite3') as bag:
-        bag.write_rgb('/image', 1, 1, RGB)
-    database = next((tmp_path / 'rec').glob('*.db3'))
-    live = tmp_path / 'live.db3'
-    shutil.copy(database, live)
-    recorder = sqlite3.connect(live, isolation_level=None)
-    recorder.execute('PRAGMA cache_size = 1')
-    recorder.execute('BEGIN')
-    for time in range(2, 200):                          # more than the cache holds: half is written, the journal too
-        recorder.execute('INSERT INTO messages (topic_id, timestamp, data) VALUES (1, ?, ?)', (time, cdr))
-    assert live.with_name('live.db3-journal').stat().st_size
-    shutil.copy(live, database)
-    shutil.copy(live.with_name('live.db3-journal'), database.with_name(database.name + '-journal'))
-    recorder.close()
-    assert times_read(database) == [1]
-
-
 @pytest.mark.parametrize('name', ['a b', 'a#b', 'a?b', 'a%41b', 'ä→b', "a'b", 'a&b=c'])
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
 def test_bag_path_may_hold_any_character(tmp_path, name, storage):
@@ -338,18 +207,6 @@ def test_bag_packed_with_zstd_is_read(tmp_path, cdr, storage, mode, metadata):
     assert times_read(file) == [1, 2, 3]
     with BagReader(file) as bag:
         np.testing.assert_array_equal(next(iter(bag)).data.rgb(), RGB)
-
-
-def test_mcap_packed_with_zstd_and_cut_gives_what_stands_before_the_cut(tmp_path, cdr, caplog):
-    path = write_mcap(tmp_path / 'x.mcap', TIMES, cdr, compression=CompressionType.NONE)
-    frames = [zstandard.compress(path.read_bytes()[at:at + 2000]) for at in range(0, path.stat().st_size, 2000)]
-    packed = tmp_path / 'y.mcap.zstd'
-    packed.write_bytes(b''.join(frames))
-    assert times_read(packed) == TIMES and not caplog.records
-    packed.write_bytes(b''.join(frames[:2]) + frames[2][:-9])
-    read = times_read(packed)
-    assert 0 < len(read) < len(TIMES) and read == TIMES[:len(read)]
-    assert 'packed with zstd and cut' in caplog.text
 
 
 def test_bag_that_metadata_names_packed_is_read_unpacked_and_the_other_way_round(parted):
@@ -394,15 +251,6 @@ def _one_image(tmp_path):
     with BagWriter(tmp_path / 'rec', 'sqlite3') as bag:
         bag.write_rgb('/image', 1, 1, RGB)
     return tmp_path / 'rec' / 'rec.db3'
-
-
-def test_sqlite_of_the_first_versions_without_definitions_is_read(tmp_path):
-    with sqlite3.connect(_one_image(tmp_path)) as database:
-        for table in ('schema', 'metadata', 'message_definitions'):
-            database.execute(f'DROP TABLE {table}')
-        for column in ('offered_qos_profiles', 'type_description_hash'):
-            database.execute(f'ALTER TABLE topics DROP COLUMN {column}')
-    assert times_read(tmp_path / 'rec' / 'rec.db3') == [1]
 
 
 def test_a_header_of_another_layout_in_a_topic_of_no_use_does_not_spoil_the_images(tmp_path, cdr):
