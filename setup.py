@@ -133,9 +133,10 @@ setup(
     cmdclass={'build_ext': BuildInterfaces},
     data_files=[],                                              # filled by BuildInterfaces
     install_requires=[
-        'av>=14', 'h5py>=3.11', 'hdf5plugin>=5', 'jinja2>=3.1', 'matplotlib>=3.8', 'numba>=0.61', 'numpy>=1.26',
-        'opencv-python-headless>=4.9', 'pillow>=10', 'psutil>=5.9', 'pyyaml>=6', 'rich>=13', 'rosbags>=0.10',
-        'safetensors>=0.4', 'tokenizers>=0.21', 'torch>=2.4', 'transformers>=5.0,<5.25',
+        'av>=14', 'h5py>=3.11', 'hdf5plugin>=5', 'jinja2>=3.1', 'matplotlib>=3.8', 'mcap>=1.2', 'numba>=0.61',
+        'numpy>=1.26', 'opencv-python-headless>=4.9', 'pillow>=10', 'psutil>=5.9', 'pyyaml>=6', 'rich>=13',
+        'rosbags>=0.10', 'safetensors>=0.4', 'tokenizers>=0.21', 'torch>=2.4', 'transformers>=5.0,<5.25',
+        'zstandard>=0.21',
     ],
     extras_require={
         'forms': ['llguidance>=1.9,<2'],

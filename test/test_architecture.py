@@ -46,7 +46,8 @@ ARROWS: dict[str, set[str]] = {
 }
 ROS = {'rclpy', 'std_msgs', 'sensor_msgs', 'diagnostic_msgs', 'std_srvs', 'builtin_interfaces', 'lifecycle_msgs',
        'event_camera_msgs', 'launch', 'launch_ros'}
-HEAVY = ROS | {'llguidance', 'torch', 'transformers', 'cv2', 'rosbags', 'h5py', 'av', 'matplotlib', 'rich', 'jinja2'}
+HEAVY = ROS | {'llguidance', 'torch', 'transformers', 'cv2', 'rosbags', 'mcap', 'h5py', 'av', 'matplotlib', 'rich',
+               'jinja2'}
 # Room -> distributions it may never import; nobody but `nodes` imports ROS, and few rooms transformers.
 FORBIDDEN = {
     'events': HEAVY,

@@ -15,11 +15,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser('bag', help='look into, cut or render a rosbag2')
     actions = parser.add_subparsers(dest='action', metavar='ACTION', required=True)
     info = actions.add_parser('info', help='topics, and for event topics encoding, counts, times, losses and a hash')
-    info.add_argument('bag', help='folder of the bag, or its .mcap or .db3 file')
+    info.add_argument('bag', help='folder of the bag, its .mcap or .db3 file, or a ROS 1 .bag')
     info.add_argument('--json', action='store_true', help='print JSON')
     info.set_defaults(func=run_info)
     cut = actions.add_parser('cut', help='copy a part of a bag, byte for byte')
-    cut.add_argument('bag', help='folder of the bag, or its .mcap or .db3 file')
+    cut.add_argument('bag', help='folder of the bag, its .mcap or .db3 file, or a ROS 1 .bag')
     cut.add_argument('out', help='folder of the new bag')
     cut.add_argument('--start', type=float, default=0.0, metavar='S', help='start, s after the start of the bag (0)')
     end = cut.add_mutually_exclusive_group()
@@ -29,7 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     cut.add_argument('--storage', choices=('mcap', 'sqlite3'), default='mcap', help='storage of the new bag (mcap)')
     cut.set_defaults(func=run_cut)
     render = actions.add_parser('render', help='a film (mp4) of the events beside the images')
-    render.add_argument('bag', help='folder of the bag, or its .mcap or .db3 file')
+    render.add_argument('bag', help='folder of the bag, its .mcap or .db3 file, or a ROS 1 .bag')
     render.add_argument('out', help='the film, OUT.mp4')
     render.add_argument('--fps', type=float, default=25.0, help='pictures a recorded second (25)')
     render.add_argument('--height', type=int, default=480, help='height of the film, px (480)')
@@ -40,11 +40,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run_info(args: argparse.Namespace) -> int:
     """Print what the bag holds."""
-    from crossspec_ros.recordings.bag_info import bag_info
-    with BagReader(args.bag) as bag:
-        total = bag.message_count
-    with progress_bar('reading', total, 'messages') as advance:
-        info = bag_info(args.bag, advance)
+    from crossspec_ros.recordings.bag_info import describe, readable_messages
+    with BagReader(args.bag) as bag, progress_bar('reading', readable_messages(bag), 'messages') as advance:
+        info = describe(bag, advance)
     if args.json:
         print(json.dumps(info, indent=2))
     else:

@@ -19,8 +19,8 @@ OK, NOTE, WARN, MISSING = 'ok', 'note', 'warn', 'missing'
 NEEDED_BYTES = 4 * 2**30
 MESSAGES = {'crossspec_ros.msg': ('Draft', 'Caption', 'Verdict', 'WindowLatency'), 'crossspec_ros.srv': ('SetPrompt',),
             'event_camera_msgs.msg': ('EventPacket',)}
-REQUIRED = {'numpy': 'numpy', 'cv2': 'opencv-python-headless', 'rosbags': 'rosbags', 'h5py': 'h5py', 'av': 'av',
-            'rich': 'rich', 'jinja2': 'jinja2', 'matplotlib': 'matplotlib', 'psutil': 'psutil',
+REQUIRED = {'numpy': 'numpy', 'cv2': 'opencv-python-headless', 'rosbags': 'rosbags', 'mcap': 'mcap', 'h5py': 'h5py',
+            'av': 'av', 'rich': 'rich', 'jinja2': 'jinja2', 'matplotlib': 'matplotlib', 'psutil': 'psutil',
             'safetensors': 'safetensors', 'tokenizers': 'tokenizers', 'transformers': 'transformers'}
 OPTIONAL = {'launch_ros': 'launch files (without it: `crossspec up`)',
             'cv_bridge': 'not needed, images are converted here',

@@ -1,7 +1,7 @@
-"""rosbag2 recordings (sqlite3 and mcap) read and written without ROS.
+"""rosbag2 recordings (sqlite3 and mcap) read and written without ROS, ROS 1 bags read.
 
-Messages are read one at a time in the order of their recording times; memory holds one chunk of the file. Where a
-bag carries no message definitions, those of Kilted, event_camera_msgs and this package are used.
+Messages are read one at a time in the order of their recording times; memory holds one chunk of each file that is due.
+Where a bag carries no message definitions, those of Kilted, event_camera_msgs and this package are used.
 """
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from typing import Any
 
 import numpy as np
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
-from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.errors import WriterError
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.types import Packet
 from crossspec_ros.frames import images
+from crossspec_ros.recordings.bag_join import JoinedBag, TopicInfo
 from crossspec_ros.recordings.bag_types import EVENT_TYPES, IMAGE_TYPES, TypeTable
+from crossspec_ros.recordings.storages import READABLE, ROS1, Channel
 
 logger = logging.getLogger(__name__)
 
@@ -75,15 +77,6 @@ class BagMessage:
     cdr: bytes
 
 
-@dataclass(frozen=True)
-class TopicInfo:
-    """A topic of a bag: its name, type and number of messages."""
-
-    name: str
-    type: str
-    messages: int
-
-
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
     """Make what the parsers throw over damaged files into one error that names the file and the way out."""
@@ -93,28 +86,32 @@ def _told(path: Path) -> Iterator[None]:
         raise
     except Exception as error:          # bytes of a damaged file can raise anything in a parser
         raise CrossSpecError(
-            f'bag {path} cannot be read, it is cut, damaged or still being written ({type(error).__name__}: {error}); '
+            f'bag {path} cannot be read ({type(error).__name__}: {" ".join(str(error).split())}); it may be damaged: '
             'try "mcap recover FILE" or "ros2 bag reindex DIR", or record it again') from error
 
 
 class BagReader:
-    """A bag (its folder, or one .mcap or .db3 file), open for reading; a context manager.
+    """A recording, open for reading; a context manager.
 
-    ``malformed`` counts messages by topic that are not of their topic's type; they are skipped.
-    Raises CrossSpecError naming the file when it is missing, without metadata, cut or of another format.
+    It is the folder of a rosbag2 (with or without metadata.yaml), one of its .mcap or .db3 files (packed with zstd or
+    not), or a ROS 1 .bag. ``malformed`` counts messages by topic that are not of their topic's type; they are skipped.
+    Raises CrossSpecError naming the file, what it is instead, and the way out.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.malformed: Counter[str] = Counter()
-        _check_is_bag(self.path)
+        self._told_of: set[str] = set()
         with _told(self.path):
-            self._reader = Reader(self.path)
-            self._reader.open()
+            self._bag = JoinedBag(self.path)
         try:
             self._types = TypeTable(self.path)
-            for connection in self._reader.connections:
-                self._types.learn(connection.topic, connection.msgtype, connection.msgdef)
+            with _told(self.path):
+                for storage in self._bag.storages:
+                    for channel in storage.channels:
+                        if channel.serialisation in READABLE:
+                            self._types.learn(channel.topic, channel.type, channel.definition,
+                                              ros1=channel.serialisation == ROS1)
         except CrossSpecError:
             self.close()
             raise
@@ -127,27 +124,24 @@ class BagReader:
 
     def close(self) -> None:
         """Close the files; closing twice is fine."""
-        if self._reader.is_open:
-            self._reader.close()
+        self._bag.close()
 
     @property
     def topics(self) -> dict[str, TopicInfo]:
         """Topics by name, in the order of the bag."""
-        table: dict[str, TopicInfo] = {}
-        for connection in self._reader.connections:
-            before = table[connection.topic].messages if connection.topic in table else 0
-            table[connection.topic] = TopicInfo(connection.topic, connection.msgtype, before + connection.msgcount)
-        return table
+        return dict(self._bag.topics)
 
     def topics_of(self, types: Collection[str]) -> list[str]:
-        """Names of the topics of these types."""
-        return [info.name for info in self.topics.values() if info.type in types]
+        """Names of the topics of these types that can be read."""
+        return [info.name for info in self._bag.topics.values() if info.type in types and info.readable]
 
     def require_topics(self, types: Collection[str] = (*EVENT_TYPES, *IMAGE_TYPES)) -> list[str]:
         """Topics of these types; CrossSpecError telling what the bag has instead when there is none."""
-        found = [name for name in self.topics_of(types) if self.topics[name].messages]
+        found = [name for name in self.topics_of(types) if self._bag.topics[name].messages]
         if not found:
-            there = ', '.join(f'{info.name} ({info.type}, {info.messages})' for info in self.topics.values())
+            there = ', '.join(f'{info.name} ({info.type or "no type"}, {info.messages}'
+                              f'{"" if info.readable else ", " + info.serialisation})'
+                              for info in self._bag.topics.values())
             raise CrossSpecError(f'bag {self.path} has no usable topic: wanted messages of {" or ".join(types)}; '
                                  f'it has {there or "no topics"}')
         return found
@@ -155,67 +149,86 @@ class BagReader:
     @property
     def start_ns(self) -> int:
         """Recording time of the first message, ns (0 of an empty bag)."""
-        return self._reader.start_time if self._reader.message_count else 0
+        return self._bag.start_ns
 
     @property
     def end_ns(self) -> int:
         """Recording time of the last message, ns (0 of an empty bag)."""
-        return self._reader.end_time - 1 if self._reader.message_count else 0
+        return self._bag.end_ns
 
     @property
     def message_count(self) -> int:
-        return self._reader.message_count
+        """Messages that the files count, of all topics."""
+        return self._bag.message_count
 
     def __iter__(self) -> Iterator[BagMessage]:
         return self.messages()
 
     def messages(self, topics: Collection[str] | None = None, *, start_ns: int | None = None,
                  stop_ns: int | None = None, decode: bool = True) -> Iterator[BagMessage]:
-        """Messages of ``topics`` (None: all) recorded in [start_ns, stop_ns), in the order of recording.
+        """Messages of ``topics`` (None: all that can be read) recorded in [start_ns, stop_ns), in that order.
 
         With ``decode`` False only ``cdr`` is given and ``stamp_ns`` is the recording time, several times faster.
+        Raises CrossSpecError for a topic that is not there or of which nothing can be read, where the files are
+        damaged, and at the end when they count other messages than they held.
         """
-        wanted = [c for c in self._reader.connections if topics is None or c.topic in topics]
-        if topics is not None and (missing := set(topics) - {c.topic for c in wanted}):
+        there = self._bag.topics
+        if topics is not None and (missing := set(topics) - there.keys()):
             raise CrossSpecError(f'bag {self.path} has no topic {", ".join(sorted(missing))}; '
-                                 f'it has {", ".join(self.topics) or "none"}')
-        if not wanted:
-            return
-        source = self._reader.messages(wanted, start_ns, stop_ns)
+                                 f'it has {", ".join(there) or "none"}')
+        if topics is not None:
+            self._tell_of(topics, decode)
+        wanted = [name for name, info in there.items() if info.readable and (topics is None or name in topics)]
+        source = self._bag.messages(wanted, start_ns, stop_ns)
         while True:
             with _told(self.path):
                 item = next(source, None)
             if item is None:
                 return
-            connection, log_ns, cdr = item
-            message = (self._decoded(connection.topic, connection.msgtype, log_ns, cdr) if decode else
-                       BagMessage(connection.topic, connection.msgtype, log_ns, log_ns, None, cdr))
+            message = self._message(*item, decode)
             if message is not None:
                 yield message
 
-    def _decoded(self, topic: str, type_name: str, log_ns: int, cdr: bytes) -> BagMessage | None:
-        if not self._types.knows(type_name):
-            return BagMessage(topic, type_name, log_ns, log_ns, None, cdr)
+    def _tell_of(self, topics: Collection[str], decode: bool) -> None:
+        """Tell, once, what of the topics that were asked for is not handed out."""
+        infos = [self._bag.topics[name] for name in topics]
+        unreadable = [info for info in infos if not info.readable]
+        if infos and len(unreadable) == len(infos):
+            raise CrossSpecError(f'bag {self.path}: {_serialised(unreadable)} cannot be read, only CDR can; name other '
+                                 'topics, or record the bag again through ROS 2')
+        said = {info.name: f'{_serialised([info])} is left out, only CDR can be read' for info in unreadable}
+        for info in infos:
+            if info.readable and info.others:
+                others = ', '.join(f'{count} of {kind or "no type"} ({way})' for kind, way, count in info.others)
+                said[info.name] = (f'{info.name} is read as {info.type} ({info.messages} messages); left out is what '
+                                   f'was recorded under its name besides: {others}')
+            elif info.readable and decode and info.messages and (why := self._types.why_unknown(info.type)):
+                said[info.name] = f'{info.name} ({info.type}) is handed on as bytes: {why}'
+        for name, text in said.items():
+            if name not in self._told_of:
+                self._told_of.add(name)
+                logger.warning('bag %s: %s', self.path, text)
+
+    def _message(self, channel: Channel, log_ns: int, data: bytes, decode: bool) -> BagMessage | None:
+        """A message made of its bytes; None, counted, when they are not of its type."""
+        kind = self._bag.topics[channel.topic].type
         try:
-            data, stamp_ns = convert(self._types.deserialise(type_name, cdr), type_name)
+            if channel.serialisation == ROS1:
+                data = self._types.from_ros1(kind, data)
+            if not decode or not self._types.knows(kind):
+                return BagMessage(channel.topic, kind, log_ns, log_ns, None, data)
+            converted, stamp_ns = convert(self._types.deserialise(kind, data), kind)
         except Exception as error:      # a message's bytes can be anything, and so can what the parser makes of them
-            self.malformed[topic] += 1
-            if self.malformed[topic] == 1:
-                logger.warning('%s: %s: a message is not a %s and is skipped (%s)', self.path, topic, type_name, error)
+            self.malformed[channel.topic] += 1
+            if self.malformed[channel.topic] == 1:
+                logger.warning('%s: %s: a message is not a %s and is skipped (%s)', self.path, channel.topic, kind,
+                               ' '.join(str(error).split()))
             return None
-        return BagMessage(topic, type_name, log_ns if stamp_ns is None else stamp_ns, log_ns, data, cdr)
+        return BagMessage(channel.topic, kind, log_ns if stamp_ns is None else stamp_ns, log_ns, converted, data)
 
 
-def _check_is_bag(path: Path) -> None:
-    if not path.exists():
-        raise CrossSpecError(f'bag {path} does not exist')
-    if path.is_dir() and not (path / 'metadata.yaml').exists():
-        files = sorted(p.name for p in path.iterdir() if p.suffix in ('.mcap', '.db3'))
-        way_out = (f'give the file itself ({path / files[0]}), or run "ros2 bag reindex {path}"' if files else
-                   'is this the folder of a rosbag2?')
-        raise CrossSpecError(f'bag {path} has no metadata.yaml; {way_out}')
-    if path.is_file() and path.suffix not in ('.mcap', '.db3'):
-        raise CrossSpecError(f'bag must be a folder with metadata.yaml, an .mcap or a .db3 file, got {path}')
+def _serialised(infos: Collection[TopicInfo]) -> str:
+    return ', '.join(f'{info.name} ({info.messages} messages as {info.serialisation})' for info in infos)
 
 
 def _stamp_ns(stamp: Any) -> int:
@@ -255,6 +268,10 @@ class BagWriter:
         if storage not in ('mcap', 'sqlite3'):
             raise CrossSpecError(f'storage must be mcap or sqlite3, got {storage!r}')
         self.path = Path(path)
+        if storage == 'sqlite3' and (odd := set(str(self.path)) & set('#?%')):
+            # rosbags names the database by a URI in which these mean something else: it would be written elsewhere
+            raise CrossSpecError(f'bag {self.path} cannot be written as sqlite3 with {" ".join(sorted(odd))} in its '
+                                 'path; take the storage mcap, or another name')
         self._types = TypeTable(self.path)
         self._connections: dict[str, Any] = {}
         try:

@@ -75,7 +75,8 @@ def cut(path: str | Path, out: str | Path, *, start_s: float = 0.0, end_s: float
         advance: Callable[[int], None] = lambda count: None) -> int:
     """Copy the messages recorded from ``start_s`` up to ``end_s`` seconds after the bag's start, byte for byte.
 
-    Returns how many. Raises CrossSpecError on a broken bag, times that leave nothing, and an ``out`` that exists.
+    Returns how many. What cannot be copied (topics that are not CDR) is told in a line; ROS 1 messages become CDR.
+    Raises CrossSpecError on a broken bag, times that leave nothing, and an ``out`` that exists.
     """
     out = Path(out)
     check_out(out)
@@ -91,9 +92,11 @@ def cut(path: str | Path, out: str | Path, *, start_s: float = 0.0, end_s: float
             with BagWriter(segment, storage) as writer:
                 writer.types_from(bag)
                 for name, info in bag.topics.items():
-                    if topics is None or name in topics:
+                    if info.readable and (topics is None or name in topics):
                         writer.add_topic(name, info.type)
-                for message in bag.messages(topics, start_ns=start_ns, stop_ns=stop_ns, decode=False):
+                # All topics by name rather than None: what of them is left out is told.
+                asked = list(bag.topics) if topics is None else topics
+                for message in bag.messages(asked, start_ns=start_ns, stop_ns=stop_ns, decode=False):
                     writer.write_cdr(message.topic, message.type, message.log_ns, message.cdr)
                     copied += 1
                     advance(1)

@@ -103,24 +103,39 @@ def bag_info(path: str | Path, advance: Callable[[int], None] = lambda count: No
     ``advance`` is called with the number of messages read since its last call. Raises CrossSpecError on a broken bag.
     """
     with BagReader(path) as bag:
-        topics = bag.topics
-        counters: dict[str, EventTopic | _ImageTopic] = {
-            name: EventTopic() if info.type in EVENT_TYPES else _ImageTopic()
-            for name, info in topics.items() if info.type in (*EVENT_TYPES, *IMAGE_TYPES)}
-        for message in bag.messages(list(counters)) if counters else ():
-            _count(counters[message.topic], message)
-            advance(1)
-        table: dict[str, Any] = {}
-        for name, info in topics.items():
-            table[name] = {'type': info.type, 'messages': info.messages}
-            counter = counters.get(name)
-            if isinstance(counter, EventTopic):
-                table[name].update(counter.as_dict())
-                if bag.malformed[name]:
-                    table[name]['dropped']['malformed_message'] = bag.malformed[name]
-            elif counter is not None:
-                table[name].update(counter.fields)
+        return describe(bag, advance)
+
+
+def describe(bag: BagReader, advance: Callable[[int], None] = lambda count: None) -> dict[str, Any]:
+    """What ``bag_info`` says, of a bag that is open."""
+    topics = bag.topics
+    counters: dict[str, EventTopic | _ImageTopic] = {
+        name: EventTopic() if info.type in EVENT_TYPES else _ImageTopic()
+        for name, info in topics.items() if info.readable and info.type in (*EVENT_TYPES, *IMAGE_TYPES)}
+    for message in bag.messages(list(counters)) if counters else ():
+        _count(counters[message.topic], message)
+        advance(1)
+    table: dict[str, Any] = {}
+    for name, info in topics.items():
+        table[name] = {'type': info.type, 'messages': info.messages}
+        if not info.readable:
+            table[name]['serialisation'] = info.serialisation
+        if info.others:
+            table[name]['left_out'] = {f'{kind or "no type"} as {way}': count for kind, way, count in info.others}
+        counter = counters.get(name)
+        if isinstance(counter, EventTopic):
+            table[name].update(counter.as_dict())
+        elif counter is not None:
+            table[name].update(counter.fields)
+        if counter is not None and bag.malformed[name]:
+            table[name].setdefault('dropped', {})['malformed_message'] = bag.malformed[name]
     return {'topics': table}
+
+
+def readable_messages(bag: BagReader) -> int:
+    """How many messages ``describe`` will read."""
+    return sum(info.messages for info in bag.topics.values()
+               if info.readable and info.type in (*EVENT_TYPES, *IMAGE_TYPES))
 
 
 def _count(counter: EventTopic | _ImageTopic, message: BagMessage) -> None:

@@ -101,7 +101,7 @@ def test_bag_of_a_real_camera_is_read_whole(name, type_name, count, encoding):
 def test_bag_refuses_a_cut_file_by_name(bag_path):
     for file in (*bag_path.glob('*.mcap'), *bag_path.glob('*.db3')):
         data = file.read_bytes()
-        file.write_bytes(data[:len(data) // 2])
+        file.write_bytes(data[:len(data) // 5])         # before the end of the first chunk: nothing is left
         with pytest.raises(CrossSpecError, match=f'{bag_path}.*record'):
             with BagReader(bag_path) as bag:
                 list(bag)
@@ -123,10 +123,7 @@ def test_bag_of_flipped_bytes_only_ever_raises_our_error(bag_path):
             pass
 
 
-def test_bag_without_metadata_is_refused_with_the_way_out(bag_path):
-    (bag_path / 'metadata.yaml').unlink()
-    with pytest.raises(CrossSpecError, match='no metadata.yaml; give the file itself'):
-        BagReader(bag_path)
+def test_bag_may_be_named_by_its_file(bag_path):
     with BagReader(next(iter((*bag_path.glob('*.mcap'), *bag_path.glob('*.db3'))))) as bag:
         assert len(list(bag)) == 10
 
