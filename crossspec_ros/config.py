@@ -112,6 +112,11 @@ class VerifierConfig(WindowConfig):
                           high=3600)
     deadline_ms: float = _p(2500.0, 'largest gap between captions offered as the QoS deadline, ms; 0: none',
                             name='caption.deadline_ms', low=0, high=600000)
+    ask_history_s: float = _p(10.0, 'frames of so many seconds are kept for questions about a moment ago, s',
+                              name='ask.history_s', low=0.1, high=3600)
+    ask_history_mb: int = _p(256, 'frames kept for questions, MB at most; the oldest go', name='ask.history_mb', low=1,
+                             high=65536)
+    ask_waiting: int = _p(4, 'questions that wait at most; more are refused', name='ask.waiting', low=1, high=64)
     audit_rate: float = _p(0.0, 'share of windows decoded again without drafts while idle', name='audit.rate',
                            low=0, high=1, live=True)
     audit_after: bool = _p(False, 'keep every window\'s frames on disk for ~/audit', name='audit.keep')

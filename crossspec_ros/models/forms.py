@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
     from transformers import PreTrainedTokenizerFast
 
+    from crossspec_ros.models.targets.transformers_target import TransformersTarget
+
 _KEPT_TOKENIZERS = 4
 _MAX_TEXT = 100_000              # characters of a schema; compiling takes time that captions wait for
 _MAX_CHOICES = 1000
@@ -100,11 +102,11 @@ def _tokenizer(tokenizer: PreTrainedTokenizerFast, width: int, eos_ids: tuple[in
 class GrammarConstraint:
     """`speculation.constraint.Constraint` over a matcher of llguidance."""
 
-    def __init__(self, form: Form, tokenizer: PreTrainedTokenizerFast, width: int, eos_ids: Sequence[int]) -> None:
-        """``width``: of the logits, V. Raises `CrossSpecError` for a form or tokenizer that cannot be served."""
-        self.key = form.key
-        self._width, self._eos_ids = width, frozenset(eos_ids)
-        self._matcher = _library()(_tokenizer(tokenizer, width, tuple(eos_ids)), form.grammar)
+    def __init__(self, form: Form, target: TransformersTarget) -> None:
+        """Raises `CrossSpecError` for a form or a tokenizer that cannot be served."""
+        self.key, self._width = form.key, target.vocab_size
+        width = self._width
+        self._matcher = _library()(_tokenizer(target.tokenizer, width, target.eos_ids), form.grammar)
         self._check()
         self._taken: list[int] = []
         self._words = np.zeros((width + 31) // 32, np.int32)

@@ -13,15 +13,18 @@ from std_srvs.srv import Trigger
 
 from crossspec_ros.config import VerifierConfig
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.frames.history import FrameHistory
 from crossspec_ros.msg import Caption as CaptionMsg
 from crossspec_ros.msg import Draft as DraftMsg
 from crossspec_ros.msg import Verdict as VerdictMsg
 from crossspec_ros.nodes import process, qos
 from crossspec_ros.nodes.conversions import caption_to, draft_from, frame_from, verdict_to
 from crossspec_ros.nodes.model_node import ModelNode
+from crossspec_ros.nodes.questions import Answering, QuestionServer
 from crossspec_ros.pipeline.account import FRAMES
+from crossspec_ros.pipeline.asking import Asking
 from crossspec_ros.pipeline.audits import Audit
-from crossspec_ros.pipeline.building import build_verifying
+from crossspec_ros.pipeline.building import build_verifying, constraint_of
 from crossspec_ros.pipeline.mailbox import Mailbox
 from crossspec_ros.pipeline.verifying import VerifyingPipeline, retracted
 from crossspec_ros.speculation.engine import CaptionEngine
@@ -43,6 +46,8 @@ class VerifierNode(ModelNode):
         self._audit_debt = 0.0                                  # grows by audit_rate a window; 1: the next one is kept
         self._shown: Mailbox[Caption] = Mailbox()               # the newest published that still stands
         self._refused: Mailbox[Counter[str]] = Mailbox(operator.add)    # drafts, since the last verdict
+        self._asking: Asking | None = None
+        self._drafted: Mailbox[str] = Mailbox()                 # the newest draft's text
         self._communicate()
 
     def _communicate(self) -> None:
@@ -59,11 +64,15 @@ class VerifierNode(ModelNode):
                                  event_callbacks=health.subscription_events('draft'), **options)
         self._open_input('image', FRAMES, self._topic, kind, qos.image(), self._on_image)
         self.create_service(Trigger, '~/audit', self._on_audit)
+        self._questions = QuestionServer(self, self._answering, lambda: self._drafted.peek() or '')
 
     # ---- lifecycle
 
     def _load(self) -> None:
-        self._core, self._engine = build_verifying(self._config, self._prompt, account=self._input.account)
+        config = self._config
+        history = FrameHistory(self._grid, config.ask_history_s, config.ask_history_mb << 20)
+        self._core, self._engine = build_verifying(config, self._prompt, account=self._input.account, history=history)
+        self._asking = Asking(self._engine, history, config.ask_waiting)
         self._core.ages = self._input.ages
         self._input.latency_ns = lambda: self._core and self._core.latency_ns
 
@@ -73,7 +82,18 @@ class VerifierNode(ModelNode):
 
     def _free(self) -> None:
         super()._free()
-        self._engine = None
+        self._engine = self._asking = None
+
+    def _stop_worker(self) -> None:
+        super()._stop_worker()
+        if self._asking is not None:
+            self._asking.reset('the verifier is no longer active')
+
+    def _answering(self) -> Answering | None:
+        engine, asking = self._engine, self._asking
+        if self._worker is None or engine is None or asking is None:
+            return None
+        return Answering(asking, lambda form: constraint_of(engine, form), self._wake)
 
     @property
     def _grace_max_ms(self) -> float:
@@ -109,6 +129,7 @@ class VerifierNode(ModelNode):
     def _on_draft(self, message: DraftMsg) -> None:
         if self._worker is None or not self._enabled or not self._config.decode.speculate:
             return
+        self._drafted.put(message.text)
         cause = self._core.offer(draft_from(message))
         if cause is not None:
             self._refused.put(Counter({cause: 1}))
@@ -146,12 +167,15 @@ class VerifierNode(ModelNode):
         """One piece of work, the most urgent first; True where there may be more."""
         if self._core.reset_wanted:
             self._retract()
+            self._asking.reset('time jumped, or all was forgotten by ~/reset')
         self._core.advance(self.get_clock().now().nanoseconds)
         window_id = self._core.ready()
         if window_id is not None:
             self._answer(window_id)
             return True
         if self._core.feed():
+            return True
+        if self._asking.step(lambda: self._core.has_frames() or not self._working):
             return True
         if self._audit_asked.take():
             self._audit_running = True
@@ -203,7 +227,7 @@ class VerifierNode(ModelNode):
     def _statistics(self) -> dict[str, object]:
         values = super()._statistics() | {'prompt_key': prompt_key(self._prompt)}
         if self._engine is not None:
-            values['near_ties'] = self._engine.counters.near_ties
+            values |= {'near_ties': self._engine.counters.near_ties, **self._asking.counts}
         return values | {f'audit_{name}': value for name, value in self._audit.statistics().items()}
 
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from crossspec_ros.config import DEFAULT_PROMPT, DrafterConfig, VerifierConfig
 
 if TYPE_CHECKING:
+    from crossspec_ros.frames.history import FrameHistory
     from crossspec_ros.pipeline.account import Account
     from crossspec_ros.pipeline.drafting import DraftingPipeline
     from crossspec_ros.pipeline.verifying import VerifyingPipeline
+    from crossspec_ros.speculation.constraint import Constraint
     from crossspec_ros.speculation.engine import CaptionEngine
 
 
@@ -47,7 +49,7 @@ def build_engine(config: VerifierConfig) -> CaptionEngine:
 
 
 def build_verifying(config: VerifierConfig, prompt: str = '', *, newest_wins: bool = True,
-                    account: Account | None = None) -> tuple[VerifyingPipeline, CaptionEngine]:
+                    account: Account | None = None, history: FrameHistory | None = None) -> tuple[VerifyingPipeline, CaptionEngine]:
     """Load the verifier, measure it, and set up its windows. Raises CrossSpecError as above."""
     from crossspec_ros.pipeline.verifying import VerifyingPipeline
 
@@ -56,5 +58,14 @@ def build_verifying(config: VerifierConfig, prompt: str = '', *, newest_wins: bo
     engine.warm_up(prompt)
     pipeline = VerifyingPipeline(engine, config.grid(), prompt, frame_grace_ms=config.frame_grace_ms,
                                  frame_grace_max_ms=config.frame_grace_max_ms, queue=config.frame_queue,
-                                 timeout_ms=config.timeout_ms, newest_wins=newest_wins, account=account)
+                                 timeout_ms=config.timeout_ms, newest_wins=newest_wins, account=account,
+                                 history=history)
     return pipeline, engine
+
+
+def constraint_of(engine: CaptionEngine, form: str) -> Constraint | None:
+    """A form of its text for the engine's model; None for an empty one. Raises CrossSpecError for what is no form."""
+    from crossspec_ros.models.forms import GrammarConstraint, parse_form
+
+    parsed = parse_form(form)
+    return None if parsed is None else GrammarConstraint(parsed, engine.target)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.frames.history import FrameHistory
 from crossspec_ros.frames.slots import SKIPPED, Frame, FrameSlots, Slot
 from crossspec_ros.pipeline.account import FORGOTTEN, FRAMES, Account
 from crossspec_ros.pipeline.frame_latency import ENCODED, PREFILLED, RECEIVED, UNPACKED, AgeBook
@@ -54,14 +55,17 @@ class VerifyingPipeline:
     `add_frame` and `offer` may be called from any thread; all else belongs to the inference thread. A slot without a
     frame repeats the one before it (or, at a window's start, the one after it). A window with frames in fewer than half
     of its slots is given up, as is one that a newer whole window overtakes before its answer has begun. ``account`` is
-    told what became of each frame that was received; ``ages`` how old frames are at each stage.
+    told what became of each frame that was received; ``ages`` how old frames are at each stage; ``history`` keeps the
+    frames of settled slots for questions.
     """
 
     def __init__(self, engine: CaptionEngine, grid: WindowGrid, prompt: str, *, frame_grace_ms: float = 60.0,
                  frame_grace_max_ms: float | None = None, queue: int = 32, timeout_ms: float = 30000.0,
-                 newest_wins: bool = True, account: Account | None = None) -> None:
+                 newest_wins: bool = True, account: Account | None = None,
+                 history: FrameHistory | None = None) -> None:
         self.prompt = prompt
         self.account, self.ages = account or Account(), AgeBook()
+        self.history = history
         self.counts: Counter[str] = Counter()
         self.last_answered: Answered | None = None
         self._engine, self._grid, self._newest_wins = engine, grid, newest_wins
@@ -173,6 +177,8 @@ class VerifyingPipeline:
         own = self._sound(slot.frame)
         if own is not None:
             self._last_frame = own
+            if self.history is not None:
+                self.history.add(slot.index, own)
         frames, stride = self._grid.window_frames, self._grid.stride_frames
         first = -(-slot.index // stride)
         inside: list[tuple[int, _Window]] = []
@@ -331,6 +337,8 @@ class VerifyingPipeline:
         self.account.drop(FORGOTTEN, self._slots.reset())
         self._newest_opened = -1
         self._last_frame = None
+        if self.history is not None:
+            self.history.clear()
         self.ages.reset()
         self.counts['resets'] += 1
 

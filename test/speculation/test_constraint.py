@@ -36,7 +36,7 @@ class Mask(LogitsProcessor):
 
 
 def constraint_of(target, text: str) -> GrammarConstraint:
-    return GrammarConstraint(parse_form(text), target.tokenizer, target.vocab_size, target.eos_ids)
+    return GrammarConstraint(parse_form(text), target)
 
 
 def oracle(target, clip, text: str) -> tuple[int, ...]:
