@@ -155,10 +155,14 @@ def test_verifying_accounts_for_every_frame(steps, stride, queue):
             core.advance((stamp + number) * MS)
         if what in ('answer', 'cut'):
             _work(core, cut=what == 'cut')
-    balance = core.account.balance()
-    assert balance.received == sent and balance.waiting >= 0
-    core.advance((stamp + 100_000) * MS)
+    core.advance((stamp + 300) * MS)
     _work(core)
+    balance = core.account.balance()
+    held = core.account._held
+    # What waits stands in a slot that is not settled, or in a window that is still open; nothing else does.
+    assert set(held) == {slot for window in core._windows.values() for slot in window.own}
+    assert balance.received == sent
+    assert balance.waiting == len(core._slots._candidates) + sum(not each.used for each in held.values())
     core.reset()
     balance = core.account.balance()
     assert balance.waiting == 0 and balance.received == balance.used + sum(balance.dropped.values())
