@@ -64,6 +64,7 @@ def _decode_without_end(format: str, raw: np.ndarray) -> np.ndarray | None:
 
     Where the data of the picture is whole, what follows it changes nothing.
     """
+    raw = raw[:-1] if raw[-1] == 0xFF else raw                              # half of the mark
     first = _decode(format, np.concatenate([raw, _END]))
     other = _decode(format, np.concatenate([raw, np.full(256, 0x55, np.uint8), _END]))
     return first if first is not None and other is not None and np.array_equal(first, other) else None

@@ -17,7 +17,7 @@ def top_of(pixels: np.ndarray) -> float:
         return 1.0 if largest <= 1.0 else 255.0 if largest <= 255.0 else 2.0 ** math.ceil(math.log2(largest))
     largest = max(0, int(pixels.max())) if pixels.size else 0
     bits = max(8, largest.bit_length() + largest.bit_length() % 2)
-    return float(2 ** bits - 1)
+    return float(min(2 ** bits - 1, np.iinfo(pixels.dtype).max))
 
 
 def full_scale(dtype: np.dtype) -> float | None:
@@ -32,5 +32,7 @@ def to_8_bits(pixels: np.ndarray, top: float) -> np.ndarray:
     if pixels.dtype.kind == 'f':
         scaled = np.nan_to_num(pixels.astype(np.float32) * np.float32(255.0 / top), nan=0.0, posinf=255.0, neginf=0.0)
         return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
-    shift = max(0, round(math.log2(top + 1)) - 8)
+    shift = round(math.log2(top + 1)) - 8
+    if shift < 0:                                       # 7 bits of signed ones
+        pixels, shift = pixels.astype(np.int16) << -shift, 0
     return np.clip(pixels >> shift, 0, 255).astype(np.uint8)
