@@ -35,7 +35,7 @@ def unpack_compressed(format: str, data: object) -> np.ndarray:
         raise CrossSpecError(f'compressed image format must be a colour or grey picture, got {format!r}; choose the '
                              'topic of the colour camera')
     raw = as_bytes(data)
-    if (codec := video_codec(format)) is not None and not _is_picture(raw):
+    if (codec := video_codec(format)) is not None and not is_picture(raw):
         raise CrossSpecError(f'compressed image format must be one of {", ".join(FORMATS)}, got {codec} video in '
                              f'{format!r}; play it from a bag, where its packets are decoded in their order')
     width, height = picture_size(raw)
@@ -92,7 +92,8 @@ def picture_size(data: object) -> tuple[int, int]:
                          f'got {raw[:8].hex() or "nothing"}')
 
 
-def _is_picture(raw: np.ndarray) -> bool:
+def is_picture(raw: np.ndarray) -> bool:
+    """Whether these bytes begin like a picture of `FORMATS`."""
     return bool(_kind(bytes(raw[:16])))
 
 

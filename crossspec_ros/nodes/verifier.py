@@ -12,6 +12,7 @@ from std_srvs.srv import Trigger
 
 from crossspec_ros.config import VerifierConfig
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.frames.images import PictureReader
 from crossspec_ros.msg import Caption as CaptionMsg
 from crossspec_ros.msg import Draft as DraftMsg
 from crossspec_ros.msg import Verdict as VerdictMsg
@@ -42,6 +43,8 @@ class VerifierNode(ModelNode):
         self._shown: Mailbox[Caption] = Mailbox()               # the newest published that still stands
         self._refused: Mailbox[Counter[str]] = Mailbox(operator.add)    # drafts, since the last verdict
         self._communicate()
+        self._pictures = PictureReader(self.resolve_topic_name(self._topic),
+                                       lambda line: self._health.note('pictures', line))
 
     def _communicate(self) -> None:
         health, options = self._health, self._qos_options
@@ -83,7 +86,7 @@ class VerifierNode(ModelNode):
         self._touch()
         if self._worker is None or not self._enabled:
             return
-        frame = frame_from(message)
+        frame = frame_from(message, self._pictures)
         try:
             self._core.prepare(frame)
         except CrossSpecError as error:

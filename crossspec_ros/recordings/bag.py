@@ -9,7 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class ImageFrame:
     """One sensor_msgs/Image or CompressedImage, not decoded yet.
 
     Of a compressed picture ``encoding`` is the message's ``format`` and ``height``, ``width`` and ``step`` are 0.
-    ``data`` is uint8 (B,).
+    ``data`` is uint8 (B,). ``reader`` knows the pictures of the topic that came before, None: this one stands alone.
     """
 
     stamp_ns: int
@@ -43,12 +43,15 @@ class ImageFrame:
     is_bigendian: bool
     data: np.ndarray
     compressed: bool
+    reader: images.PictureReader | None = field(default=None, compare=False, repr=False)
 
     def rgb(self) -> np.ndarray:
         """The picture, uint8 (H, W, 3); raises CrossSpecError like ``images.decode_image``."""
         if self.compressed:
-            return images.decode_compressed(self.encoding, self.data)
-        return images.decode_image(self.encoding, self.height, self.width, self.step, self.is_bigendian, self.data)
+            decode = images.decode_compressed if self.reader is None else self.reader.compressed
+            return decode(self.encoding, self.data)
+        unpack = images.decode_image if self.reader is None else self.reader.image
+        return unpack(self.encoding, self.height, self.width, self.step, self.is_bigendian, self.data)
 
 
 def rgb_frame(stamp_ns: int, rgb: np.ndarray, frame_id: str = 'camera') -> ImageFrame:

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 # The second is the name of the same message before 2023, with the same layout.
 EVENT_TYPES = ('event_camera_msgs/msg/EventPacket', 'event_array_msgs/msg/EventArray')
 IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
+# Packets of a video; their definitions come with the bag.
+VIDEO_TYPES = ('foxglove_msgs/msg/CompressedVideo', 'ffmpeg_image_transport_msgs/msg/FFMPEGPacket')
 
 _EVENT_PACKET = """\
 std_msgs/Header header

@@ -84,6 +84,7 @@ class DsecSource:
         self.event_file = EventFile(self.root / 'events' / 'left' / 'events.h5', (min(stamps), max(stamps)),
                                     *self._sensor())
         self.found += self.event_file.found
+        self.notes = tuple(self.found)
         self.image_topic = IMAGE_TOPIC if options.images == 'raw' else COMPRESSED_TOPIC
         self.image_type = IMAGE_TYPES[0] if options.images == 'raw' else IMAGE_TYPES[1]
         self.topics = {EVENT_TOPIC: EVENT_TYPES[0], self.image_topic: self.image_type}
