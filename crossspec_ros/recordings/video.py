@@ -20,6 +20,8 @@ from crossspec_ros.recordings.bag import BagMessage, ImageFrame, rgb_frame
 from crossspec_ros.recordings.bag_types import VIDEO_TYPES
 
 FOXGLOVE_VIDEO, FFMPEG_PACKET = VIDEO_TYPES
+# The one named av1 needs a graphics card.
+_DECODERS = {'av1': 'libdav1d'}
 _MOST_PIXELS = 64_000_000
 _MOST_WAITING = 64                      # pictures that a decoder keeps back; no stream of a camera has more
 
@@ -113,13 +115,15 @@ class VideoDecoder:
             raise CrossSpecError(f'topic {self.topic} must hold video of h264, h265, vp9 or av1, got {packet.format!r}; '
                                  'choose another topic')
         try:
-            context = av.CodecContext.create(packet.codec, 'r')
+            context = av.CodecContext.create(_DECODERS.get(packet.codec, packet.codec), 'r')
         except (av.FFmpegError, ValueError) as error:
             raise CrossSpecError(f'topic {self.topic} is {packet.codec} video, which the Python package av cannot '
                                  f'decode here ({error}); choose another topic') from error
-        # One thread: with more a picture comes packets later. No B-frames come from cameras that stream.
+        # With more threads a picture comes packets later.
         context.thread_type = 'NONE'
         context.thread_count = 1
+        if packet.codec == 'av1':
+            context.options = {'max_frame_delay': '1'}
         self._context = context
         return context
 
