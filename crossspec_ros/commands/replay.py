@@ -92,7 +92,8 @@ def run_direct(args: argparse.Namespace, source: Source) -> None:
         replay = build_direct(args, source, on_line)
         replay.run(_shown(source, args))
     report = {'source': source.name, 'mode': replay.mode.value, 'windows': len(replay.windows),
-              'drafts': replay.drafts, 'captions': replay.captions, 'dropped': {**getattr(source, 'dropped', {}), **replay.dropped},
+              'drafts': replay.drafts, 'captions': replay.captions,
+              'dropped': {**getattr(source, 'dropped', {}), **replay.dropped},
               'sha256': digest.hexdigest(), 'compute_ms': replay.times.table()}
     if args.json:
         print(json.dumps({**report, 'lines': lines}, indent=2, ensure_ascii=False))

@@ -200,7 +200,8 @@ class EventFile:
         try:
             return np.asarray((self._file[name] if column is None else column)[part])
         except (OSError, RuntimeError, ValueError, TypeError) as error:
-            where = f' from {part.start} to {part.stop} of {self.count}' if isinstance(part, slice) and part.stop else ''
+            ends = isinstance(part, slice) and part.stop
+            where = f' from {part.start} to {part.stop} of {self.count}' if ends else ''
             raise CrossSpecError(f'events {self.path}: {name} cannot be read{where}, the file is damaged ({error}); '
                                  'download it again') from error
 

@@ -22,7 +22,14 @@ from crossspec_ros.events.encode import Packetizer
 from crossspec_ros.recordings.bag import BagWriter
 from crossspec_ros.recordings.bag_edit import check_out, finish, partial_path
 from crossspec_ros.recordings.dsec_calibration import Camera
-from crossspec_ros.recordings.dsec_source import EVENT_FRAME, EVENT_TOPIC, RGB_FRAME, DsecOptions, DsecSource, event_lines
+from crossspec_ros.recordings.dsec_source import (
+    EVENT_FRAME,
+    EVENT_TOPIC,
+    RGB_FRAME,
+    DsecOptions,
+    DsecSource,
+    event_lines,
+)
 from crossspec_ros.recordings.replay import ReplayMessage
 
 logger = logging.getLogger(__name__)

@@ -21,7 +21,8 @@ logger = logging.getLogger(__name__)
 
 
 def render(path: str | Path, out: str | Path, *, fps: float = 25.0, height: int = 480, start_s: float = 0.0,
-           duration_s: float | None = None, topics: Sequence[str] = (), advance: Callable[[int], None] = lambda count: None) -> int:
+           duration_s: float | None = None, topics: Sequence[str] = (),
+           advance: Callable[[int], None] = lambda count: None) -> int:
     """Write the film and return its number of pictures.
 
     Each picture shows the events that came since the one before, and the newest image; a bag without one of them

@@ -30,7 +30,8 @@ class BagSource:
     """A rosbag2, played in the order and at the pace of its recording.
 
     Of several event topics, or several image topics, one is chosen unless ``topics`` names them (`topics.choose`), and
-    ``notes`` has a line about it and about its pictures. ``dropped`` counts video packets that gave no picture. A bag that was written again long after it was recorded (stamps and recording times more than a minute apart)
+    ``notes`` has a line about it and about its pictures. ``dropped`` counts video packets that gave no picture. A bag
+    that was written again long after it was recorded (stamps and recording times more than a minute apart)
     is paced by its stamps, the only times that are still the sensors'. Raises CrossSpecError when the bag cannot be
     read or has no events and no images.
     """

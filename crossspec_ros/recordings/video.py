@@ -112,8 +112,8 @@ class VideoDecoder:
     def _open(self, packet: VideoPacket) -> Any:
         import av
         if packet.codec is None:
-            raise CrossSpecError(f'topic {self.topic} must hold video of h264, h265, vp9 or av1, got {packet.format!r}; '
-                                 'choose another topic')
+            raise CrossSpecError(f'topic {self.topic} must hold video of h264, h265, vp9 or av1, '
+                                 f'got {packet.format!r}; choose another topic')
         try:
             context = av.CodecContext.create(_DECODERS.get(packet.codec, packet.codec), 'r')
         except (av.FFmpegError, ValueError) as error:

@@ -62,7 +62,8 @@ def test_a_name_that_says_its_bits_is_believed():
 
 @pytest.mark.parametrize(('values', 'told'), [
     pytest.param(GREY / 255 * 12, 'uses 4% of its range (0 to 11 of 255)', id='dark'),
-    pytest.param(200 + GREY / 255 * 3, 'uses less than 1% of its range', id='fog'), pytest.param(GREY, None, id='whole')])
+    pytest.param(200 + GREY / 255 * 3, 'uses less than 1% of its range', id='fog'),
+    pytest.param(GREY, None, id='whole')])
 def test_pictures_that_use_a_sliver_of_their_range_are_told_once(values, told):
     lines = []
     reader = PictureReader('/camera', lines.append)

@@ -1,4 +1,4 @@
-"""Sequences in DSEC's layout by others: what their columns hold is found, told in a line, and no event is lost unsaid."""
+"""Sequences in DSEC's layout by others: what their columns hold is found and told, and no event is lost unsaid."""
 from __future__ import annotations
 
 import json
@@ -212,7 +212,8 @@ def test_a_stopped_conversion_of_disordered_events_goes_on_the_same(tmp_path, mo
     with pytest.raises(KeyboardInterrupt):
         dsec_convert.convert(root, tmp_path / 'bag', advance=lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
     done = dsec_convert.convert(root, tmp_path / 'bag')
-    assert done.resumed_segments == 1 and (done.events, done.found) == (whole.events, whole.found) == (COUNT, done.found)
+    assert done.resumed_segments == 1
+    assert (done.events, done.found) == (whole.events, whole.found) == (COUNT, done.found)
     assert bag_info(tmp_path / 'bag') == bag_info(tmp_path / 'whole')
 
 

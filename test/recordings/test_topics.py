@@ -125,7 +125,8 @@ def test_a_range_is_learnt_from_the_first_pictures_and_said(format, tmp_path):
     with BagWriter(tmp_path / 'bag') as bag:
         for at, high in enumerate((300, 4000, 100, 4000)):
             pixels = np.full((48, 64), high, '<u2')
-            frame = _raw('mono16', pixels) if format == 'raw' else _coded('mono16; png', cv2.imencode('.png', pixels)[1])
+            coded = _coded('mono16; png', cv2.imencode('.png', pixels)[1])
+            frame = _raw('mono16', pixels) if format == 'raw' else coded
             bag.write_frame('/camera', at, frame)
     source = BagSource(tmp_path / 'bag')
     pictures = [message.data.rgb()[0, 0, 0] for message in source.messages(0)]

@@ -73,7 +73,8 @@ def _bag(path, kind, codec, packets, monkeypatch):
                         encoding=f'{_ENCODERS[codec]};yuv420p;rgb8', pts=number, flags=0, is_bigendian=False,
                         data=values))
                 else:
-                    bag.write_frame('/video', stamp_ns, ImageFrame(stamp_ns, 'cam', codec, 0, 0, 0, False, values, True))
+                    frame = ImageFrame(stamp_ns, 'cam', codec, 0, 0, 0, False, values, True)
+                    bag.write_frame('/video', stamp_ns, frame)
     return path
 
 
