@@ -55,7 +55,8 @@ def run_convert(args: argparse.Namespace) -> int:
         print(json.dumps(report, indent=2))
     else:
         print(f'{args.out}: {done.events} events in {done.packets} packets, {done.images} images, '
-              f'{done.seconds:.1f} s in {took_s:.1f} s ({report["times_real_time"]} x real time), peak memory {report["peak_rss_mb"]} MB')
+              f'{done.seconds:.1f} s in {took_s:.1f} s ({report["times_real_time"]} x real time), '
+              f'peak memory {report["peak_rss_mb"]} MB')
     return 0
 
 

@@ -44,6 +44,8 @@ def _convert(code: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _grey(pixels: np.ndarray) -> np.ndarray:
+    if pixels.dtype in (np.uint8, np.uint16, np.float32):       # 15 times faster
+        return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
     return np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2)
 
 

@@ -16,11 +16,13 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.types import Packet
+from crossspec_ros.frames.encodings import known_encoding
 from crossspec_ros.frames.images import PictureReader
 from crossspec_ros.frames.slots import Frame
 from crossspec_ros.msg import Caption as CaptionMsg
 from crossspec_ros.msg import Draft as DraftMsg
 from crossspec_ros.msg import Verdict as VerdictMsg
+from crossspec_ros.nodes.bridge import bridged
 from crossspec_ros.speculation.types import Caption, Draft, Mode, Stage, Verdict
 
 if TYPE_CHECKING:
@@ -67,6 +69,8 @@ def _rgb_of(message: Image | CompressedImage, reader: PictureReader) -> np.ndarr
     data = np.frombuffer(message.data, np.uint8)
     if isinstance(message, CompressedImage):
         return reader.compressed(message.format, data)
+    if known_encoding(message.encoding) is None and (rgb := bridged(message)) is not None:
+        return rgb
     return reader.image(message.encoding, message.height, message.width, message.step, bool(message.is_bigendian), data)
 
 
