@@ -91,6 +91,8 @@ def run_direct(args: argparse.Namespace, source: Source) -> None:
                 print(f'{line["window_end_ns"] / 1e9:.3f} {line["text"]}', flush=True)
         replay = build_direct(args, source, on_line)
         replay.run(_shown(source, args))
+    for line in getattr(source, 'lost', list)():
+        print(f'crossspec: {line}', file=sys.stderr)
     report = {'source': source.name, 'mode': replay.mode.value, 'windows': len(replay.windows),
               'drafts': replay.drafts, 'captions': replay.captions,
               'dropped': {**getattr(source, 'dropped', {}), **replay.dropped},

@@ -21,7 +21,7 @@ from rosbags.rosbag2.errors import WriterError
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.types import Packet
 from crossspec_ros.frames import images
-from crossspec_ros.recordings.bag_types import EVENT_TYPES, IMAGE_TYPES, TypeTable
+from crossspec_ros.recordings.bag_types import EVENT_TYPES, IMAGE_TYPES, VIDEO_TYPES, TypeTable
 
 logger = logging.getLogger(__name__)
 
@@ -228,7 +228,8 @@ def _stamp_ns(stamp: Any) -> int:
 def convert(message: Any, type_name: str) -> tuple[Any, int | None]:
     """(what ``BagMessage.data`` holds, header stamp in ns or None without a header) of a deserialised message."""
     header = getattr(message, 'header', None)
-    stamp_ns = _stamp_ns(header.stamp) if header is not None else None
+    stamp = header.stamp if header is not None else message.timestamp if type_name == VIDEO_TYPES[0] else None
+    stamp_ns = _stamp_ns(stamp) if stamp is not None else None
     if type_name in EVENT_TYPES:
         return Packet(encoding=message.encoding, width=int(message.width), height=int(message.height),
                       seq=int(message.seq), time_base_ns=int(message.time_base), stamp_ns=stamp_ns or 0,

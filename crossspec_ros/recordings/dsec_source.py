@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -102,6 +102,11 @@ class DsecSource:
         if size is not None or self.calibration is None:
             return size, 'rectify_map.h5'
         return (self.calibration.event.width, self.calibration.event.height), 'cam_to_cam.yaml'
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Events dropped while reading so far, by cause."""
+        return Counter({f'events_{cause}': count for cause, count in self.event_file.dropped.items() if count})
 
     def lost(self) -> list[str]:
         """A line for what was met while reading so far: events that were put in order or dropped, with counts."""

@@ -43,14 +43,13 @@ def packet_of(message: BagMessage) -> VideoPacket | None:
     if data is None:
         return None
     if message.type == FOXGLOVE_VIDEO:
-        stamp_ns = int(data.timestamp.sec) * 1_000_000_000 + int(data.timestamp.nanosec)
-        return VideoPacket(stamp_ns, data.frame_id, data.format, video_codec(data.format), as_bytes(data.data))
+        return VideoPacket(message.stamp_ns, data.frame_id, data.format, video_codec(data.format), as_bytes(data.data))
     if message.type == FFMPEG_PACKET:
         return VideoPacket(message.stamp_ns, data.header.frame_id, data.encoding, video_codec(data.encoding),
                            as_bytes(data.data))
     if isinstance(data, ImageFrame) and data.compressed and (codec := video_codec(data.encoding)) is not None:
         if not is_picture(data.data):
-            return VideoPacket(data.stamp_ns, data.frame_id, data.encoding, codec, data.data)
+            return VideoPacket(message.stamp_ns, data.frame_id, data.encoding, codec, data.data)
     return None
 
 
@@ -145,7 +144,8 @@ def is_keyframe(codec: str, data: np.ndarray) -> bool:
         return len(raw) > 0 and raw[0] >> 6 == 2 and not raw[0] >> (2 if raw[0] >> 4 & 3 < 3 else 1) & 1
     if codec == 'av1':
         return len(raw) > 0 and any(obu == 1 for obu in _av1_units(raw))
-    keys = (5,) if codec == 'h264' else tuple(range(16, 24))    # IDR; the random access points of H.265
+    # IDR, or parameters of the stream, which come before a picture of its own; the same and its kin in H.265.
+    keys = (5, 7) if codec == 'h264' else (*range(16, 24), 33)
     for unit in raw.split(b'\0\0\1')[1:]:
         kind = unit[0] & 0x1F if codec == 'h264' and unit else unit[0] >> 1 & 0x3F if unit else -1
         if kind in keys:

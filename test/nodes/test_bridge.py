@@ -1,4 +1,4 @@
-"""Live pictures: cv_bridge and our converter make the same of what both know, and cv_bridge takes what only it knows."""
+"""Live pictures: cv_bridge and our converter agree on what both know; what only cv_bridge knows comes from it."""
 from __future__ import annotations
 
 from array import array
