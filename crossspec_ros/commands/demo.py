@@ -50,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
                           verifier=args.verifier, drafter=args.drafter, device=args.device, domain_id=args.domain_id,
                           topics=tuple(args.topics), image_topic=args.image_topic, events_topic=args.events_topic)
     topics = check(options)
+    for note in topics.notes:
+        print(f'crossspec: {options.source_name}: {note}', file=sys.stderr)
     from crossspec_ros.demo.orchestrate import run_demo            # after the checks: rclpy takes a second to import
 
     report = run_demo(options, topics, screen=sys.stderr if args.json else sys.stdout)

@@ -53,12 +53,13 @@ class DemoOptions:
 class SourceTopics:
     """What the source holds for the graph; ``image_transport`` is raw or compressed, None without images.
 
-    ``names`` are the topics of a bag to play.
+    ``names`` are the topics of a bag to play, ``notes`` lines about them and their pictures.
     """
 
     events: bool
     image_transport: str | None
     names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def check(options: DemoOptions) -> SourceTopics:
@@ -91,7 +92,7 @@ def _check_source(options: DemoOptions) -> SourceTopics:
     source.close()
     roles = {role_of(type_name) for type_name in source.topics.values()}
     transport = 'raw' if 'image' in roles else 'compressed' if 'compressed' in roles else None
-    return SourceTopics(events='events' in roles, image_transport=transport, names=names)
+    return SourceTopics(events='events' in roles, image_transport=transport, names=names, notes=source.notes)
 
 
 def _check_model(role: str, name: str) -> None:
