@@ -87,12 +87,13 @@ def _check_source(options: DemoOptions) -> SourceTopics:
             raise CrossSpecError('topics can be chosen of a bag only; give --bag too')
         return SourceTopics(events=True, image_transport='raw')
     with BagReader(options.bag) as reader:
-        names = choose(reader, options.topics, image=options.image_topic, events=options.events_topic).topics
-    source = BagSource(options.bag, names)
+        choice = choose(reader, options.topics, image=options.image_topic, events=options.events_topic)
+    source = BagSource(options.bag, choice.topics)
     source.close()
     roles = {role_of(type_name) for type_name in source.topics.values()}
     transport = 'raw' if 'image' in roles else 'compressed' if 'compressed' in roles else None
-    return SourceTopics(events='events' in roles, image_transport=transport, names=names, notes=source.notes)
+    return SourceTopics(events='events' in roles, image_transport=transport, names=choice.topics,
+                        notes=tuple(filter(None, (choice.line, *source.notes))))
 
 
 def _check_model(role: str, name: str) -> None:
