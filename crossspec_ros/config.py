@@ -158,6 +158,7 @@ class PlayerConfig:
     """Parameters of the player node."""
 
     source: str = _p('world:1', 'bag folder or file, DSEC sequence folder, or world:SEED for the synthetic world')
+    topics: tuple[str, ...] = _p((), 'topics of a bag to play, one of events and one of images; empty: the likeliest')
     clock: str = _p('sim', 'sim: stamps as recorded, /clock published; wall: stamps moved to now, no /clock',
                     choices=('sim', 'wall'))
     rate: float = _p(1.0, 'recorded seconds a second; not 1 only with clock sim', low=0.01, high=100)

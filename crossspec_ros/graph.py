@@ -93,7 +93,7 @@ def _yaml_value(value: Any) -> str:
     if isinstance(value, bool):
         return 'true' if value else 'false'
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_yaml_value, value))}]"
+        return f'[{", ".join(map(_yaml_value, value))}]'
     # Quoted, or a text like 1 or null would arrive as another type.
     return repr(value) if isinstance(value, (int, float)) else "'" + str(value).replace("'", "''") + "'"
 

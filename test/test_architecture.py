@@ -45,7 +45,7 @@ ARROWS: dict[str, set[str]] = {
                  'graph', 'demo', 'bench', 'cli'},
 }
 ROS = {'rclpy', 'std_msgs', 'sensor_msgs', 'diagnostic_msgs', 'std_srvs', 'builtin_interfaces', 'lifecycle_msgs',
-       'event_camera_msgs', 'launch', 'launch_ros'}
+       'event_camera_msgs', 'cv_bridge', 'launch', 'launch_ros'}
 HEAVY = ROS | {'llguidance', 'torch', 'transformers', 'cv2', 'rosbags', 'mcap', 'h5py', 'av', 'matplotlib', 'rich',
                'jinja2'}
 # Room -> distributions it may never import; nobody but `nodes` imports ROS, and few rooms transformers.

@@ -3,9 +3,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from typing import Any
 
 from crossspec_ros.commands.progress import progress_bar
+from crossspec_ros.commands.topic_options import add_topic_options, chosen_topics
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.recordings.bag import BagReader
 
@@ -16,6 +18,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     actions = parser.add_subparsers(dest='action', metavar='ACTION', required=True)
     info = actions.add_parser('info', help='topics, and for event topics encoding, counts, times, losses and a hash')
     info.add_argument('bag', help='folder of the bag, its .mcap or .db3 file, or a ROS 1 .bag')
+    add_topic_options(info)
     info.add_argument('--json', action='store_true', help='print JSON')
     info.set_defaults(func=run_info)
     cut = actions.add_parser('cut', help='copy a part of a bag, byte for byte')
@@ -35,6 +38,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     render.add_argument('--height', type=int, default=480, help='height of the film, px (480)')
     render.add_argument('--start', type=float, default=0.0, metavar='S', help='start, s after the start of the bag (0)')
     render.add_argument('--duration', type=float, metavar='S', help='length of the part, s')
+    add_topic_options(render)
     render.set_defaults(func=run_render)
 
 
@@ -43,11 +47,29 @@ def run_info(args: argparse.Namespace) -> int:
     from crossspec_ros.recordings.bag_info import describe, readable_messages
     with BagReader(args.bag) as bag, progress_bar('reading', readable_messages(bag), 'messages') as advance:
         info = describe(bag, advance)
+    _choose(args, info)
     if args.json:
         print(json.dumps(info, indent=2))
     else:
         _print_info(info)
     return 0
+
+
+def _choose(args: argparse.Namespace, info: dict[str, Any]) -> None:
+    """Keep what was asked for, and say what would be played of the bag."""
+    from crossspec_ros.recordings.topics import choose
+    with BagReader(args.bag) as bag:
+        try:
+            choice = choose(bag, args.topics, image=args.image_topic, events=args.events_topic)
+        except CrossSpecError:
+            if args.topics or args.image_topic or args.events_topic:
+                raise
+            return                                              # a bag of other things is looked into all the same
+    if args.topics:
+        info['topics'] = {name: topic for name, topic in info['topics'].items() if name in args.topics}
+    info['played'] = list(choice.topics)
+    if choice.line:
+        print(f'crossspec: {args.bag}: {choice.line}', file=sys.stderr)
 
 
 def _print_info(info: dict[str, Any]) -> None:
@@ -77,6 +99,6 @@ def run_render(args: argparse.Namespace) -> int:
     from crossspec_ros.recordings.render import render
     with progress_bar('rendering', None, 'pictures') as advance:
         pictures = render(args.bag, args.out, fps=args.fps, height=args.height, start_s=args.start,
-                          duration_s=args.duration, advance=advance)
+                          duration_s=args.duration, topics=chosen_topics(args, args.bag), advance=advance)
     print(f'{args.out}: {pictures} pictures')
     return 0

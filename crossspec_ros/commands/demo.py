@@ -8,6 +8,7 @@ import sys
 import webbrowser
 from pathlib import Path
 
+from crossspec_ros.commands.topic_options import add_topic_options
 from crossspec_ros.demo.options import MAX_SECONDS, WORLD_SECONDS, DemoOptions, check
 
 _DESCRIPTION = """Runs the whole graph over real DDS, shows each window live (drafted words dim, verified words solid,
@@ -25,6 +26,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--bag', type=Path, metavar='PATH',
                         help='a rosbag2 with EventPacket, Image or CompressedImage topics '
                         '(default: the synthetic world)')
+    add_topic_options(parser)
     parser.add_argument('--out', type=Path, default=default.out, metavar='DIR',
                         help='where to leave the report (%(default)s)')
     parser.add_argument('--seed', type=int, default=default.seed, help='seed of the synthetic world (%(default)s)')
@@ -45,8 +47,11 @@ def run(args: argparse.Namespace) -> int:
     """Run the demo; 0 when every window that could be answered was, and no audited one differed."""
     options = DemoOptions(out=args.out, seconds=args.seconds, bag=args.bag, seed=args.seed, pace=args.pace,
                           prompt=args.prompt,
-                          verifier=args.verifier, drafter=args.drafter, device=args.device, domain_id=args.domain_id)
+                          verifier=args.verifier, drafter=args.drafter, device=args.device, domain_id=args.domain_id,
+                          topics=tuple(args.topics), image_topic=args.image_topic, events_topic=args.events_topic)
     topics = check(options)
+    for note in topics.notes:
+        print(f'crossspec: {options.source_name}: {note}', file=sys.stderr)
     from crossspec_ros.demo.orchestrate import run_demo            # after the checks: rclpy takes a second to import
 
     report = run_demo(options, topics, screen=sys.stderr if args.json else sys.stdout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import sys
 import time
 from pathlib import Path
 
@@ -47,11 +48,15 @@ def run_convert(args: argparse.Namespace) -> int:
               'took_s': round(took_s, 3), 'times_real_time': round(done.seconds / took_s, 2),
               'peak_rss_mb': round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
               'segments_done_before': done.resumed_segments}
+    for line in done.found:
+        print(f'crossspec: note: {line}', file=sys.stderr)
+    report |= {'events': done.events, 'dropped': done.dropped, 'found': list(done.found)}
     if args.json:
         print(json.dumps(report, indent=2))
     else:
-        print(f'{args.out}: {done.packets} event packets, {done.images} images, {done.seconds:.1f} s in {took_s:.1f} s '
-              f'({report["times_real_time"]} x real time), peak memory {report["peak_rss_mb"]} MB')
+        print(f'{args.out}: {done.events} events in {done.packets} packets, {done.images} images, '
+              f'{done.seconds:.1f} s in {took_s:.1f} s ({report["times_real_time"]} x real time), '
+              f'peak memory {report["peak_rss_mb"]} MB')
     return 0
 
 

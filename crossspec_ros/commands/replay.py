@@ -6,12 +6,13 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossspec_ros.commands.progress import progress_bar
+from crossspec_ros.commands.topic_options import add_topic_options, chosen_topics
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.recordings.replay import ReplayMessage, Source, iter_messages
 from crossspec_ros.recordings.sources import open_source, role_of
@@ -28,6 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--seconds', type=float, default=0.0, metavar='S', help='length, s (0: to the end)')
     parser.add_argument('--rate', type=float, default=1.0, metavar='R', help='recorded seconds a second, over DDS (1)')
     parser.add_argument('--loop', action='store_true', help='begin again at the end, until interrupted')
+    add_topic_options(parser)
     parser.add_argument('--no-dds', action='store_true',
                         help='caption it in this process, by stamps alone: every run gives the same captions')
     direct = parser.add_argument_group('with --no-dds')
@@ -42,14 +44,17 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Play it."""
-    source = open_source(args.bag)
+    topics = chosen_topics(args, args.bag)
+    source = open_source(args.bag, topics=topics)
     try:
         if not args.no_dds:
             if next(iter_messages(source, args.start, args.seconds), None) is None:
                 raise CrossSpecError(f'{args.bag} has no message from {args.start} s on')
-            return run_over_dds(args)
+            return run_over_dds(args, topics)
         if source.end_ns is None and not args.seconds:
             raise CrossSpecError(f'{args.bag} has no end: say how much of it with --seconds')
+        for note in getattr(source, 'notes', ()):
+            print(f'crossspec: {source.name}: {note}', file=sys.stderr)
         while True:
             run_direct(args, source)
             if not args.loop:
@@ -58,11 +63,13 @@ def run(args: argparse.Namespace) -> int:
         source.close()
 
 
-def run_over_dds(args: argparse.Namespace) -> int:
+def run_over_dds(args: argparse.Namespace, topics: Sequence[str] = ()) -> int:
     """Become the player node: signals and the exit code are its own."""
     from crossspec_ros.graph import declare, node_environment
     uri = args.bag if args.bag.startswith('world:') else str(Path(args.bag).absolute())
     values = {'rate': args.rate, 'loop': args.loop, 'start_s': args.start, 'seconds': args.seconds}
+    if topics:
+        values['topics'] = list(topics)
     # On the topics of the graph that ``crossspec up`` starts, so that the two find each other.
     command = next(spec for spec in declare({'bag': uri}, {'player': values}) if spec.name == 'player').command()
     sys.stdout.flush()
@@ -84,8 +91,11 @@ def run_direct(args: argparse.Namespace, source: Source) -> None:
                 print(f'{line["window_end_ns"] / 1e9:.3f} {line["text"]}', flush=True)
         replay = build_direct(args, source, on_line)
         replay.run(_shown(source, args))
+    for line in getattr(source, 'lost', list)():
+        print(f'crossspec: {line}', file=sys.stderr)
     report = {'source': source.name, 'mode': replay.mode.value, 'windows': len(replay.windows),
-              'drafts': replay.drafts, 'captions': replay.captions, 'dropped': dict(replay.dropped),
+              'drafts': replay.drafts, 'captions': replay.captions,
+              'dropped': {**getattr(source, 'dropped', {}), **replay.dropped},
               'sha256': digest.hexdigest(), 'compute_ms': replay.times.table()}
     if args.json:
         print(json.dumps({**report, 'lines': lines}, indent=2, ensure_ascii=False))

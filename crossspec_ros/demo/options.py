@@ -9,12 +9,12 @@ from pathlib import Path
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.recordings.bag import BagReader
-from crossspec_ros.recordings.bag_types import EVENT_TYPES, IMAGE_TYPES
+from crossspec_ros.recordings.sources import BagSource, role_of
+from crossspec_ros.recordings.topics import choose
 
 MAX_SECONDS = 3600.0
 WORLD_SECONDS = 20.0
 _DDS_PORT_BASE, _DDS_PORTS_PER_DOMAIN, _DDS_UNICAST_OFFSET = 7400, 250, 10      # DDSI-RTPS 2.3, 9.6.1.1
-_RAW = IMAGE_TYPES[0]
 _LAST_DOMAIN = 101                          # ports of higher ones are given to other programs by Linux
 
 
@@ -32,6 +32,9 @@ class DemoOptions:
     drafter: str = 'builtin'
     device: str = 'cpu'
     domain_id: int | None = None
+    topics: tuple[str, ...] = ()
+    image_topic: str = ''
+    events_topic: str = ''
 
     @property
     def source(self) -> str:
@@ -48,10 +51,15 @@ class DemoOptions:
 
 @dataclass(frozen=True)
 class SourceTopics:
-    """What the source holds for the graph; ``image_transport`` is raw or compressed, None without images."""
+    """What the source holds for the graph; ``image_transport`` is raw or compressed, None without images.
+
+    ``names`` are the topics of a bag to play, ``notes`` lines about them and their pictures.
+    """
 
     events: bool
     image_transport: str | None
+    names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def check(options: DemoOptions) -> SourceTopics:
@@ -68,18 +76,24 @@ def check(options: DemoOptions) -> SourceTopics:
         raise CrossSpecError(f'domain-id must be 0 to 232, got {options.domain_id}')
     for role in ('verifier', 'drafter'):
         _check_model(role, getattr(options, role))
-    topics = _check_source(options.bag)
+    topics = _check_source(options)
     _check_writable(options.out)
     return topics
 
 
-def _check_source(bag: Path | None) -> SourceTopics:
-    if bag is None:
+def _check_source(options: DemoOptions) -> SourceTopics:
+    if options.bag is None:
+        if options.topics or options.image_topic or options.events_topic:
+            raise CrossSpecError('topics can be chosen of a bag only; give --bag too')
         return SourceTopics(events=True, image_transport='raw')
-    with BagReader(bag) as reader:
-        usable = {reader.topics[name].type for name in reader.require_topics()}
-    transport = 'raw' if _RAW in usable else 'compressed' if usable & set(IMAGE_TYPES) else None
-    return SourceTopics(events=bool(usable & set(EVENT_TYPES)), image_transport=transport)
+    with BagReader(options.bag) as reader:
+        choice = choose(reader, options.topics, image=options.image_topic, events=options.events_topic)
+    source = BagSource(options.bag, choice.topics)
+    source.close()
+    roles = {role_of(type_name) for type_name in source.topics.values()}
+    transport = 'raw' if 'image' in roles else 'compressed' if 'compressed' in roles else None
+    return SourceTopics(events='events' in roles, image_transport=transport, names=choice.topics,
+                        notes=tuple(filter(None, (choice.line, *source.notes))))
 
 
 def _check_model(role: str, name: str) -> None:

@@ -58,7 +58,8 @@ def declare_nodes(options: DemoOptions, topics: SourceTopics, work: Path) -> lis
                  'model': options.verifier, 'drafter_model': options.drafter, 'device': options.device}
     specs = declare(arguments, {
         'player': {'clock': 'wall', 'seconds': seconds, 'autostart': False, 'drain_s': DRAIN_S,
-                   'wait_for_subscribers': 2, 'align_ms': _ALIGN_MS},
+                   'wait_for_subscribers': 2, 'align_ms': _ALIGN_MS,
+                   **({'topics': list(topics.names)} if topics.names else {})},
         'drafter': {'prompt': options.prompt},
         'verifier': {'prompt': options.prompt, 'audit.keep': True, 'audit.rate': 0.0,
                      'frames.grace_ms': _FRAME_GRACE_MS},

@@ -1,152 +1,112 @@
-"""Images as cameras send them, made into RGB.
+"""Images as cameras send them, made into RGB of 8 bits.
 
 Takes the fields of sensor_msgs/Image and sensor_msgs/CompressedImage and needs neither ROS nor cv_bridge. Shape
-letters: H rows, W columns. The encodings are those of sensor_msgs/image_encodings.hpp.
+letters: H rows, W columns.
 """
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
-from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.frames.compressed import FORMATS, MAX_PIXELS, picture_size, unpack_compressed
+from crossspec_ros.frames.depth import full_scale, to_8_bits, top_of
+from crossspec_ros.frames.encodings import ENCODINGS, as_bytes, promised_bits, unpack
 
-# A compressed image tells its size in its first bytes: refuse a bomb before memory is given to it.
-MAX_PIXELS = 64_000_000
-_MAX_SIDE = 32_767
+__all__ = ['ENCODINGS', 'FORMATS', 'MAX_PIXELS', 'PictureReader', 'as_bytes', 'decode_compressed', 'decode_image',
+           'picture_size']
 
-
-@dataclass(frozen=True)
-class _Layout:
-    """How the pixels of an encoding lie in a row, and the call that makes RGB of them, keeping the depth."""
-
-    channels: int
-    itemsize: int
-    to_rgb: Callable[[np.ndarray], np.ndarray]
-    even_width: bool = False
-    even_height: bool = False
-
-
-def _convert(code: int) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda pixels: cv2.cvtColor(pixels, code)
-
-
-def _grey(pixels: np.ndarray) -> np.ndarray:
-    return np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2)
-
-
-def _layouts() -> dict[str, _Layout]:
-    colour = {'rgb': (3, lambda pixels: pixels), 'bgr': (3, _convert(cv2.COLOR_BGR2RGB)),
-              'rgba': (4, _convert(cv2.COLOR_RGBA2RGB)), 'bgra': (4, _convert(cv2.COLOR_BGRA2RGB)),
-              'mono': (1, _grey)}
-    table = {f'{name}{8 * size}': _Layout(channels, size, call)
-             for name, (channels, call) in colour.items() for size in (1, 2)}
-    # OpenCV's own images: no colour order in the name; its order is BGR.
-    for name, like in (('C1', 'mono'), ('C3', 'bgr'), ('C4', 'bgra')):
-        for size in (1, 2):
-            table[f'{8 * size}U{name}'] = table[f'{like}{8 * size}']
-    # The pattern in the name is the first two rows: R G over G B is rggb.
-    for pattern in ('rggb', 'bggr', 'gbrg', 'grbg'):
-        call = _convert(getattr(cv2, f'COLOR_Bayer{pattern.upper()}2RGB'))
-        for size in (1, 2):
-            table[f'bayer_{pattern}{8 * size}'] = _Layout(1, size, call, even_width=True, even_height=True)
-    uyvy = _Layout(2, 1, _convert(cv2.COLOR_YUV2RGB_UYVY), even_width=True)
-    yuyv = _Layout(2, 1, _convert(cv2.COLOR_YUV2RGB_YUYV), even_width=True)
-    table.update({'uyvy': uyvy, 'yuv422': uyvy, 'yuyv': yuyv, 'yuv422_yuy2': yuyv})
-    return table
-
-
-_LAYOUTS = _layouts()
-ENCODINGS = tuple(sorted(_LAYOUTS))
-
-
-def as_bytes(data: object) -> np.ndarray:
-    """Payload of a message (bytes, array.array, memoryview or ndarray) as uint8 (B,), without a copy."""
-    if isinstance(data, np.ndarray):
-        return data.reshape(-1).view(np.uint8)
-    return np.frombuffer(data, np.uint8)    # type: ignore[call-overload]
+_FIRST_PICTURES = 8
+_SLIVER = 0.1
 
 
 def decode_image(encoding: str, height: int, width: int, step: int, is_bigendian: bool, data: object) -> np.ndarray:
-    """RGB picture of a raw image, uint8 (H, W, 3), in memory of its own.
+    """RGB picture of a raw image by itself, uint8 (H, W, 3), in memory of its own.
 
-    ``step`` is the length of a row in bytes, padding included. 16-bit encodings keep their 8 high bits. YUV is
-    BT.601, limited range, as OpenCV has it. Raises CrossSpecError on an unknown encoding, a size of zero or above
-    32767, a step shorter than a row, odd sizes where the format needs even ones, and data shorter than its rows.
+    16-bit encodings keep their 8 high bits; see ``PictureReader`` for a topic of pictures, which learns how many bits
+    there are. Raises CrossSpecError like ``encodings.unpack``.
     """
-    layout = _LAYOUTS.get(encoding.strip().lower()) or _LAYOUTS.get(encoding.strip())
-    if layout is None:
-        raise CrossSpecError(f'image encoding must be one of {", ".join(ENCODINGS)}, got {encoding!r}')
-    if not (0 < height <= _MAX_SIDE and 0 < width <= _MAX_SIDE):
-        raise CrossSpecError(f'image size must be 1x1 to {_MAX_SIDE}x{_MAX_SIDE}, got {width}x{height}')
-    if (layout.even_width and width % 2) or (layout.even_height and height % 2):
-        raise CrossSpecError(f'image size must be even for {encoding}, got {width}x{height}')
-    row_bytes = width * layout.channels * layout.itemsize
-    if step < row_bytes:
-        raise CrossSpecError(f'image step must be >= {row_bytes} for {width} pixels of {encoding}, got {step}')
-    raw = as_bytes(data)
-    if len(raw) < step * height:
-        raise CrossSpecError(f'image data must hold step*height = {step * height} bytes, got {len(raw)}')
-    return _to_rgb(layout, raw[:step * height].reshape(height, step)[:, :row_bytes], width, bool(is_bigendian))
-
-
-def _to_rgb(layout: _Layout, rows: np.ndarray, width: int, is_bigendian: bool) -> np.ndarray:
-    """Rows of bytes (H, row_bytes) to uint8 (H, W, 3)."""
-    if layout.itemsize == 2:
-        pixels = np.ascontiguousarray(rows).view('>u2' if is_bigendian else '<u2').astype(np.uint16)
-    else:
-        pixels = np.ascontiguousarray(rows)
-    if layout.channels > 1:
-        pixels = pixels.reshape(len(rows), width, layout.channels)
-    rgb = layout.to_rgb(pixels)
-    if layout.itemsize == 2:
-        rgb = (rgb >> 8).astype(np.uint8)
-    return rgb.copy() if np.shares_memory(rgb, rows) else rgb
+    return _alone(unpack(encoding, height, width, step, is_bigendian, data), promised_bits(encoding))
 
 
 def decode_compressed(format: str, data: object) -> np.ndarray:
-    """RGB picture of a JPEG or PNG, uint8 (H, W, 3).
+    """RGB picture of a JPEG, PNG, TIFF, WebP or BMP by itself, uint8 (H, W, 3).
 
-    ``format`` is the field of sensor_msgs/CompressedImage; it is only asked whether the payload is a picture at all:
-    which kind of picture and its colour order are read from the bytes. Raises CrossSpecError on depth images, on
-    anything but JPEG and PNG, on pictures above ``MAX_PIXELS`` and on damaged ones.
+    Raises CrossSpecError like ``compressed.unpack_compressed``.
     """
-    if 'compresseddepth' in format.lower().replace(' ', ''):
-        raise CrossSpecError(f'compressed image format must be a colour or grey picture, got {format!r}')
-    raw = as_bytes(data)
-    width, height = picture_size(raw)
-    if not 0 < width * height <= MAX_PIXELS:
-        raise CrossSpecError(f'compressed image must have 1 to {MAX_PIXELS} pixels, got {width}x{height}')
-    try:
-        bgr = cv2.imdecode(raw, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        raise CrossSpecError(f'compressed image ({format!r}, {len(raw)} bytes) is damaged: {error.err}') from error
-    if bgr is None:
-        raise CrossSpecError(f'compressed image ({format!r}, {len(raw)} bytes) is damaged or cut')
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    return _alone(unpack_compressed(format, data), None)
 
 
-def picture_size(data: object) -> tuple[int, int]:
-    """(width, height) in the header of a PNG or JPEG; CrossSpecError where there is none."""
-    raw = bytes(as_bytes(data)[:2 ** 18])
-    if raw[:8] == b'\x89PNG\r\n\x1a\n' and raw[12:16] == b'IHDR' and len(raw) >= 24:
-        return int.from_bytes(raw[16:20], 'big'), int.from_bytes(raw[20:24], 'big')
-    if raw[:2] == b'\xff\xd8':
-        return _jpeg_size(raw)
-    raise CrossSpecError(f'compressed image must begin like a JPEG or a PNG, got {raw[:8].hex() or "nothing"}')
+def _alone(pixels: np.ndarray, bits: int | None) -> np.ndarray:
+    top = 2.0 ** bits - 1 if bits else full_scale(pixels.dtype) if pixels.dtype.itemsize <= 2 else None
+    return to_8_bits(pixels, top_of(pixels) if top is None else top)
 
 
-def _jpeg_size(raw: bytes) -> tuple[int, int]:
-    """Walk the marker segments to the frame header (ITU T.81, B.2.2)."""
-    at = 2
-    while at + 9 <= len(raw) and raw[at] == 0xFF:
-        marker = raw[at + 1]
-        if marker == 0xFF or 0xD0 <= marker <= 0xD7 or marker == 0x01:      # fill bytes and markers with no length
-            at += 1 if marker == 0xFF else 2
-            continue
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):     # SOF; not DHT, JPG, DAC
-            return int.from_bytes(raw[at + 7:at + 9], 'big'), int.from_bytes(raw[at + 5:at + 7], 'big')
-        at += 2 + int.from_bytes(raw[at + 2:at + 4], 'big')
-    raise CrossSpecError(f'compressed image is a JPEG without a frame header in its first {len(raw)} bytes')
+class PictureReader:
+    """Pictures of one topic: deep ones become 8 bits by the range that the topic has used so far.
+
+    A camera of 12 bits sends them right-aligned in 16: by the range of the type its pictures would be black. The range
+    only grows, so that a picture is never brighter for what came before it. ``note`` gets one line when a range is
+    found that is not the type's, and when the first pictures use less than a tenth of theirs. Safe from any thread.
+    """
+
+    def __init__(self, name: str = 'image', note: Callable[[str], None] = lambda line: None) -> None:
+        self.name = name
+        self._note = note
+        self._lock = threading.Lock()
+        self._top = 0.0
+        self._seen = 0
+        self._low, self._high = np.inf, -np.inf
+
+    def image(self, encoding: str, height: int, width: int, step: int, is_bigendian: bool, data: object) -> np.ndarray:
+        """RGB picture of a raw image, uint8 (H, W, 3); raises CrossSpecError like ``decode_image``."""
+        pixels = unpack(encoding, height, width, step, is_bigendian, data)
+        return self._to_8_bits(pixels, encoding, promised_bits(encoding))
+
+    def compressed(self, format: str, data: object) -> np.ndarray:
+        """RGB picture of a compressed image, uint8 (H, W, 3); raises CrossSpecError like ``decode_compressed``."""
+        return self._to_8_bits(unpack_compressed(format, data), format, None)
+
+    def _to_8_bits(self, pixels: np.ndarray, encoding: str, bits: int | None) -> np.ndarray:
+        if bits:
+            return to_8_bits(pixels, 2.0 ** bits - 1)
+        if pixels.dtype == np.uint8:
+            self._look(pixels, encoding)
+            return pixels
+        with self._lock:
+            top = top_of(pixels)
+            grown = top > self._top
+            self._top = top = max(top, self._top)
+            if grown and (line := self._deep_line(pixels, encoding)):
+                self._note(line)
+        return to_8_bits(pixels, top)
+
+    def _deep_line(self, pixels: np.ndarray, encoding: str) -> str:
+        full = full_scale(pixels.dtype)
+        if full is None:
+            return f'{self.name}: {encoding} holds fractions: 0 to {self._top:g} is taken as black to white'
+        if self._top >= full:
+            return ''
+        low, high = int(pixels.min()), int(pixels.max())
+        return (f'{self.name}: {encoding} uses {_percent(high / full)} of its range ({low} to {high} of {full:.0f}): '
+                f'taken as {round(np.log2(self._top + 1))} bits, so that it is not black')
+
+    def _look(self, pixels: np.ndarray, encoding: str) -> None:
+        """Note of 8-bit pictures that the first ones are nearly of one brightness."""
+        if self._seen >= _FIRST_PICTURES:
+            return
+        sample = pixels[::4, ::4]
+        low, high = int(sample.min()), int(sample.max())
+        with self._lock:
+            self._seen += 1
+            self._low, self._high = min(self._low, low), max(self._high, high)
+            share = (self._high - self._low) / 255
+            if self._seen == _FIRST_PICTURES and share < _SLIVER:
+                self._note(f'{self.name}: {encoding} uses {_percent(share)} of its range ({self._low:.0f} to '
+                           f'{self._high:.0f} of 255) in its first {_FIRST_PICTURES} pictures: is the lens covered, '
+                           'or the exposure wrong?')
+
+
+def _percent(share: float) -> str:
+    return f'{100 * share:.0f}%' if share >= 0.01 else 'less than 1%'

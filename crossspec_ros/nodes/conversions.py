@@ -16,11 +16,13 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.types import Packet
-from crossspec_ros.frames.images import decode_compressed, decode_image
+from crossspec_ros.frames.encodings import known_encoding
+from crossspec_ros.frames.images import PictureReader
 from crossspec_ros.frames.slots import Frame
 from crossspec_ros.msg import Caption as CaptionMsg
 from crossspec_ros.msg import Draft as DraftMsg
 from crossspec_ros.msg import Verdict as VerdictMsg
+from crossspec_ros.nodes.bridge import bridged
 from crossspec_ros.speculation.types import Caption, Draft, Mode, Stage, Verdict
 
 if TYPE_CHECKING:
@@ -55,16 +57,21 @@ def packet_to(packet: Packet, frame_id: str = 'event_camera') -> EventPacket:
     return message
 
 
-def frame_from(message: Image | CompressedImage) -> Frame:
-    """A picture that becomes RGB when it is looked at, which raises CrossSpecError where it cannot be."""
-    return Frame(to_ns(message.header.stamp), lambda: _rgb_of(message))
+def frame_from(message: Image | CompressedImage, reader: PictureReader | None = None) -> Frame:
+    """A picture that becomes RGB when it is looked at, which raises CrossSpecError where it cannot be.
+
+    ``reader`` knows the pictures of the topic that came before.
+    """
+    return Frame(to_ns(message.header.stamp), lambda: _rgb_of(message, reader or PictureReader()))
 
 
-def _rgb_of(message: Image | CompressedImage) -> np.ndarray:
+def _rgb_of(message: Image | CompressedImage, reader: PictureReader) -> np.ndarray:
     data = np.frombuffer(message.data, np.uint8)
     if isinstance(message, CompressedImage):
-        return decode_compressed(message.format, data)
-    return decode_image(message.encoding, message.height, message.width, message.step, bool(message.is_bigendian), data)
+        return reader.compressed(message.format, data)
+    if known_encoding(message.encoding) is None and (rgb := bridged(message)) is not None:
+        return rgb
+    return reader.image(message.encoding, message.height, message.width, message.step, bool(message.is_bigendian), data)
 
 
 def image_to(rgb: np.ndarray, stamp_ns: int, frame_id: str = 'camera') -> Image:

@@ -52,7 +52,7 @@ class Source(Protocol):
 class Health:
     """Counts of a node by cause; publishes them, and warns when a topic is silent, naming what its publishers offer.
 
-    `count`, `drop` and `error` may be called from any thread; all else belongs to the executor's.
+    `count`, `drop`, `error` and `note` may be called from any thread; all else belongs to the executor's.
     """
 
     def __init__(self, node: Node, statistics: Callable[[], Mapping[str, object]] = dict) -> None:
@@ -65,6 +65,7 @@ class Health:
         self._sources: list[Source] = []
         self._told_ns: dict[str, int] = {}                          # warnings that hold, and when they were logged last
         self._errors: dict[str, str] = {}
+        self._notes: dict[str, str] = {}
         self._mismatched: dict[str, tuple[str, str]] = {}
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', qos.diagnostics())
         self._timer = node.create_timer(1.0, self._tick, clock=self._steady)
@@ -101,6 +102,13 @@ class Health:
             told, self._errors[key] = self._errors.get(key), text
         if told != text:
             self._node.get_logger().error(text)
+
+    def note(self, key: str, text: str) -> None:
+        """Something worth knowing that stops nothing: logged when it is new, shown as long as the node lives."""
+        with self._lock:
+            told, self._notes[key] = self._notes.get(key), text
+        if told != text:
+            self._node.get_logger().warning(text)
 
     def watch(self, topic: str, message_type: type, silence_s: float) -> Callable[[], None]:
         """Warn when nothing comes on a topic for so long; call what is returned for every message."""
@@ -189,7 +197,7 @@ class Health:
     def publish(self, warnings: list[str] | None = None) -> None:
         """Publish the node's status now."""
         with self._lock:
-            errors, values = list(self._errors.values()), dict(self.counts)
+            errors, values = list(self._errors.values()), {**self.counts, **self._notes}
         level = DiagnosticStatus.ERROR if errors else DiagnosticStatus.WARN if warnings else DiagnosticStatus.OK
         message = '; '.join([*errors, *(warnings or [])]) or 'ok'
         values |= self._statistics()

@@ -20,6 +20,7 @@ from crossspec_ros.events.buffer import EventBuffer
 from crossspec_ros.events.decode import Decoder, make_decoder
 from crossspec_ros.events.pictures import render_events
 from crossspec_ros.events.warm import warm_up
+from crossspec_ros.frames.images import PictureReader
 from crossspec_ros.frames.slots import Frame
 from crossspec_ros.msg import Caption as CaptionMsg
 from crossspec_ros.msg import Draft as DraftMsg
@@ -50,6 +51,7 @@ class OverlayNode(Node):
         self._shown = Shown(round(config.stale_ms * 1e6), grid.stride_ns)
         self._image: Image | CompressedImage | None = None      # newest; converted only when it is drawn
         self._frame: Frame | None = None
+        self._reader = PictureReader()                          # the verifier tells what it finds
         self._decoder: Decoder | None = None
         self._format: tuple[str, int, int] | None = None
         self._buffer: EventBuffer | None = None
@@ -130,7 +132,7 @@ class OverlayNode(Node):
         message, self._image = self._image, None
         if message is not None:
             try:
-                frame = frame_from(message)
+                frame = frame_from(message, self._reader)
                 frame.unpack()
                 self._frame = frame
             except CrossSpecError as error:

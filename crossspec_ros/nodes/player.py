@@ -43,7 +43,10 @@ class PlayerNode(Node):
         if config.clock == 'wall' and config.rate != 1.0:
             raise CrossSpecError(f'rate must be 1 with clock wall, got {config.rate}: use clock sim for other rates')
         self.finished, self.exit_code = False, 0
-        self._source = open_source(config.source, world_width=config.world_width, world_height=config.world_height)
+        self._source = open_source(config.source, topics=[name for name in config.topics if name],
+                                   world_width=config.world_width, world_height=config.world_height)
+        for note in getattr(self._source, 'notes', ()):
+            self.get_logger().warning(f'{self._source.name}: {note}')
         for _ in islice(self._source.messages(self._source.start_ns), _WARM_MESSAGES):
             pass                                                # compiles and loads what would delay the first seconds
         self._pacer = Pacer(config.rate)

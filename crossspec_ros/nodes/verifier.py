@@ -14,6 +14,7 @@ from std_srvs.srv import Trigger
 from crossspec_ros.config import VerifierConfig
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.frames.history import FrameHistory
+from crossspec_ros.frames.images import PictureReader
 from crossspec_ros.msg import Caption as CaptionMsg
 from crossspec_ros.msg import Draft as DraftMsg
 from crossspec_ros.msg import Verdict as VerdictMsg
@@ -49,6 +50,8 @@ class VerifierNode(ModelNode):
         self._asking: Asking | None = None
         self._drafted: Mailbox[str] = Mailbox()                 # the newest draft's text
         self._communicate()
+        self._pictures = PictureReader(self.resolve_topic_name(self._topic),
+                                       lambda line: self._health.note('pictures', line))
 
     def _communicate(self) -> None:
         health, options = self._health, self._qos_options
@@ -109,7 +112,7 @@ class VerifierNode(ModelNode):
     def _on_image(self, message: Image | CompressedImage) -> None:
         if not self._listening():
             return
-        frame, header = frame_from(message), message.header
+        frame, header = frame_from(message, self._pictures), message.header
         stamp_ns = self._input.judge(frame.stamp_ns, header.frame_id)
         if stamp_ns is None:
             return

@@ -9,7 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.types import Packet
 from crossspec_ros.frames import images
 from crossspec_ros.recordings.bag_join import JoinedBag, TopicInfo
-from crossspec_ros.recordings.bag_types import EVENT_TYPES, IMAGE_TYPES, TypeTable
+from crossspec_ros.recordings.bag_types import EVENT_TYPES, IMAGE_TYPES, VIDEO_TYPES, TypeTable
 from crossspec_ros.recordings.storages import READABLE, ROS1, Channel
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class ImageFrame:
     """One sensor_msgs/Image or CompressedImage, not decoded yet.
 
     Of a compressed picture ``encoding`` is the message's ``format`` and ``height``, ``width`` and ``step`` are 0.
-    ``data`` is uint8 (B,).
+    ``data`` is uint8 (B,). ``reader`` knows the pictures of the topic that came before, None: this one stands alone.
     """
 
     stamp_ns: int
@@ -45,12 +45,15 @@ class ImageFrame:
     is_bigendian: bool
     data: np.ndarray
     compressed: bool
+    reader: images.PictureReader | None = field(default=None, compare=False, repr=False)
 
     def rgb(self) -> np.ndarray:
         """The picture, uint8 (H, W, 3); raises CrossSpecError like ``images.decode_image``."""
         if self.compressed:
-            return images.decode_compressed(self.encoding, self.data)
-        return images.decode_image(self.encoding, self.height, self.width, self.step, self.is_bigendian, self.data)
+            decode = images.decode_compressed if self.reader is None else self.reader.compressed
+            return decode(self.encoding, self.data)
+        unpack = images.decode_image if self.reader is None else self.reader.image
+        return unpack(self.encoding, self.height, self.width, self.step, self.is_bigendian, self.data)
 
 
 def rgb_frame(stamp_ns: int, rgb: np.ndarray, frame_id: str = 'camera') -> ImageFrame:
@@ -238,7 +241,8 @@ def _stamp_ns(stamp: Any) -> int:
 def convert(message: Any, type_name: str) -> tuple[Any, int | None]:
     """(what ``BagMessage.data`` holds, header stamp in ns or None without a header) of a deserialised message."""
     header = getattr(message, 'header', None)
-    stamp_ns = _stamp_ns(header.stamp) if header is not None else None
+    stamp = header.stamp if header is not None else message.timestamp if type_name == VIDEO_TYPES[0] else None
+    stamp_ns = _stamp_ns(stamp) if stamp is not None else None
     if type_name in EVENT_TYPES:
         return Packet(encoding=message.encoding, width=int(message.width), height=int(message.height),
                       seq=int(message.seq), time_base_ns=int(message.time_base), stamp_ns=stamp_ns or 0,

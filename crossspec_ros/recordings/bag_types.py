@@ -17,6 +17,8 @@ from crossspec_ros.errors import CrossSpecError
 # The second is the name of the same message before 2023, with the same layout.
 EVENT_TYPES = ('event_camera_msgs/msg/EventPacket', 'event_array_msgs/msg/EventArray')
 IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
+# Packets of a video; their definitions come with the bag.
+VIDEO_TYPES = ('foxglove_msgs/msg/CompressedVideo', 'ffmpeg_image_transport_msgs/msg/FFMPEGPacket')
 
 # ROS 1's header and times, which rosbags translates by itself.
 _TRANSLATED = ('std_msgs/msg/Header', 'builtin_interfaces/msg/Time', 'builtin_interfaces/msg/Duration')

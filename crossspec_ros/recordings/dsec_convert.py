@@ -9,8 +9,9 @@ import json
 import logging
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,15 @@ from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.encode import Packetizer
 from crossspec_ros.recordings.bag import BagWriter
 from crossspec_ros.recordings.bag_edit import check_out, finish, partial_path
-from crossspec_ros.recordings.dsec import HEIGHT, WIDTH
 from crossspec_ros.recordings.dsec_calibration import Camera
-from crossspec_ros.recordings.dsec_source import EVENT_FRAME, EVENT_TOPIC, RGB_FRAME, DsecOptions, DsecSource
+from crossspec_ros.recordings.dsec_source import (
+    EVENT_FRAME,
+    EVENT_TOPIC,
+    RGB_FRAME,
+    DsecOptions,
+    DsecSource,
+    event_lines,
+)
 from crossspec_ros.recordings.replay import ReplayMessage
 
 logger = logging.getLogger(__name__)
@@ -30,16 +37,23 @@ logger = logging.getLogger(__name__)
 SEGMENT_MS = 10_000
 INFO_TYPE = 'sensor_msgs/msg/CameraInfo'
 TF_TYPE = 'tf2_msgs/msg/TFMessage'
+EVENT_CAUSES = ('outside_sensor', 'unknown_polarity', 'times_back')
 
 
 @dataclass(frozen=True)
 class Converted:
-    """What a conversion did: messages written in all, and segments found done from an earlier run."""
+    """What a conversion did: messages and events written in all, and segments found done from an earlier run.
+
+    ``found`` has a line for each thing that was not as in DSEC, and what was done; ``dropped`` counts events by cause.
+    """
 
     packets: int
     images: int
+    events: int
     seconds: float
     resumed_segments: int
+    found: tuple[str, ...] = ()
+    dropped: dict[str, int] = field(default_factory=dict)
 
 
 def convert(root: str | Path, out: str | Path, options: DsecOptions = DsecOptions(), *, storage: str = 'mcap',
@@ -65,8 +79,21 @@ def convert(root: str | Path, out: str | Path, options: DsecOptions = DsecOption
     finally:
         source.close()
     finish([journal.folder / f'segment_{number:05d}' for number in range(count)], out)
-    return Converted(sum(s['packets'] for s in journal.segments), sum(s['images'] for s in journal.segments),
-                     (source.end_ns - source.start_ns) / 1e9, resumed)
+    return _account(source, journal, resumed)
+
+
+def _account(source: DsecSource, journal: _Journal, resumed: int) -> Converted:
+    """Everything that was written and dropped: no event of the file is without a place."""
+    assert source.end_ns is not None
+    total = Counter[str]()
+    for segment in journal.segments:
+        total.update(segment)
+    dropped = {cause: total[cause] for cause in EVENT_CAUSES if total[cause]}
+    if stray := source.event_file.count - total['events'] - sum(dropped.values()):
+        dropped['outside_time'] = stray
+    found = (*source.found, *event_lines(source.event_file.path, total['in_order'], dropped))
+    return Converted(total['packets'], total['images'], total['events'], (source.end_ns - source.start_ns) / 1e9,
+                     resumed, found, dropped)
 
 
 def length_s(root: str | Path) -> float:
@@ -121,6 +148,8 @@ def _convert_segment(source: DsecSource, journal: _Journal, number: int, span_us
     shutil.rmtree(folder, ignore_errors=True)
     packetizer = _packetizer_at(source, start_us, journal.segments[-1]['next_seq'] if journal.segments else 0)
     packets = images = 0
+    reader = source.event_file
+    events, in_order, before = reader.given, reader.sorted, Counter(reader.dropped)
     with BagWriter(folder, storage) as bag:
         writer = _SegmentWriter(bag, source)
         if number == 0:
@@ -129,7 +158,9 @@ def _convert_segment(source: DsecSource, journal: _Journal, number: int, span_us
             writer.write(message)
             packets += message.role == 'events'
             images += message.role != 'events'
-    journal.done({'packets': packets, 'images': images, 'next_seq': packetizer.next_seq})
+    journal.done({'packets': packets, 'images': images, 'next_seq': packetizer.next_seq,
+                  'events': reader.given - events, 'in_order': reader.sorted - in_order,
+                  **{cause: reader.dropped[cause] - before[cause] for cause in EVENT_CAUSES}})
 
 
 def _packetizer_at(source: DsecSource, start_us: int, next_seq: int) -> Packetizer:
@@ -137,10 +168,11 @@ def _packetizer_at(source: DsecSource, start_us: int, next_seq: int) -> Packetiz
 
     evt3 tells time by its changes: the encoder has to know the time it told last, or the decoder's would jump.
     """
-    packetizer = Packetizer(source.options.encoding, WIDTH, HEIGHT, first_seq=next_seq)
-    last = source.event_file.index_at(start_us) - 1
-    if last >= 0:
-        packetizer.packet(source.event_file.one(last), 0)
+    packetizer = Packetizer(source.options.encoding, source.event_file.width, source.event_file.height,
+                            first_seq=next_seq)
+    last = source.event_file.last_before(start_us)
+    if len(last):
+        packetizer.packet(last, 0)
         packetizer.next_seq = next_seq
     return packetizer
 

@@ -15,9 +15,10 @@ import numpy as np
 import yaml
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.recordings.dsec import HEIGHT, WIDTH
+from crossspec_ros.recordings.dsec_columns import DSEC_SENSOR
 from crossspec_ros.world import World
 
+WIDTH, HEIGHT = DSEC_SENSOR
 RGB_WIDTH, RGB_HEIGHT = 1440, 1080
 T_OFFSET_US = 51_835_949_776
 _EXPOSURE_US = 4_000

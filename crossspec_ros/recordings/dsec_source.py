@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,9 @@ from crossspec_ros.events.encode import Packetizer
 from crossspec_ros.frames.images import as_bytes, decode_compressed
 from crossspec_ros.recordings.bag import ImageFrame, rgb_frame
 from crossspec_ros.recordings.bag_types import EVENT_TYPES, IMAGE_TYPES
-from crossspec_ros.recordings.dsec import HEIGHT, WIDTH, EventFile, Picture, read_pictures, read_rectify_map
+from crossspec_ros.recordings.dsec import EventFile, read_rectify_map, rectify_map_size
 from crossspec_ros.recordings.dsec_calibration import Aligner, Calibration, read_calibration
+from crossspec_ros.recordings.dsec_pictures import Picture, read_pictures
 from crossspec_ros.recordings.packing import slice_by_time
 from crossspec_ros.recordings.replay import ReplayMessage
 
@@ -28,6 +29,9 @@ COMPRESSED_TOPIC = '/camera/image/compressed'
 EVENT_FRAME = 'event_camera'
 RGB_FRAME = 'camera'
 _PICTURES_AHEAD = 4
+_CAUSES = {'outside_sensor': 'their pixels are outside of the sensor', 'times_back': 'their times go back too far',
+           'unknown_polarity': 'their polarity is neither ON nor OFF',
+           'outside_time': 'their times are far from those of their neighbours'}
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,8 @@ class DsecSource:
     """The left cameras of a sequence, a ``replay.Source``.
 
     Event messages are due at the end of their packet and stamped with their first event; images are due at the end of
-    their exposure and stamped with its middle. Raises CrossSpecError naming the file that is missing or damaged.
+    their exposure and stamped with its middle. ``found`` has a line for each thing that is not as in DSEC, and what was
+    done. Raises CrossSpecError naming the file that is missing or damaged.
     """
 
     def __init__(self, root: str | Path, options: DsecOptions = DsecOptions()) -> None:
@@ -65,7 +70,8 @@ class DsecSource:
         self.options = options
         if not self.root.is_dir():
             raise CrossSpecError(f'DSEC sequence {root} is not a folder')
-        self.pictures: list[Picture] = read_pictures(self.root)
+        self.pictures: list[Picture]
+        self.pictures, self.found = read_pictures(self.root)
         self.calibration: Calibration | None = None
         self._aligner: Aligner | None = None
         calibration = self.root / 'calibration' / 'cam_to_cam.yaml'
@@ -74,7 +80,11 @@ class DsecSource:
         if options.align:
             rectify_map = read_rectify_map(self.root / 'events' / 'left' / 'rectify_map.h5')
             self._aligner = Aligner(self.calibration, rectify_map)
-        self.event_file = EventFile(self.root / 'events' / 'left' / 'events.h5')
+        stamps = [picture.stamp_us for picture in self.pictures]
+        self.event_file = EventFile(self.root / 'events' / 'left' / 'events.h5', (min(stamps), max(stamps)),
+                                    *self._sensor())
+        self.found += self.event_file.found
+        self.notes = tuple(self.found)
         self.image_topic = IMAGE_TOPIC if options.images == 'raw' else COMPRESSED_TOPIC
         self.image_type = IMAGE_TYPES[0] if options.images == 'raw' else IMAGE_TYPES[1]
         self.topics = {EVENT_TOPIC: EVENT_TYPES[0], self.image_topic: self.image_type}
@@ -86,8 +96,24 @@ class DsecSource:
         self.end_ns: int | None = (max(self.event_file.last_us // grid_us * grid_us + grid_us,
                                        self.pictures[-1].ready_us)) * 1000
 
+    def _sensor(self) -> tuple[tuple[int, int] | None, str]:
+        """(size, file) of the event camera as the files beside the events say it."""
+        size = rectify_map_size(self.root / 'events' / 'left' / 'rectify_map.h5')
+        if size is not None or self.calibration is None:
+            return size, 'rectify_map.h5'
+        return (self.calibration.event.width, self.calibration.event.height), 'cam_to_cam.yaml'
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Events dropped while reading so far, by cause."""
+        return Counter({f'events_{cause}': count for cause, count in self.event_file.dropped.items() if count})
+
+    def lost(self) -> list[str]:
+        """A line for what was met while reading so far: events that were put in order or dropped, with counts."""
+        return event_lines(self.event_file.path, self.event_file.sorted, self.event_file.dropped)
+
     def messages(self, start_ns: int) -> Iterator[ReplayMessage]:
-        packetizer = Packetizer(self.options.encoding, WIDTH, HEIGHT)
+        packetizer = Packetizer(self.options.encoding, self.event_file.width, self.event_file.height)
         assert self.end_ns is not None
         return self.part(start_ns // 1000, self.end_ns // 1000 + 1, packetizer)
 
@@ -130,6 +156,13 @@ class DsecSource:
 
     def close(self) -> None:
         self.event_file.close()
+
+
+def event_lines(path: Path, in_order: int, dropped: Mapping[str, int]) -> list[str]:
+    """What happened to events that were not as they should be, a line each."""
+    lines = [f'{path}: times go back: {in_order} events were out of order and are put in order'] if in_order else []
+    lines += [f'{path}: {count} events are dropped: {_CAUSES[cause]}' for cause, count in dropped.items() if count]
+    return lines
 
 
 def _ahead(work: Callable[[Picture], ImageFrame], pictures: Sequence[Picture]) -> Iterator[ImageFrame]:

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -21,17 +21,21 @@ logger = logging.getLogger(__name__)
 
 
 def render(path: str | Path, out: str | Path, *, fps: float = 25.0, height: int = 480, start_s: float = 0.0,
-           duration_s: float | None = None, advance: Callable[[int], None] = lambda count: None) -> int:
+           duration_s: float | None = None, topics: Sequence[str] = (),
+           advance: Callable[[int], None] = lambda count: None) -> int:
     """Write the film and return its number of pictures.
 
     Each picture shows the events that came since the one before, and the newest image; a bag without one of them
-    gives a film of the other. Raises CrossSpecError on a broken bag, an impossible size, and an unwritable file.
+    gives a film of the other. ``topics`` are those to show, found where none are given.
+    Raises CrossSpecError on a broken bag, an impossible size, and an unwritable file.
     """
     if not 16 <= height <= 4320:
         raise CrossSpecError(f'height must be 16 to 4320 px, got {height}')
     if not 0 < fps <= 1000:
         raise CrossSpecError(f'fps must be above 0 and at most 1000, got {fps}')
-    source = BagSource(path)
+    source = BagSource(path, topics)
+    for note in source.notes:
+        logger.warning('%s: %s', path, note)
     try:
         stage = _Stage(height)
         with Film(out, fps) as film:

@@ -1,15 +1,18 @@
 """What can be played: a bag, a DSEC sequence as it lies on the disk, the synthetic world, a load of events."""
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.encode import Packetizer
 from crossspec_ros.recordings.bag import BagReader, rgb_frame
-from crossspec_ros.recordings.bag_types import EVENT_TYPES, IMAGE_TYPES
+from crossspec_ros.recordings.bag_types import EVENT_TYPES, IMAGE_TYPES, VIDEO_TYPES
 from crossspec_ros.recordings.load import LoadSource
+from crossspec_ros.recordings.pictures import TopicPictures
 from crossspec_ros.recordings.replay import ReplayMessage, Source
+from crossspec_ros.recordings.topics import choose
 
 _NS = 1_000_000_000
 _MAX_APART_NS = 60 * _NS
@@ -19,14 +22,16 @@ def role_of(type_name: str) -> str:
     """What messages of a type are for the graph (see ``replay.ROLES``)."""
     if type_name in EVENT_TYPES:
         return 'events'
-    return {IMAGE_TYPES[0]: 'image', IMAGE_TYPES[1]: 'compressed'}.get(type_name, 'other')
+    return {IMAGE_TYPES[1]: 'compressed', **dict.fromkeys((IMAGE_TYPES[0], *VIDEO_TYPES), 'image')}.get(type_name,
+                                                                                                  'other')
 
 
 class BagSource:
     """A rosbag2, played in the order and at the pace of its recording.
 
-    Of several event topics, or several image topics, the first in the bag's list is played unless ``topics`` names
-    them. A bag that was written again long after it was recorded (stamps and recording times more than a minute apart)
+    Of several event topics, or several image topics, one is chosen unless ``topics`` names them (`topics.choose`), and
+    ``notes`` has a line about it and about its pictures. ``dropped`` counts video packets that gave no picture. A bag
+    that was written again long after it was recorded (stamps and recording times more than a minute apart)
     is paced by its stamps, the only times that are still the sensors'. Raises CrossSpecError when the bag cannot be
     read or has no events and no images.
     """
@@ -35,15 +40,15 @@ class BagSource:
         self.name = str(path)
         self._reader = BagReader(path)
         try:
-            self._chosen = tuple(topics) if topics else self._first_of_each()
+            choice = choose(self._reader, topics or ())
+            self._chosen, infos = choice.topics, self._reader.topics
+            self._pictures = [TopicPictures(self._reader, name) for name in self._chosen
+                              if role_of(infos[name].type) in ('image', 'compressed')]
         except CrossSpecError:
             self._reader.close()
             raise
-        infos = self._reader.topics
-        if unknown := [topic for topic in self._chosen if topic not in infos]:
-            self._reader.close()
-            raise CrossSpecError(f'bag {path} has no topic {", ".join(unknown)}; it has {", ".join(infos)}')
-        self.topics = {name: infos[name].type for name in self._chosen}
+        self.topics = {name: infos[name].type for name in self._chosen} | {p.topic: p.type for p in self._pictures}
+        self.notes: tuple[str, ...] = tuple(filter(None, (choice.line, *(n for p in self._pictures for n in p.notes))))
         self.start_ns = self._reader.start_ns
         self.end_ns: int | None = self._reader.end_ns
         first = next(self._reader.messages(self._chosen), None)
@@ -52,20 +57,24 @@ class BagSource:
             newest = self._reader.messages(self._chosen, start_ns=self._reader.end_ns - _NS)
             self.start_ns, self.end_ns = first.stamp_ns, max(message.stamp_ns for message in newest)
 
-    def _first_of_each(self) -> tuple[str, ...]:
-        chosen: dict[str, str] = {}
-        for name in self._reader.require_topics():
-            chosen.setdefault(role_of(self._reader.topics[name].type), name)
-        if 'image' in chosen and 'compressed' in chosen:
-            del chosen['compressed']                    # the same camera twice: the raw one costs no decoding
-        return tuple(chosen.values())
-
     @property
     def malformed(self) -> dict[str, int]:
         """Messages by topic that are not of their type, skipped."""
         return dict(self._reader.malformed)
 
+    @property
+    def dropped(self) -> Counter[str]:
+        """Messages that gave no picture, by cause."""
+        return Counter({f'image_{cause}': count for pictures in self._pictures
+                        for cause, count in pictures.dropped.items()})
+
     def messages(self, start_ns: int) -> Iterator[ReplayMessage]:
+        messages = self._recorded(start_ns)
+        for pictures in self._pictures:
+            messages = pictures.passed(messages)
+        return messages
+
+    def _recorded(self, start_ns: int) -> Iterator[ReplayMessage]:
         if self._by_stamps:
             yield from self._messages_by_stamps(start_ns)
             return

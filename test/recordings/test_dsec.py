@@ -205,13 +205,9 @@ def test_convert_by_command_reports_speed_and_memory(sequence, tmp_path, capsys)
     pytest.param(lambda root: _edit(root, lambda file: file.__delitem__('t_offset')), 't_offset', id='no_t_offset'),
     pytest.param(lambda root: _edit(root, lambda file: file.__delitem__('events/x')), 'events/t, x', id='no_x'),
     pytest.param(lambda root: _edit(root, _shorten_p), 'equally long', id='short_p'),
-    pytest.param(lambda root: _edit(root, lambda file: file['ms_to_idx'].__setitem__(5, 10 ** 9)), 'ms_to_idx',
-                 id='wild_ms_to_idx'),
     pytest.param(lambda root: shutil.rmtree(root / 'images/left/rectified'), 'rectified are missing', id='no_images'),
     pytest.param(lambda root: [path.unlink() for path in (root / 'images/left/rectified').iterdir()], 'no \\*.png',
                  id='empty_images'),
-    pytest.param(lambda root: (root / 'images/left/rectified/000003.png').unlink(), '22 pictures but 23',
-                 id='lost_image'),
     pytest.param(lambda root: (root / 'images/timestamps.txt').unlink(), 'timestamps.txt is missing', id='no_times'),
     pytest.param(lambda root: (root / 'images/timestamps.txt').write_text('one\ntwo\n'), 'whole number', id='words'),
     pytest.param(lambda root: (root / 'images/timestamps.txt').write_text('5\n' * 23), 'rise', id='standing_times'),
@@ -287,14 +283,12 @@ def test_aligner_shows_a_far_point_where_the_event_camera_sees_it():
     assert rows.mean() == pytest.approx(at_event[1] / at_event[2], abs=1.0)
 
 
-def test_event_file_finds_the_same_index_with_and_without_ms_to_idx(sequence):
+def test_event_file_finds_the_index_of_a_time(sequence):
     t_us = _truth(sequence)[0] // 1000
     with EventFile(sequence / 'events/left/events.h5') as file:
         times = [OFFSET_US - 5, OFFSET_US, OFFSET_US + 3_210, OFFSET_US + 500_123, OFFSET_US + 1_199_999,
                  OFFSET_US + 9_000_000]
-        indices = [file.index_at(time) for time in times]
-        file._first_of_ms = None
-        assert [file.index_at(time) for time in times] == indices == np.searchsorted(t_us, times).tolist()
+        assert [file.index_at(time) for time in times] == np.searchsorted(t_us, times).tolist()
 
 
 def test_dsec_source_plays_without_converting(sequence):
