@@ -28,7 +28,7 @@ ARROWS: dict[str, set[str]] = {
     'config': {'fields', 'timing', 'speculation'},
     'models': {'frames', 'speculation'},
     'world': {'events'},
-    'recordings': {'events', 'frames', 'world'},
+    'recordings': {'events', 'timing', 'frames', 'world'},
     'pipeline': {'events', 'timing', 'frames', 'config', 'speculation', 'models', 'recordings'},
     'captioner': {'speculation', 'models'},
     'train': {'events', 'speculation', 'models', 'world'},

@@ -1,18 +1,22 @@
 """What can be played: a bag, a DSEC sequence as it lies on the disk, the synthetic world, a load of events."""
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.encode import Packetizer
-from crossspec_ros.recordings.bag import BagReader, rgb_frame
+from crossspec_ros.events.types import Packet
+from crossspec_ros.recordings.bag import BagMessage, BagReader, ImageFrame, rgb_frame
 from crossspec_ros.recordings.bag_types import EVENT_TYPES, IMAGE_TYPES
 from crossspec_ros.recordings.load import LoadSource
 from crossspec_ros.recordings.replay import ReplayMessage, Source
+from crossspec_ros.recordings.timeline import Timeline, read_times, with_stamp
 
 _NS = 1_000_000_000
-_MAX_APART_NS = 60 * _NS
 
 
 def role_of(type_name: str) -> str:
@@ -26,31 +30,29 @@ class BagSource:
     """A rosbag2, played in the order and at the pace of its recording.
 
     Of several event topics, or several image topics, the first in the bag's list is played unless ``topics`` names
-    them. A bag that was written again long after it was recorded (stamps and recording times more than a minute apart)
-    is paced by its stamps, the only times that are still the sensors'. Raises CrossSpecError when the bag cannot be
-    read or has no events and no images.
+    them. When messages are due, and what their stamps mean, is decided from all of them (`timeline.Timeline`): a bag
+    that was written again long after it was recorded is paced by its stamps, the only times that are still the
+    sensors'. ``notes`` say what was mended, a line each; ``dropped`` counts by cause what the pass that is read now did
+    not hand on. Raises CrossSpecError when the bag cannot be read or has no events and no images.
     """
 
     def __init__(self, path: str | Path, topics: Sequence[str] | None = None) -> None:
         self.name = str(path)
+        self.dropped: Counter[str] = Counter()
         self._reader = BagReader(path)
         try:
             self._chosen = tuple(topics) if topics else self._first_of_each()
+            infos = self._reader.topics
+            if unknown := [topic for topic in self._chosen if topic not in infos]:
+                raise CrossSpecError(f'bag {path} has no topic {", ".join(unknown)}; it has {", ".join(infos)}')
+            self.topics = {name: infos[name].type for name in self._chosen}
+            self.timeline = Timeline(read_times(self._reader, self._chosen))
         except CrossSpecError:
             self._reader.close()
             raise
-        infos = self._reader.topics
-        if unknown := [topic for topic in self._chosen if topic not in infos]:
-            self._reader.close()
-            raise CrossSpecError(f'bag {path} has no topic {", ".join(unknown)}; it has {", ".join(infos)}')
-        self.topics = {name: infos[name].type for name in self._chosen}
-        self.start_ns = self._reader.start_ns
-        self.end_ns: int | None = self._reader.end_ns
-        first = next(self._reader.messages(self._chosen), None)
-        self._by_stamps = first is not None and abs(first.log_ns - first.stamp_ns) > _MAX_APART_NS
-        if self._by_stamps:
-            newest = self._reader.messages(self._chosen, start_ns=self._reader.end_ns - _NS)
-            self.start_ns, self.end_ns = first.stamp_ns, max(message.stamp_ns for message in newest)
+        self.start_ns = self.timeline.start_ns
+        self.end_ns: int | None = self.timeline.end_ns
+        self.notes: tuple[str, ...] = tuple(self.timeline.notes)
 
     def _first_of_each(self) -> tuple[str, ...]:
         chosen: dict[str, str] = {}
@@ -66,22 +68,27 @@ class BagSource:
         return dict(self._reader.malformed)
 
     def messages(self, start_ns: int) -> Iterator[ReplayMessage]:
-        if self._by_stamps:
-            yield from self._messages_by_stamps(start_ns)
-            return
-        for m in self._reader.messages(self._chosen, start_ns=start_ns):
-            yield ReplayMessage(m.topic, m.type, role_of(m.type), m.log_ns, m.stamp_ns, m.data, m.cdr)
-
-    def _messages_by_stamps(self, start_ns: int) -> Iterator[ReplayMessage]:
-        due_ns = start_ns
-        for m in self._reader.messages(self._chosen):
-            if m.stamp_ns < start_ns:
+        self.dropped = dropped = Counter()
+        due_ns = self.start_ns
+        for m in self._reader.messages(self._chosen, start_ns=self.timeline.first_log_ns(start_ns)):
+            placed = self.timeline.place(m.topic, m.log_ns, m.stamp_ns, due_ns)
+            if isinstance(placed, str):
+                dropped[f'{role_of(m.type)}_{placed}'] += 1
                 continue
-            due_ns = max(due_ns, m.stamp_ns)
-            yield ReplayMessage(m.topic, m.type, role_of(m.type), due_ns, m.stamp_ns, m.data, m.cdr)
+            due_ns, stamp_ns = placed
+            if due_ns < start_ns:
+                continue
+            yield ReplayMessage(m.topic, m.type, role_of(m.type), due_ns, stamp_ns, *_restamped(m, stamp_ns))
 
     def close(self) -> None:
         self._reader.close()
+
+
+def _restamped(message: BagMessage, stamp_ns: int) -> tuple[Any, bytes]:
+    """Its data and its bytes, with this stamp."""
+    if stamp_ns == message.stamp_ns or not isinstance(message.data, (Packet, ImageFrame)):
+        return message.data, message.cdr
+    return replace(message.data, stamp_ns=stamp_ns), with_stamp(message.cdr, stamp_ns)
 
 
 class WorldSource:

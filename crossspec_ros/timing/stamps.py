@@ -90,7 +90,7 @@ def judge(arrival_ns: np.ndarray, stamp_ns: np.ndarray) -> StampJudgement:
         return StampJudgement(len(stamp_ns), (), unstamped)
     if _frozen(arrival_ns[stamped], stamp_ns[stamped]):
         return StampJudgement(len(stamp_ns), (), unstamped, frozen=True)
-    clocks, off = _clocks((arrival_ns - stamp_ns)[stamped])
+    clocks, off = _clocks((arrival_ns - stamp_ns)[stamped], _step_ns(arrival_ns[stamped], stamp_ns[stamped]))
     return StampJudgement(len(stamp_ns), clocks, unstamped, tuple(stamped[off].tolist()))
 
 
@@ -102,15 +102,24 @@ def _frozen(arrival_ns: np.ndarray, stamp_ns: np.ndarray) -> bool:
     return bool(10 * moved < np.median(np.abs(np.diff(arrival_ns))) and np.ptp(stamp_ns) < np.ptp(arrival_ns) // 10)
 
 
-def _clocks(offsets: np.ndarray) -> tuple[tuple[Clock, ...], np.ndarray]:
+def _step_ns(arrival_ns: np.ndarray, stamp_ns: np.ndarray) -> int:
+    """How far the offset of one clock may move from message to message, ns: further where arrival times have lost
+    the pace, as those of a bag that was written again have."""
+    if len(stamp_ns) < _MIN_RUN:
+        return STEP_NS
+    step, pace = np.median(np.diff(stamp_ns)), np.median(np.abs(np.diff(arrival_ns)))
+    return max(STEP_NS, int(20 * step)) if step > 2 * pace else STEP_NS
+
+
+def _clocks(offsets: np.ndarray, step_ns: int) -> tuple[tuple[Clock, ...], np.ndarray]:
     """Clocks that make these offsets (N,), the largest first, and whether (N,) each message is of none of them."""
-    starts = np.concatenate(([0], np.flatnonzero(np.abs(np.diff(offsets)) > STEP_NS) + 1, [len(offsets)]))
+    starts = np.concatenate(([0], np.flatnonzero(np.abs(np.diff(offsets)) > step_ns) + 1, [len(offsets)]))
     groups: list[list[int]] = []                            # runs by their numbers
     lasts: list[int] = []                                   # newest offset of each group
     for run, (begin, end) in enumerate(zip(starts[:-1], starts[1:], strict=True)):
         first = int(offsets[begin])
         found = next((k for k in range(len(groups) - 1, max(-1, len(groups) - 1 - 4 * _MAX_CLOCKS), -1)
-                      if abs(lasts[k] - first) <= STEP_NS), None)
+                      if abs(lasts[k] - first) <= step_ns), None)
         if found is None:
             found = len(groups)
             groups.append([])
