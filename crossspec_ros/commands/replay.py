@@ -6,18 +6,23 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossspec_ros.commands.progress import progress_bar
+from crossspec_ros.config import DrafterConfig, VerifierConfig, make
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.recordings.outlook import Passing, why_never_together, why_nothing
 from crossspec_ros.recordings.replay import ReplayMessage, Source, iter_messages
 from crossspec_ros.recordings.sources import open_source, role_of
 
 if TYPE_CHECKING:
     from crossspec_ros.pipeline.direct import DirectReplay
+    from crossspec_ros.timing.window import WindowGrid
+
+EXIT_NOTHING = 1
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -37,25 +42,36 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     direct.add_argument('--model', default='builtin', help='verifier: builtin, a checkpoint folder or a hub id')
     direct.add_argument('--drafter', default='builtin', metavar='MODEL',
                         help='drafter: builtin, a checkpoint folder, or none')
+    direct.add_argument('--frame-interval-ms', type=float, default=VerifierConfig().frame_interval_ms, metavar='MS',
+                        help='time between the frames of a window, as window.frame_interval_ms (%(default)g)')
+    direct.add_argument('--frame-grace-ms', type=float, default=VerifierConfig().frame_grace_ms, metavar='MS',
+                        help='wait this long after its time for a frame, as frames.grace_ms (%(default)g)')
     parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Play it."""
+    """Play it; 1 where nothing came of it."""
     source = open_source(args.bag)
     try:
-        if not args.no_dds:
+        if not args.no_dds:                                     # the player tells the notes of the source
             if next(iter_messages(source, args.start, args.seconds), None) is None:
                 raise CrossSpecError(f'{args.bag} has no message from {args.start} s on')
             return run_over_dds(args)
         if source.end_ns is None and not args.seconds:
             raise CrossSpecError(f'{args.bag} has no end: say how much of it with --seconds')
+        tell(source)
         while True:
-            run_direct(args, source)
-            if not args.loop:
-                return 0
+            code = run_direct(args, source)
+            if not args.loop or code:
+                return code
     finally:
         source.close()
+
+
+def tell(source: Source) -> None:
+    """What was found wrong with the times of the recording, and mended."""
+    for note in getattr(source, 'notes', ()):
+        print(f'crossspec: {source.name}: {note}', file=sys.stderr)
 
 
 def run_over_dds(args: argparse.Namespace) -> int:
@@ -69,10 +85,11 @@ def run_over_dds(args: argparse.Namespace) -> int:
     os.execve(command[0], command, node_environment())
 
 
-def run_direct(args: argparse.Namespace, source: Source) -> None:
-    """Caption the recording in this process and tell what came of it."""
+def run_direct(args: argparse.Namespace, source: Source) -> int:
+    """Caption the recording in this process and tell what came of it; 1 where nothing did."""
     digest = hashlib.sha256()
     lines: list[dict[str, Any]] = []
+    passing = Passing()
     with _lines_to(args.out) as write:
         def on_line(line: dict[str, Any]) -> None:
             text = json.dumps(line, ensure_ascii=False, sort_keys=True) + '\n'
@@ -83,32 +100,52 @@ def run_direct(args: argparse.Namespace, source: Source) -> None:
             elif line['kind'] == 'caption':
                 print(f'{line["window_end_ns"] / 1e9:.3f} {line["text"]}', flush=True)
         replay = build_direct(args, source, on_line)
-        replay.run(_shown(source, args))
+        replay.run(passing.watch(_shown(source, args)))
+    dropped = {**getattr(source, 'dropped', {}), **replay.lost()}
+    reason = _reason(replay, passing, dropped, args)
     report = {'source': source.name, 'mode': replay.mode.value, 'windows': len(replay.windows),
-              'drafts': replay.drafts, 'captions': replay.captions, 'dropped': dict(replay.dropped),
+              'drafts': replay.drafts, 'captions': replay.captions, 'dropped': dropped,
+              'notes': list(getattr(source, 'notes', ())), 'reason': reason,
               'sha256': digest.hexdigest(), 'compute_ms': replay.times.table()}
     if args.json:
         print(json.dumps({**report, 'lines': lines}, indent=2, ensure_ascii=False))
     else:
         print_report(report)
+    if reason is not None:
+        print(f'crossspec: error: {reason}', file=sys.stderr)
+        return EXIT_NOTHING
+    if told := why_never_together(passing, replay.drafted, replay.captioned):
+        print(f'crossspec: {told}', file=sys.stderr)
+    return 0
+
+
+def _reason(replay: DirectReplay, passing: Passing, dropped: Mapping[str, int], args: argparse.Namespace) -> str | None:
+    """Why nothing was made of what the recording was to be used for; None where something was."""
+    made = replay.drafts if replay.mode.value == 'draft_only' else replay.captions
+    return None if made else why_nothing(passing, dropped, _grid(args), args.frame_grace_ms)
+
+
+def _grid(args: argparse.Namespace) -> WindowGrid:
+    return make(DrafterConfig, {'window.frame_interval_ms': args.frame_interval_ms}).grid()
 
 
 def build_direct(args: argparse.Namespace, source: Source, on_line: Callable[[dict[str, Any]], None]) -> DirectReplay:
     """The parts of the pipeline that the recording has something for, with the models asked for."""
-    from crossspec_ros.config import DrafterConfig, VerifierConfig, make
     from crossspec_ros.pipeline.building import build_drafting, build_verifying
     from crossspec_ros.pipeline.direct import DirectReplay
     roles = {role_of(type_name) for type_name in source.topics.values()}
     drafting = verifying = None
+    grid = {'window.frame_interval_ms': args.frame_interval_ms}
     if 'events' in roles and args.drafter != 'none':
-        drafting = build_drafting(make(DrafterConfig, {'model.path': args.drafter}), args.prompt)
+        drafting = build_drafting(make(DrafterConfig, {'model.path': args.drafter, **grid}), args.prompt)
     if roles & {'image', 'compressed'}:
         # Nothing is skipped and nothing is given up: that would depend on how fast the machine is.
-        config = make(VerifierConfig, {'model.path': args.model, 'decode.timeout_ms': 3_600_000.0})
+        config = make(VerifierConfig, {'model.path': args.model, 'decode.timeout_ms': 3_600_000.0,
+                                       'frames.grace_ms': args.frame_grace_ms, **grid})
         verifying, _ = build_verifying(config, args.prompt, newest_wins=False)
     if drafting is None and verifying is None:
         raise CrossSpecError(f'{source.name} has nothing to caption: its topics are {", ".join(source.topics)}')
-    return DirectReplay(drafting, verifying, DrafterConfig().grid(), on_line)
+    return DirectReplay(drafting, verifying, _grid(args), on_line)
 
 
 def _shown(source: Source, args: argparse.Namespace) -> Iterator[ReplayMessage]:

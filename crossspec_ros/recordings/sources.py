@@ -76,7 +76,7 @@ class BagSource:
                 dropped[f'{role_of(m.type)}_{placed}'] += 1
                 continue
             due_ns, stamp_ns = placed
-            if due_ns < start_ns:
+            if due_ns < start_ns or (self.timeline.by_stamps and stamp_ns < start_ns):
                 continue
             yield ReplayMessage(m.topic, m.type, role_of(m.type), due_ns, stamp_ns, *_restamped(m, stamp_ns))
 
