@@ -40,8 +40,8 @@ ARROWS: dict[str, set[str]] = {
     'demo': {'interrupts', 'children', 'timing', 'speculation', 'models', 'recordings', 'view', 'graph', 'nodes'},
     'bench': {'events', 'timing', 'speculation', 'models', 'world', 'recordings', 'view', 'graph', 'nodes', 'demo'},
     'cli': {'interrupts'},
-    'commands': {'interrupts', 'children', 'events', 'config', 'models', 'world', 'recordings', 'pipeline', 'train',
-                 'graph', 'demo', 'bench', 'cli'},
+    'commands': {'interrupts', 'children', 'events', 'timing', 'config', 'models', 'world', 'recordings', 'pipeline',
+                 'train', 'graph', 'demo', 'bench', 'cli'},
 }
 ROS = {'rclpy', 'std_msgs', 'sensor_msgs', 'diagnostic_msgs', 'std_srvs', 'builtin_interfaces', 'lifecycle_msgs',
        'event_camera_msgs', 'launch', 'launch_ros'}

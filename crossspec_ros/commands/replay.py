@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from crossspec_ros.commands.progress import progress_bar
 from crossspec_ros.config import DrafterConfig, VerifierConfig, make
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.recordings.outlook import Passing, why_never_together, why_nothing
+from crossspec_ros.recordings.outlook import Passing, why_never_together, why_no_window, why_nothing
 from crossspec_ros.recordings.replay import ReplayMessage, Source, iter_messages
-from crossspec_ros.recordings.sources import open_source, role_of
+from crossspec_ros.recordings.sources import BagSource, open_source, role_of
 
 if TYPE_CHECKING:
     from crossspec_ros.pipeline.direct import DirectReplay
@@ -56,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
         if not args.no_dds:                                     # the player tells the notes of the source
             if next(iter_messages(source, args.start, args.seconds), None) is None:
                 raise CrossSpecError(f'{args.bag} has no message from {args.start} s on')
+            forecast(source)
             return run_over_dds(args)
         if source.end_ns is None and not args.seconds:
             raise CrossSpecError(f'{args.bag} has no end: say how much of it with --seconds')
@@ -72,6 +73,14 @@ def tell(source: Source) -> None:
     """What was found wrong with the times of the recording, and mended."""
     for note in getattr(source, 'notes', ()):
         print(f'crossspec: {source.name}: {note}', file=sys.stderr)
+
+
+def forecast(source: Source) -> None:
+    """Say beforehand where the images of a recording can fill no window of the usual grid, as who plays never learns
+    what became of them."""
+    if isinstance(source, BagSource) and (why := why_no_window(source.passing().images, VerifierConfig().grid())):
+        print(f'crossspec: no captions from {source.name}, where the verifier is not told otherwise: {why}',
+              file=sys.stderr)
 
 
 def run_over_dds(args: argparse.Namespace) -> int:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from crossspec_ros.timing.window import WindowGrid
 from crossspec_ros.view.record import Diagnostic, Recorder
 
-_DROP = re.compile(r'dropped|refused|lost|skipped|failed|overflow|malformed|_late$|_stale$')
+_DROP = re.compile(r'dropped|refused|lost|skipped|failed|overflow|malformed|damaged|went_back|_late$|_stale$|'
+                   r'_few_frames$|_overtaken$|_unfinished$')
 _RECEIVED = 'received '
 
 

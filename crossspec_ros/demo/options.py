@@ -10,6 +10,9 @@ from pathlib import Path
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.recordings.bag import BagReader
 from crossspec_ros.recordings.bag_types import EVENT_TYPES, IMAGE_TYPES
+from crossspec_ros.recordings.outlook import Passing
+from crossspec_ros.recordings.sources import BagSource
+from crossspec_ros.timing.window import WindowGrid
 
 MAX_SECONDS = 3600.0
 WORLD_SECONDS = 20.0
@@ -32,6 +35,12 @@ class DemoOptions:
     drafter: str = 'builtin'
     device: str = 'cpu'
     domain_id: int | None = None
+    frame_interval_ms: float = WindowGrid().frame_interval_ms
+
+    @property
+    def grid(self) -> WindowGrid:
+        """The windows of all nodes. Raises CrossSpecError where there cannot be such ones."""
+        return WindowGrid(frame_interval_ms=self.frame_interval_ms)
 
     @property
     def source(self) -> str:
@@ -66,6 +75,7 @@ def check(options: DemoOptions) -> SourceTopics:
         raise CrossSpecError(f'seed must be 0 to {2**31 - 1}, got {options.seed}')
     if options.domain_id is not None and not 0 <= options.domain_id <= 232:
         raise CrossSpecError(f'domain-id must be 0 to 232, got {options.domain_id}')
+    WindowGrid(frame_interval_ms=options.frame_interval_ms)            # raises where it is out of range
     for role in ('verifier', 'drafter'):
         _check_model(role, getattr(options, role))
     topics = _check_source(options.bag)
@@ -80,6 +90,17 @@ def _check_source(bag: Path | None) -> SourceTopics:
         usable = {reader.topics[name].type for name in reader.require_topics()}
     transport = 'raw' if _RAW in usable else 'compressed' if usable & set(IMAGE_TYPES) else None
     return SourceTopics(events=bool(usable & set(EVENT_TYPES)), image_transport=transport)
+
+
+def look_through(options: DemoOptions) -> Passing | None:
+    """What the recording holds by its times; None of the synthetic world, which is as it should be."""
+    if options.bag is None:
+        return None
+    source = BagSource(options.bag)
+    try:
+        return source.passing()
+    finally:
+        source.close()
 
 
 def _check_model(role: str, name: str) -> None:

@@ -44,6 +44,8 @@ class PlayerNode(Node):
             raise CrossSpecError(f'rate must be 1 with clock wall, got {config.rate}: use clock sim for other rates')
         self.finished, self.exit_code = False, 0
         self._source = open_source(config.source, world_width=config.world_width, world_height=config.world_height)
+        for note in getattr(self._source, 'notes', ()):
+            self.get_logger().warning(f'{self._source.name}: {note}')
         for _ in islice(self._source.messages(self._source.start_ns), _WARM_MESSAGES):
             pass                                                # compiles and loads what would delay the first seconds
         self._pacer = Pacer(config.rate)
@@ -178,7 +180,8 @@ class PlayerNode(Node):
     def _statistics(self) -> dict[str, object]:
         pacing = self._pacer.pacing.as_dict()
         playing = self._begin.is_set() and not self._played
-        return {'source': self._source.name, 'playing': playing, **self._times, **pacing}
+        dropped = {f'dropped_{cause}': count for cause, count in getattr(self._source, 'dropped', {}).items()}
+        return {'source': self._source.name, 'playing': playing, **self._times, **pacing, **dropped}
 
     def close(self) -> None:
         """Stop playing; the process ends."""

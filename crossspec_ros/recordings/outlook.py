@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -42,12 +42,16 @@ class Passed:
 
 
 class Passing:
-    """Notes what passes: ``images`` and ``events``; `watch` hands the messages through."""
+    """Notes what passes: ``images`` and ``events``; `watch` hands the messages through.
 
-    def __init__(self) -> None:
+    ``notes`` are those of the source: what was wrong with its times, a line each.
+    """
+
+    def __init__(self, notes: Iterable[str] = ()) -> None:
         self.images, self.events = Passed(), Passed()
+        self.notes = tuple(notes)
 
-    def watch(self, messages: Iterable[ReplayMessage]) -> Iterable[ReplayMessage]:
+    def watch(self, messages: Iterable[ReplayMessage]) -> Iterator[ReplayMessage]:
         """The same messages, noted."""
         for message in messages:
             self.note(message)

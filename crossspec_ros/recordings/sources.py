@@ -13,6 +13,7 @@ from crossspec_ros.events.types import Packet
 from crossspec_ros.recordings.bag import BagMessage, BagReader, ImageFrame, rgb_frame
 from crossspec_ros.recordings.bag_types import EVENT_TYPES, IMAGE_TYPES
 from crossspec_ros.recordings.load import LoadSource
+from crossspec_ros.recordings.outlook import Passing
 from crossspec_ros.recordings.replay import ReplayMessage, Source
 from crossspec_ros.recordings.timeline import Timeline, read_times, with_stamp
 
@@ -46,7 +47,8 @@ class BagSource:
             if unknown := [topic for topic in self._chosen if topic not in infos]:
                 raise CrossSpecError(f'bag {path} has no topic {", ".join(unknown)}; it has {", ".join(infos)}')
             self.topics = {name: infos[name].type for name in self._chosen}
-            self.timeline = Timeline(read_times(self._reader, self._chosen))
+            self._times = read_times(self._reader, self._chosen)
+            self.timeline = Timeline(self._times)
         except CrossSpecError:
             self._reader.close()
             raise
@@ -66,6 +68,18 @@ class BagSource:
     def malformed(self) -> dict[str, int]:
         """Messages by topic that are not of their type, skipped."""
         return dict(self._reader.malformed)
+
+    def passing(self) -> Passing:
+        """What a pass through all of it holds, without reading it again."""
+        passing = Passing(self.notes)
+        for topic, type_name in self.topics.items():
+            passed = {'events': passing.events, 'other': None}.get(role_of(type_name), passing.images)
+            if passed is not None:
+                passed.topic = topic
+                for due_ns, stamp_ns in self.timeline.placed(topic, self._times[topic]):
+                    passed.due_ns.append(due_ns)
+                    passed.stamps_ns.append(stamp_ns)
+        return passing
 
     def messages(self, start_ns: int) -> Iterator[ReplayMessage]:
         self.dropped = dropped = Counter()

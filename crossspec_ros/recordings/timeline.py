@@ -122,6 +122,17 @@ class Timeline:
         due_ns = max(newest_ns, self._cut(raw_ns))
         return due_ns, stamp_ns - (raw_ns - self._cut(raw_ns))
 
+    def placed(self, topic: str, times: TopicTimes) -> list[tuple[int, int]]:
+        """(due, stamp), ns, of the messages of a topic that are used, by the times of all of them."""
+        found, newest_ns = [], self.start_ns
+        stamps = times.log_ns if times.stamp_ns is None else times.stamp_ns
+        for log_ns, stamp_ns in zip(times.log_ns.tolist(), stamps.tolist(), strict=True):
+            placed = self.place(topic, log_ns, stamp_ns, newest_ns)
+            if not isinstance(placed, str):
+                newest_ns = placed[0]
+                found.append(placed)
+        return found
+
     def first_log_ns(self, start_ns: int) -> int | None:
         """Recording time from which on messages are due at ``start_ns`` or later; None: that cannot be known."""
         return None if self.by_stamps else self._uncut(start_ns) + self._offset_ns
@@ -145,11 +156,11 @@ class Timeline:
                 self.notes.append(f'all {count} messages on {topic} {why}: their recording times stand in')
                 continue
             if empty:
-                self.notes.append(f'{empty} of {count} messages on {topic} have a zero stamp and are dropped '
-                                  f'({_numbers(judgement.unstamped)})')
+                self.notes.append(f'{empty} of {count} messages on {topic} dropped for a zero stamp: '
+                                  f'{_numbers(judgement.unstamped)}')
             if judgement.off:
-                self.notes.append(f'{len(judgement.off)} of {count} messages on {topic} have a stamp far from all '
-                                  f'others and are dropped ({_numbers(judgement.off)})')
+                self.notes.append(f'{len(judgement.off)} of {count} messages on {topic} dropped for a stamp far from '
+                                  f'all others: {_numbers(judgement.off)}')
 
     def _written_again(self, times: Mapping[str, TopicTimes]) -> bool:
         """Whether stamps are the only times that are still the sensors'."""
