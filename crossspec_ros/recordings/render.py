@@ -21,8 +21,9 @@ logger = logging.getLogger(__name__)
 
 
 def render(path: str | Path, out: str | Path, *, fps: float = 25.0, height: int = 480, start_s: float = 0.0,
-           duration_s: float | None = None, advance: Callable[[int], None] = lambda count: None) -> int:
-    """Write the film and return its number of pictures.
+           duration_s: float | None = None, advance: Callable[[int], None] = lambda count: None,
+           tell: Callable[[str], None] = logger.warning) -> int:
+    """Write the film and return its number of pictures; ``tell`` gets what had to be done about times, a line each.
 
     Each picture shows the events that came since the one before, and the newest image; a bag without one of them
     gives a film of the other. Raises CrossSpecError on a broken bag, an impossible size, and an unwritable file.
@@ -33,6 +34,8 @@ def render(path: str | Path, out: str | Path, *, fps: float = 25.0, height: int 
         raise CrossSpecError(f'fps must be above 0 and at most 1000, got {fps}')
     source = BagSource(path)
     try:
+        for note in source.notes:
+            tell(note)
         stage = _Stage(height)
         with Film(out, fps) as film:
             for picture in _pictures(stage, source, fps, start_s, duration_s or 0.0):

@@ -134,8 +134,8 @@ class Timeline:
         return found
 
     def first_log_ns(self, start_ns: int) -> int | None:
-        """Recording time from which on messages are due at ``start_ns`` or later; None: that cannot be known."""
-        return None if self.by_stamps else self._uncut(start_ns) + self._offset_ns
+        """Recording time from which on messages are due at ``start_ns`` or later; None: from the first on."""
+        return None if self.by_stamps or start_ns <= self.start_ns else self._uncut(start_ns) + self._offset_ns
 
     def _cut(self, raw_ns: int) -> int:
         at = bisect_right(self._gaps, raw_ns, key=lambda gap: gap.end_ns)
@@ -192,18 +192,23 @@ class Timeline:
         logs = np.concatenate([times[topic].log_ns for topic in clocks])
         limit_ns = apart_limit_ns(int(np.subtract(*np.percentile(logs - logs[0], (95, 5)))))
         for topic, found in clocks.items():
+            own = min(found, key=lambda clock: abs(clock.offset_ns - base.offset_ns))
+            apart_ns = own.offset_ns - base.offset_ns
+            apart_ns = apart_ns if abs(apart_ns) > limit_ns else 0
+            if apart_ns:
+                self._shift(topic, own, apart_ns, reference)
             for clock in found:
-                apart_ns = clock.offset_ns - base.offset_ns
-                set_meanwhile = len(found) > 1 and clock.high_ns - clock.low_ns < STEP_NS
-                if abs(apart_ns) > (min(limit_ns, STEP_NS) if set_meanwhile else limit_ns):
-                    self._shift(topic, clock, apart_ns, reference, set_meanwhile)
+                set_by_ns = clock.offset_ns - own.offset_ns
+                if abs(set_by_ns) > STEP_NS and clock.high_ns - clock.low_ns < STEP_NS:     # no stall of the recorder
+                    self._shift(topic, clock, set_by_ns + apart_ns, topic)
 
-    def _shift(self, topic: str, clock: Clock, apart_ns: int, reference: str, set_meanwhile: bool) -> None:
+    def _shift(self, topic: str, clock: Clock, apart_ns: int, reference: str) -> None:
         self._shifts.setdefault(topic, {})[clock] = apart_ns
         size, side = told_apart(apart_ns / 1e9), 'behind' if apart_ns > 0 else 'ahead of'
         other = 'its others' if topic == reference else f'those on {reference}'
-        what = f'{clock.messages} stamps on {topic} are' if set_meanwhile else f'the stamps on {topic} are'
-        self.notes.append(f'{what} {size} {side} {other}: moved by {apart_ns / 1e9:+.3f} s, as the recording times tell')
+        what = 'the' if clock.messages == self.judged[topic].messages else clock.messages
+        self.notes.append(f'{what} stamps on {topic} are {size} {side} {other}: moved by {apart_ns / 1e9:+.3f} s, as '
+                          'the recording times tell')
 
     def _join_by_stamps(self, times: Mapping[str, TopicTimes]) -> None:
         """Without recording times to go by, topics whose stamps never meet are made to begin together."""

@@ -17,6 +17,7 @@ UNSTAMPED, OFF = 'unstamped', 'stamp_off'
 STEP_NS = 2_000_000_000         # offsets of one clock lie closer from message to message
 APART_NS = 5_000_000_000        # no delay is as long: two clocks that differ by more are not one
 _NEAR_ZERO_NS = 60_000_000_000  # a clock that began at zero may well say zero
+_SLOWEST_NS = 60_000_000_000    # from picture to picture of the slowest camera
 _MIN_RUN = 3                    # messages that make a clock; fewer are off
 _MIN_SHARE = 0.02
 _MAX_CLOCKS = 16
@@ -108,7 +109,7 @@ def _step_ns(arrival_ns: np.ndarray, stamp_ns: np.ndarray) -> int:
     if len(stamp_ns) < _MIN_RUN:
         return STEP_NS
     step, pace = np.median(np.diff(stamp_ns)), np.median(np.abs(np.diff(arrival_ns)))
-    return max(STEP_NS, int(20 * step)) if step > 2 * pace else STEP_NS
+    return max(STEP_NS, int(20 * step)) if 2 * pace < step <= _SLOWEST_NS else STEP_NS
 
 
 def _clocks(offsets: np.ndarray, step_ns: int) -> tuple[tuple[Clock, ...], np.ndarray]:
