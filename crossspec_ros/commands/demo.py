@@ -50,11 +50,11 @@ def run(args: argparse.Namespace) -> int:
                           verifier=args.verifier, drafter=args.drafter, device=args.device, domain_id=args.domain_id,
                           frame_interval_ms=args.frame_interval_ms)
     topics, passing = check(options), look_through(options)
-    for note in passing.notes if passing else ():
-        print(f'crossspec: {options.source_name}: {note}', file=sys.stderr)
     from crossspec_ros.demo.orchestrate import run_demo            # after the checks: rclpy takes a second to import
 
     report = run_demo(options, topics, passing, screen=sys.stderr if args.json else sys.stdout)
+    for note in report['notes']:
+        print(f'crossspec: {options.source_name}: {note}', file=sys.stderr)
     page = options.out.resolve() / 'report.html'
     if args.json:
         print(json.dumps(report, indent=1))

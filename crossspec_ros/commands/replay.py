@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from crossspec_ros.commands.progress import progress_bar
 from crossspec_ros.config import DrafterConfig, VerifierConfig, make
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.recordings.outlook import Passing, why_never_together, why_no_window, why_nothing
+from crossspec_ros.recordings.outlook import Passing, why_few, why_never_together, why_no_window, why_nothing
 from crossspec_ros.recordings.replay import ReplayMessage, Source, iter_messages
 from crossspec_ros.recordings.sources import BagSource, open_source, role_of
 
@@ -123,8 +123,10 @@ def run_direct(args: argparse.Namespace, source: Source) -> int:
     if reason is not None:
         print(f'crossspec: error: {reason}', file=sys.stderr)
         return EXIT_NOTHING
-    if told := why_never_together(passing, replay.drafted, replay.captioned):
-        print(f'crossspec: {told}', file=sys.stderr)
+    for told in (why_never_together(passing, replay.drafted, replay.captioned),
+                 why_few(passing.images, dropped.get('window_few_frames', 0), _grid(args))):
+        if told:
+            print(f'crossspec: {told}', file=sys.stderr)
     return 0
 
 

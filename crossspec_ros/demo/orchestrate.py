@@ -24,7 +24,7 @@ from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.graph import LIFECYCLE_NODES, NodeSpec, declare, node_environment
 from crossspec_ros.interrupts import interruptible
 from crossspec_ros.nodes.tap import Tap, open_tap
-from crossspec_ros.recordings.outlook import Passing, why_nothing
+from crossspec_ros.recordings.outlook import Passing, why_few, why_never_together, why_nothing
 from crossspec_ros.timing.window import WindowGrid
 from crossspec_ros.view.record import Recorder, WindowRecord
 
@@ -246,17 +246,24 @@ def _fresh_work_folder(out: Path) -> Path:
     return work
 
 
-def why_nothing_came(report: dict[str, Any], passing: Passing | None, grid: WindowGrid) -> str | None:
-    """Why a recording with images gave no caption, or one without them no draft; None where something came.
+def outcome(report: dict[str, Any], passing: Passing | None, grid: WindowGrid) -> dict[str, Any]:
+    """``notes`` on the recording and what came of it, and the ``reason`` why a recording with images gave no caption,
+    or one without them no draft; None where something came.
 
     Of the synthetic world nothing is said: what does not come of it is for the counts to tell.
     """
-    if passing is None or report['captions' if passing.images.stamps_ns else 'drafts']:
-        return None
+    if passing is None:
+        return {'notes': [], 'reason': None}
     dropped: Counter[str] = Counter()
     for causes in report['dropped'].values():
         dropped.update(causes)
-    return why_nothing(passing, dropped, grid, _FRAME_GRACE_MS)
+    if not report['captions' if passing.images.stamps_ns else 'drafts']:
+        return {'notes': list(passing.notes), 'reason': why_nothing(passing, dropped, grid, _FRAME_GRACE_MS)}
+    drafted, captioned = ({entry['window_id'] for entry in report['captions_by_window'] if entry[kind] is not None}
+                          for kind in ('draft', 'caption'))
+    told = (why_never_together(passing, drafted, captioned),
+            why_few(passing.images, dropped['window_few_frames'], grid))
+    return {'notes': [*passing.notes, *(each for each in told if each)], 'reason': None}
 
 
 def run_demo(options: DemoOptions, topics: SourceTopics, passing: Passing | None = None, *, screen: IO[str]
@@ -271,8 +278,7 @@ def run_demo(options: DemoOptions, topics: SourceTopics, passing: Passing | None
     work = _fresh_work_folder(options.out)
     with interruptible(signal.SIGINT, signal.SIGTERM):          # either way its processes are ended first
         report = _Demo(options, topics, work, screen).run()
-    report |= {'notes': list(passing.notes) if passing else [],
-               'reason': why_nothing_came(report, passing, options.grid)}
+    report |= outcome(report, passing, options.grid)
     write_json(options.out / 'report.json', report)
     write_html(options.out / 'report.html', report, work / 'pictures')
     print(closing_words(report, options.out), file=screen)

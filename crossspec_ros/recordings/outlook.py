@@ -83,17 +83,34 @@ def why_no_window(images: Passed, grid: WindowGrid) -> str | None:
     """Why pictures with these stamps fill no window, and what to set; None where they fill one."""
     if not images.stamps_ns or gives_windows(images.stamps_ns, grid):
         return None
-    count, window = len(images.stamps_ns), f'a window of {grid.window_frames} frames {grid.frame_interval_ms:g} ms apart'
     rate, needed = images.rate_hz, 1000 / grid.frame_interval_ms
-    if rate is not None and rate * _TOLERANCE < needed / 2 or rate is None and count > 1:
-        what = (f'{rate or 0:.1f} images/s on {images.topic} ({count} in {images.span_s:.1f} s); '
-                f'{window} needs {needed:g} images/s')
-    else:
-        many = f'{count} images in {images.span_s:.1f} s' if count > 1 else '1 image'
-        what = f'{many} on {images.topic}; {window} is {grid.span_ns / 1e9:g} s long and needs images in half of it'
+    if len(images.stamps_ns) > 1 and (rate or 0.0) * _TOLERANCE < needed / 2:
+        return _too_slow(images, grid)
+    many = f'{len(images.stamps_ns)} images in {images.span_s:.1f} s' if len(images.stamps_ns) > 1 else '1 image'
+    return (f'{many} on {images.topic}; {_window(grid)} is {grid.span_ns / 1e9:g} s long and needs images in half of '
+            f'it: {_way_out(images, grid)}')
+
+
+def why_few(images: Passed, given_up: int, grid: WindowGrid) -> str | None:
+    """What to say where windows were given up for too few images, of a camera that is slower than their slots."""
+    if not given_up or images.rate_hz is None or images.rate_hz * _TOLERANCE * grid.frame_interval_ms >= 1000:
+        return None
+    return f'{given_up} windows had images in fewer than half of their slots: {_too_slow(images, grid)}'
+
+
+def _window(grid: WindowGrid) -> str:
+    return f'a window of {grid.window_frames} frames {grid.frame_interval_ms:g} ms apart'
+
+
+def _too_slow(images: Passed, grid: WindowGrid) -> str:
+    return (f'{images.rate_hz or 0:.1f} images/s on {images.topic} ({len(images.stamps_ns)} in {images.span_s:.1f} s); '
+            f'{_window(grid)} needs {1000 / grid.frame_interval_ms:g} images/s: {_way_out(images, grid)}')
+
+
+def _way_out(images: Passed, grid: WindowGrid) -> str:
     interval_ms = _fitting_interval_ms(images, grid)
-    return f'{what}: ' + (f'set window.frame_interval_ms to {interval_ms}' if interval_ms else
-                          f'record at least {2 * grid.span_ns / 1e9:g} s')
+    return (f'set window.frame_interval_ms to {interval_ms}' if interval_ms else
+            f'record at least {2 * grid.span_ns / 1e9:g} s')
 
 
 def _fitting_interval_ms(images: Passed, grid: WindowGrid) -> int | None:
