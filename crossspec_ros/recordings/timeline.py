@@ -14,7 +14,7 @@ import numpy as np
 
 from crossspec_ros.recordings.bag import BagReader
 from crossspec_ros.recordings.bag_types import EVENT_TYPES, IMAGE_TYPES
-from crossspec_ros.timing.stamps import OFF, STEP_NS, UNSTAMPED, Clock, StampJudgement, apart_limit_ns, judge, told_apart
+from crossspec_ros.timing.stamps import OFF, STEP_NS, Clock, StampJudgement, apart_limit_ns, judge, told_apart
 
 _NS = 1_000_000_000
 _WRITTEN_AGAIN_NS = 60 * _NS        # stamps and recording times this far apart: written again, or another clock
@@ -151,9 +151,9 @@ class Timeline:
         for topic, judgement in self.judged.items():
             count, empty = judgement.messages, len(judgement.unstamped)
             if judgement.arrival_stands_in:
-                why = ('have a zero stamp' if empty == count else 'have stamps that stand still' if judgement.frozen else
-                       'have stamps that follow no clock')
-                self.notes.append(f'all {count} messages on {topic} {why}: their recording times stand in')
+                why = ('a zero stamp' if empty == count else 'stamps that stand still' if judgement.frozen else
+                       'stamps that follow no clock')
+                self.notes.append(f'all {count} messages on {topic} have {why}: their recording times stand in')
                 continue
             if empty:
                 self.notes.append(f'{empty} of {count} messages on {topic} dropped for a zero stamp: '
@@ -221,9 +221,9 @@ class Timeline:
             if first_ns > high_ns + slack_ns or last_ns < low_ns - slack_ns:
                 apart_ns = int(low_ns - first_ns)
                 self._shifts[topic] = {clock: apart_ns for clock in self.judged[topic].clocks}
-                side = 'behind' if apart_ns > 0 else 'ahead of'
-                self.notes.append(f'the stamps on {topic} are {told_apart(apart_ns / 1e9)} {side} those on {reference}: '
-                                  f'moved by {apart_ns / 1e9:+.3f} s, so that both begin together')
+                size, side = told_apart(apart_ns / 1e9), 'behind' if apart_ns > 0 else 'ahead of'
+                self.notes.append(f'the stamps on {topic} are {size} {side} those on {reference}: moved '
+                                  f'by {apart_ns / 1e9:+.3f} s, so that both begin together')
 
     def _due_ns(self, times: Mapping[str, TopicTimes]) -> np.ndarray:
         """When the messages that are used are due, in order, with all gaps; int64 (M,)."""

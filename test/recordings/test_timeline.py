@@ -80,7 +80,8 @@ def test_a_packet_far_off_is_dropped_too(tmp_path):
 
 
 @pytest.mark.parametrize('image_stamp, why', [
-    pytest.param(lambda i, at: 0, 'zero stamp', id='zero'), pytest.param(lambda i, at: START, 'stand still', id='frozen'),
+    pytest.param(lambda i, at: 0, 'zero stamp', id='zero'),
+    pytest.param(lambda i, at: START, 'stand still', id='frozen'),
     pytest.param(lambda i, at: i ** 3 * 1000 * S + S, 'no clock', id='of_no_clock')])
 def test_recording_times_stand_in_where_no_stamp_says_anything(tmp_path, image_stamp, why):
     source, messages = _pass(write_bag(tmp_path / 'bag', image_stamp=image_stamp))
