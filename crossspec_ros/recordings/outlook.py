@@ -13,6 +13,7 @@ from crossspec_ros.timing.window import WindowGrid
 _INTERVALS_MS = (10, 20, 25, 40, 50, 75, 100, 125, 150, 200, 250, 300, 400, 500, 750, 1000, 1500, 2000, 3000, 5000,
                  7500, 10_000, 15_000, 20_000, 30_000, 60_000)
 _GRACES_MS = (100, 200, 300, 500, 1000, 1500, 2000, 3000, 5000, 10_000)
+_ENOUGH = 0.6                   # of the slots' rate: half of them are filled but where a recording begins and ends
 _TOLERANCE = 1.02               # cameras are not exact
 
 
@@ -92,8 +93,9 @@ def why_no_window(images: Passed, grid: WindowGrid) -> str | None:
 
 
 def why_few(images: Passed, given_up: int, grid: WindowGrid) -> str | None:
-    """What to say where windows were given up for too few images, of a camera that is slower than their slots."""
-    if not given_up or images.rate_hz is None or images.rate_hz * _TOLERANCE * grid.frame_interval_ms >= 1000:
+    """What to say where windows were given up for too few images, of a camera much slower than their slots."""
+    needed = 1000 / grid.frame_interval_ms
+    if not given_up or images.rate_hz is None or images.rate_hz * _TOLERANCE >= _ENOUGH * needed:
         return None
     return f'{given_up} windows had images in fewer than half of their slots: {_too_slow(images, grid)}'
 
