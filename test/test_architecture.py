@@ -29,7 +29,7 @@ ARROWS: dict[str, set[str]] = {
     'config': {'fields', 'timing', 'speculation'},
     'models': {'frames', 'speculation'},
     'world': {'events'},
-    'recordings': {'events', 'frames', 'world'},
+    'recordings': {'events', 'timing', 'frames', 'world'},
     'pipeline': {'events', 'timing', 'frames', 'config', 'speculation', 'models', 'recordings'},
     'captioner': {'speculation', 'models'},
     'train': {'events', 'speculation', 'models', 'world'},
@@ -41,8 +41,8 @@ ARROWS: dict[str, set[str]] = {
     'demo': {'interrupts', 'children', 'timing', 'speculation', 'models', 'recordings', 'view', 'graph', 'nodes'},
     'bench': {'events', 'timing', 'speculation', 'models', 'world', 'recordings', 'view', 'graph', 'nodes', 'demo'},
     'cli': {'interrupts'},
-    'commands': {'interrupts', 'children', 'events', 'config', 'models', 'world', 'recordings', 'pipeline', 'train',
-                 'graph', 'demo', 'bench', 'cli'},
+    'commands': {'interrupts', 'children', 'events', 'timing', 'config', 'models', 'world', 'recordings', 'pipeline',
+                 'train', 'graph', 'demo', 'bench', 'cli'},
 }
 ROS = {'rclpy', 'std_msgs', 'sensor_msgs', 'diagnostic_msgs', 'std_srvs', 'builtin_interfaces', 'lifecycle_msgs',
        'event_camera_msgs', 'cv_bridge', 'launch', 'launch_ros'}

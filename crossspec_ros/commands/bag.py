@@ -73,6 +73,9 @@ def _choose(args: argparse.Namespace, info: dict[str, Any]) -> None:
 
 
 def _print_info(info: dict[str, Any]) -> None:
+    print(f'start {info["start_ns"] / 1e9:.6f} s, duration {info["duration_s"]:.3f} s')
+    for note in info['notes']:
+        print(f'note: {note}')
     for name, topic in info['topics'].items():
         print(name)
         for key, value in topic.items():
@@ -99,6 +102,7 @@ def run_render(args: argparse.Namespace) -> int:
     from crossspec_ros.recordings.render import render
     with progress_bar('rendering', None, 'pictures') as advance:
         pictures = render(args.bag, args.out, fps=args.fps, height=args.height, start_s=args.start,
-                          duration_s=args.duration, topics=chosen_topics(args, args.bag), advance=advance)
+                          duration_s=args.duration, topics=chosen_topics(args, args.bag), advance=advance,
+                          tell=lambda note: print(f'crossspec: {args.bag}: {note}', file=sys.stderr))
     print(f'{args.out}: {pictures} pictures')
     return 0

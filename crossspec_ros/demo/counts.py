@@ -8,7 +8,8 @@ from crossspec_ros.timing.window import WindowGrid
 from crossspec_ros.view.record import Diagnostic, Recorder
 
 _DROP = re.compile(r'dropped|refused|lost|skipped|failed|overflow|malformed|damaged|unusable|unstamped|_off$|duplicate|'
-                   r'no_window|(frames|packets)_window_|_inactive$|_disabled$|_forgotten$|_late$|_stale$')
+                   r'no_window|(frames|packets)_window_|_inactive$|_disabled$|_forgotten$|went_back|_late$|_stale$|'
+                   r'_few_frames$|_overtaken$|_unfinished$')
 _RECEIVED = 'received '
 
 

@@ -20,7 +20,6 @@ from crossspec_ros.view.words import Fate, compare, remainder
 
 _SHOWN = 5
 _PROGRESS_S = 5.0
-_GRID = WindowGrid()
 _DIM, _SOLID, _STRUCK, _ADDED = 'dim', 'bold', 'dim strike red', 'bold green'
 
 
@@ -51,7 +50,9 @@ class LiveView:
     time since its start, and those that hold nothing of it are not shown.
     """
 
-    def __init__(self, record: Recorder, *, file: IO[str], title: str, force_terminal: bool | None = None) -> None:
+    def __init__(self, record: Recorder, *, file: IO[str], title: str, force_terminal: bool | None = None,
+                 grid: WindowGrid = WindowGrid()) -> None:
+        self._grid = grid
         self._record, self._title, self._status = record, title, ''
         self.first_ns: int | None = None
         self.last_ns: int | None = None
@@ -110,7 +111,7 @@ class LiveView:
 
     def _in_stream(self, window: WindowRecord) -> bool:
         return ((self.first_ns is None or window.window_end_ns > self.first_ns)
-                and (self.last_ns is None or window.window_end_ns - _GRID.span_ns < self.last_ns))
+                and (self.last_ns is None or window.window_end_ns - self._grid.span_ns < self.last_ns))
 
     def tick(self) -> None:
         """Redraw."""

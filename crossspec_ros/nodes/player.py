@@ -181,7 +181,8 @@ class PlayerNode(Node):
     def _statistics(self) -> dict[str, object]:
         pacing = self._pacer.pacing.as_dict()
         playing = self._begin.is_set() and not self._played
-        return {'source': self._source.name, 'playing': playing, **self._times, **pacing}
+        dropped = {f'dropped_{cause}': count for cause, count in getattr(self._source, 'dropped', {}).items()}
+        return {'source': self._source.name, 'playing': playing, **self._times, **pacing, **dropped}
 
     def close(self) -> None:
         """Stop playing; the process ends."""

@@ -107,6 +107,24 @@ def test_demo_with_a_converted_dsec_sequence_verifies_its_windows(tmp_path, pair
     assert set(report['exit_codes'].values()) <= {0, -signal.SIGTERM}, done.stderr
 
 
+def test_demo_of_a_camera_too_slow_for_its_windows_fails_with_the_reason(tmp_path, pair):
+    bag = shared('trouble/11_camera_at_3_hz') / 'b_0.mcap'
+    done = subprocess.run(_command('--json', '--out', str(tmp_path / 'out'), '--bag', str(bag), *pair),
+                          capture_output=True, text=True, timeout=TIMEOUT_S, env=_environment())
+    report = json.loads(done.stdout)
+    assert (done.returncode, report['captions']) == (1, 0), done.stderr
+    assert report['dropped']['verifier']['window_few_frames'] >= 3
+    assert report['reason'].endswith('needs 8 images/s: set window.frame_interval_ms to 400')
+    assert done.stderr.splitlines()[-1] == f'crossspec: error: {report["reason"]}'
+
+
+@pytest.mark.parametrize('name', ['12_first_stamp_zero', '13_clock_set_while_recording'])
+def test_demo_of_a_recording_with_wrong_times_ends(tmp_path, pair, name):
+    report, done = _demo(tmp_path / 'out', '--bag', str(shared(f'trouble/{name}') / 'b_0.mcap'), *pair)
+    assert report['captions'] >= 1 and report['reason'] is None and 2 < report['stream_s'] < 4
+    assert report['notes'] and all(note in done.stderr for note in report['notes'])
+
+
 def _children(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
 
