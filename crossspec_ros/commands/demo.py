@@ -8,6 +8,7 @@ import sys
 import webbrowser
 from pathlib import Path
 
+from crossspec_ros import shell
 from crossspec_ros.demo.options import MAX_SECONDS, WORLD_SECONDS, DemoOptions, check
 
 _DESCRIPTION = """Runs the whole graph over real DDS, shows each window live (drafted words dim, verified words solid,
@@ -43,6 +44,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo; 0 when every window that could be answered was, and no audited one differed."""
+    shell.settle(own_graph=True)
     options = DemoOptions(out=args.out, seconds=args.seconds, bag=args.bag, seed=args.seed, pace=args.pace,
                           prompt=args.prompt,
                           verifier=args.verifier, drafter=args.drafter, device=args.device, domain_id=args.domain_id)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crossspec_ros import shell
 from crossspec_ros.commands.progress import progress_bar
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.recordings.replay import ReplayMessage, Source, iter_messages
@@ -61,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
 def run_over_dds(args: argparse.Namespace) -> int:
     """Become the player node: signals and the exit code are its own."""
     from crossspec_ros.graph import declare, node_environment
+    shell.settle()
     uri = args.bag if args.bag.startswith('world:') else str(Path(args.bag).absolute())
     values = {'rate': args.rate, 'loop': args.loop, 'start_s': args.start, 'seconds': args.seconds}
     # On the topics of the graph that ``crossspec up`` starts, so that the two find each other.
