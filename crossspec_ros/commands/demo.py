@@ -9,6 +9,7 @@ import webbrowser
 from pathlib import Path
 
 from crossspec_ros import shell
+from crossspec_ros.commands.devices import check_device
 from crossspec_ros.demo.options import MAX_SECONDS, WORLD_SECONDS, DemoOptions, check
 
 _DESCRIPTION = """Runs the whole graph over real DDS, shows each window live (drafted words dim, verified words solid,
@@ -49,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
                           prompt=args.prompt,
                           verifier=args.verifier, drafter=args.drafter, device=args.device, domain_id=args.domain_id)
     topics = check(options)
+    check_device(options.device)
     from crossspec_ros.demo.orchestrate import run_demo            # after the checks: rclpy takes a second to import
 
     report = run_demo(options, topics, screen=sys.stderr if args.json else sys.stdout)

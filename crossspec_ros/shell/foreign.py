@@ -29,7 +29,7 @@ def shadowing(python_path: str) -> tuple[str, Path] | None:
 def probe(code: str, environment: Mapping[str, str] | None = None) -> tuple[str | None, str]:
     """What a child Python prints for this code, or None and why it failed: an exit code, or its last line."""
     try:
-        done = subprocess.run([sys.executable, '-c', code], env=dict(os.environ if environment is None else environment),
+        done = subprocess.run([sys.executable, '-c', code], env=None if environment is None else dict(environment),
                               capture_output=True, text=True, errors='replace', timeout=_PROBE_S, check=False,
                               stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
@@ -58,7 +58,8 @@ def explain(error: BaseException, environment: Mapping[str, str] | None = None) 
             if entry in file.parents:
                 package = file.relative_to(entry).parts[0].removesuffix('.py')
                 return (f'PYTHONPATH must name packages that Python {sys.version_info.major}.{sys.version_info.minor} '
-                        f'can use, and {package} in {entry} is not ({what}); unset it, or source a ROS 2 of this Python')
+                        f'can use, and {package} in {entry} is not ({what}); unset it, or source a ROS 2 of this '
+                        'Python')
     return None
 
 
