@@ -12,8 +12,9 @@ def find_device(device: str) -> torch.device:
         found = torch.device(device)
         torch.empty(1, device=found).cpu()                               # `meta` makes tensors, and computes nothing
     except (RuntimeError, AssertionError, ValueError, TypeError, ImportError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].partition('. ')[0]
         raise CrossSpecError(f'device must be one that torch can use here ({", ".join(_usable())}), got {device!r}: '
-                             f'{(str(error).strip() or type(error).__name__).splitlines()[0].partition(". ")[0]}') from error
+                             f'{reason}') from error
     return found
 
 
