@@ -37,13 +37,13 @@ ARROWS: dict[str, set[str]] = {
     'params_file': {'config'},
     'graph': {'config', 'params_file', 'resources'},
     'launching': {'graph', 'resources'},
-    'nodes': {'interrupts', 'shell', 'msg', 'srv', 'events', 'frames', 'config', 'speculation', 'recordings', 'pipeline',
-              'view'},
+    'nodes': {'interrupts', 'shell', 'msg', 'srv', 'events', 'frames', 'config', 'speculation', 'recordings',
+              'pipeline', 'view'},
     'demo': {'interrupts', 'children', 'timing', 'speculation', 'models', 'recordings', 'view', 'graph', 'nodes'},
     'bench': {'events', 'timing', 'speculation', 'models', 'world', 'recordings', 'view', 'graph', 'nodes', 'demo'},
     'cli': {'interrupts', 'shell'},
-    'commands': {'interrupts', 'children', 'shell', 'events', 'config', 'models', 'world', 'recordings', 'pipeline', 'train',
-                 'graph', 'demo', 'bench', 'cli'},
+    'commands': {'interrupts', 'children', 'shell', 'events', 'config', 'models', 'world', 'recordings', 'pipeline',
+                 'train', 'graph', 'demo', 'bench', 'cli'},
 }
 ROS = {'rclpy', 'std_msgs', 'sensor_msgs', 'diagnostic_msgs', 'std_srvs', 'builtin_interfaces', 'lifecycle_msgs',
        'event_camera_msgs', 'launch', 'launch_ros'}

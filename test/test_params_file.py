@@ -137,7 +137,8 @@ def test_dumped_parameters_are_taken(tmp_path, node):
     values = {info.name: (list(info.default) or ['']) if isinstance(info.default, tuple) else info.default
               for info in parameters_of(NODES[node])}
     values |= {'use_sim_time': False, 'start_type_description_service': True,
-               'qos_overrides./car/draft.publisher.depth': 5, 'qos_overrides./clock.subscription.durability': 'volatile'}
+               'qos_overrides./car/draft.publisher.depth': 5,
+               'qos_overrides./clock.subscription.durability': 'volatile'}
     path = write(tmp_path, yaml.dump({f'/car/{node}': {'ros__parameters': nested(values)}}))
     assert params_file.read(path, FULL_NAMES) == {}
     declare({'params_file': str(path), 'namespace': 'car'})

@@ -1,5 +1,7 @@
 """ROS 2 nodes around the core. Importing any of them looks at the shell first, and needs a ROS 2 that can be used."""
 import importlib
+import os
+import signal
 import sys
 
 from crossspec_ros import shell
@@ -21,10 +23,14 @@ def _enter() -> None:
                              'source a ROS 2 of this Python, or install it again') from error
 
 
+_PROGRAM = sys.argv[0] == '-m'                                           # `python -m` looks for the module to run
+if _PROGRAM:
+    # Ctrl-C amid the imports, seconds on a busy host: there is no node yet that has to be closed.
+    signal.signal(signal.SIGINT, lambda number, frame: os._exit(0))
 try:
     _enter()
 except CrossSpecError as problem:
-    if sys.argv[0] != '-m':                                              # while `python -m` looks for the module to run
+    if not _PROGRAM:
         raise
     print(f'error: {problem}', file=sys.stderr)
     sys.exit(2)

@@ -182,7 +182,8 @@ def test_node_as_a_program_ends_with_one_line(name, value):
 
 
 @pytest.mark.parametrize('arguments, told', [
-    pytest.param(['-r', '__ns:=/a b'], 'a b', id='namespace'), pytest.param(['--params-file', '/none'], 'none', id='file'),
+    pytest.param(['-r', '__ns:=/a b'], 'a b', id='namespace'),
+    pytest.param(['--params-file', '/none'], 'none', id='file'),
     pytest.param(['--bogus'], 'bogus', id='unknown argument')])
 def test_node_says_in_one_line_what_ros_has_against_its_arguments(arguments, told):
     done = subprocess.run([sys.executable, '-m', 'crossspec_ros.nodes.monitor', '--ros-args', *arguments],
@@ -237,6 +238,16 @@ def test_nodes_do_not_import_from_the_current_folder(tmp_path):
     done = subprocess.run([*node_command('monitor'), '--ros-args', '-p', 'max_draft_age_ms:=-1.0'], cwd=tmp_path,
                           env=node_environment(environment()), capture_output=True, text=True, timeout=120)
     assert 'imported from here' not in done.stderr and 'max_draft_age_ms' in done.stderr
+
+
+def test_node_interrupted_amid_its_imports_ends_without_a_word(tmp_path):
+    (tmp_path / 'rosgraph_msgs').mkdir()
+    (tmp_path / 'std_msgs').mkdir()
+    for name in ('rosgraph_msgs', 'std_msgs'):
+        (tmp_path / name / '__init__.py').write_text('import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n')
+    done = subprocess.run([sys.executable, '-m', 'crossspec_ros.nodes.drafter'], capture_output=True, text=True,
+                          env=environment(PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)])), timeout=120)
+    assert done.returncode == 0 and not done.stderr, done.stderr
 
 
 def test_output_that_a_terminal_cannot_show_is_escaped():
