@@ -105,7 +105,8 @@ def _check_section(path: str | Path, section: Section, names: set[str]) -> None:
             known = sorted({each for own in infos.values() for each in own})
             close = difflib.get_close_matches(key, known, 1)
             raise CrossSpecError(f'{path}, {section.written}: must set parameters of {" or ".join(infos)}, '
-                                 f'got {key!r}; ' + (f'did you mean {close[0]}?' if close else f'there are {", ".join(known)}'))
+                                 f'got {key!r}; '
+                                 + (f'did you mean {close[0]}?' if close else f'there are {", ".join(known)}'))
         for name in having:
             try:
                 check(infos[name][key], value)

@@ -1,4 +1,4 @@
-"""What installs the package elsewhere: rosdep by package.xml, the Dockerfile by the README's steps, the set-up's Pythons."""
+"""What installs the package elsewhere: rosdep by package.xml, the Dockerfile by the README's steps, and Pythons."""
 import re
 import subprocess
 from pathlib import Path

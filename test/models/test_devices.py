@@ -31,8 +31,8 @@ def test_device_that_is_here_is_taken():
     assert load_drafter(device='cpu').embed.weight.device.type == 'cpu'
 
 
-@pytest.mark.parametrize('argv', [['demo', '--device', 'nonsense', '--no-open', '--out'], ['up', '--device', 'nonsense']],
-                         ids=lambda argv: argv[0])
+@pytest.mark.parametrize('argv', [['demo', '--device', 'nonsense', '--no-open', '--out'],
+                                  ['up', '--device', 'nonsense']], ids=lambda argv: argv[0])
 def test_command_asks_for_the_device_before_it_starts_anything(argv, tmp_path, capsys):
     assert cli.main([*argv, str(tmp_path)] if argv[0] == 'demo' else argv) == 2
     lines = capsys.readouterr().err.splitlines()
