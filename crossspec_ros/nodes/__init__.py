@@ -3,6 +3,7 @@ import importlib
 import os
 import signal
 import sys
+from pathlib import Path
 
 from crossspec_ros import shell
 from crossspec_ros.errors import CrossSpecError
@@ -23,7 +24,8 @@ def _enter() -> None:
                              'source a ROS 2 of this Python, or install it again') from error
 
 
-_PROGRAM = sys.argv[0] == '-m'                                           # `python -m` looks for the module to run
+# A node as a program: by `python -m`, which looks for it now, or by the script of its name that `ros2 run` starts.
+_PROGRAM = sys.argv[0] == '-m' or Path(__file__).with_name(f'{Path(sys.argv[0]).name}.py').is_file()
 if _PROGRAM:
     # Ctrl-C amid the imports, seconds on a busy host: there is no node yet that has to be closed.
     signal.signal(signal.SIGINT, lambda number, frame: os._exit(0))

@@ -176,9 +176,10 @@ def test_settle_leaves_out_what_a_library_would_stumble_over(name, value):
     pytest.param('ROS_DOMAIN_ID', 'abc', id='domain'),
     pytest.param('ROS_STATIC_PEERS', 'no host', id='peer')])
 def test_node_as_a_program_ends_with_one_line(name, value):
-    done = subprocess.run([sys.executable, '-m', 'crossspec_ros.nodes.monitor'], env=environment(**{name: value}),
-                          capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2 and done.stderr.count('\n') == 1 and name in done.stderr, done.stderr
+    for command in (['-m', 'crossspec_ros.nodes.monitor'], [str(ROOT / 'scripts' / 'nodes' / 'monitor')]):
+        done = subprocess.run([sys.executable, *command], env=environment(**{name: value}), capture_output=True,
+                              text=True, timeout=120)
+        assert done.returncode == 2 and done.stderr.count('\n') == 1 and name in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize('arguments, told', [
