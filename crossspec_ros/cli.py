@@ -15,13 +15,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from crossspec_ros import __version__
+from crossspec_ros import __version__, shell
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.interrupts import interruptible
 
 DESCRIPTION = 'Live captions of a driving scene from an event camera and an RGB camera.'
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
+_WITHOUT_SHELL = {'doctor', '--help', '-h', '--version'}            # which tell about the shell, or need nothing of it
 
 
 class Command(NamedTuple):
@@ -83,7 +84,10 @@ def _fail(message: object) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 2 bad input or something missing, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    shell.settle_streams()
     try:
+        if not set(arguments) & _WITHOUT_SHELL:
+            shell.settle(ros=False)
         parser = build_parser('crossspec', DESCRIPTION, COMMANDS, arguments)
         parser.add_argument('--version', action='version', version=f'crossspec {__version__}')
         parser.add_argument('-v', '--verbose', action='count', default=0, help='more log lines; twice: debug')
@@ -95,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CrossSpecError as error:
         return _fail(error)
     except ModuleNotFoundError as error:
-        return _fail(explain_missing(error))
+        return _fail(shell.explain(error) or explain_missing(error))
     except KeyboardInterrupt:
         print('crossspec: interrupted', file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -103,6 +107,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output has gone (`| head`); nothing more can be written, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        line = shell.explain(error)
+        if line is None:
+            raise
+        return _fail(line)
 
 
 if __name__ == '__main__':

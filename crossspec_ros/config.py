@@ -7,6 +7,7 @@ node runs (``live``). ``parameters_of(NodeConfig)`` lists them; ``make(NodeConfi
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -252,7 +253,9 @@ def make(config: type, values: Mapping[str, Any]) -> Any:
     infos = {info.name: info for info in parameters_of(config)}
     unknown = sorted(set(values) - set(infos))
     if unknown:
-        raise CrossSpecError(f'{config.__name__} has no parameter {unknown[0]!r}; it has {", ".join(infos)}')
+        close = difflib.get_close_matches(unknown[0], infos, 1)
+        raise CrossSpecError(f'{config.__name__} has no parameter {unknown[0]!r}; '
+                             + (f'did you mean {close[0]}?' if close else f'it has {", ".join(infos)}'))
     made = with_values(config(), {infos[name].field: check(infos[name], value) for name, value in values.items()})
     if isinstance(made, WindowConfig):
         made.grid()

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from crossspec_ros import params_file
 from crossspec_ros.config import NODES, make, parameters_of
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.resources import share_path
@@ -122,8 +121,8 @@ def declare(given: Mapping[str, str] | None = None, parameters: Mapping[str, Map
     """
     values = arguments_from(given or {})
     shared = _remaps(values)
-    params_file = values['params_file'] or str(share_path('config', 'crossspec.yaml'))
-    check_params_file(params_file)
+    file = values['params_file'] or str(share_path('config', 'crossspec.yaml'))
+    by_bare_name = check_params_file(file, values['namespace'])
     dtype = 'float32' if values['quantization'] == 'none' else values['quantization']
     autostart, transport = values['autostart'] == 'true', values['image_transport']
     own: dict[str, dict[str, Any]] = {
@@ -143,11 +142,11 @@ def declare(given: Mapping[str, str] | None = None, parameters: Mapping[str, Map
         defaults = {info.name: info.default for info in parameters_of(NODES[name])}
         # An argument at its default says nothing, so that the YAML file can.
         merged = {key: value for key, value in settings.items() if value != defaults[key]}
-        merged |= (parameters or {}).get(name, {})
+        merged = by_bare_name.get(name, {}) | merged | (parameters or {}).get(name, {})
         _check_parameters(name, merged)
         merged['use_sim_time'] = values['use_sim_time'] == 'true' and name != 'player'
         merged |= _image_qos(name, values)
-        specs.append(NodeSpec(name, values['namespace'], merged, shared, (params_file,)))
+        specs.append(NodeSpec(name, values['namespace'], merged, shared, (file,)))
     return specs
 
 
@@ -165,37 +164,13 @@ def _image_qos(name: str, values: Mapping[str, str]) -> dict[str, str]:
 
 
 def _check_parameters(name: str, settings: Mapping[str, Any]) -> None:
-    make(NODES[name], {key: value for key, value in settings.items() if not key.startswith('qos_overrides.')})
+    make(NODES[name], {key: value for key, value in settings.items()
+                       if key not in params_file.ROS_OWN and not key.startswith(params_file.QOS_PREFIX)})
 
 
-def check_params_file(path: str | Path) -> None:
-    """Raises CrossSpecError where a parameter file is missing, is no YAML, or sets what a node does not have."""
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding='utf-8')) or {}
-    except OSError as error:
-        raise CrossSpecError(f'params_file must be readable, got {path}: {error.strerror}') from error
-    except yaml.YAMLError as error:
-        raise CrossSpecError(f'params_file must be YAML, got {path}: {error}') from error
-    for key, body in content.items() if isinstance(content, dict) else ():
-        name = str(key).rsplit('/', 1)[-1]
-        settings = body.get('ros__parameters', {}) if isinstance(body, dict) else {}
-        if name in NODES:
-            flat = _flatten(settings)
-            flat.pop('use_sim_time', None)
-            try:
-                _check_parameters(name, flat)
-            except CrossSpecError as error:
-                raise CrossSpecError(f'{path}, {key}: {error}') from error
-
-
-def _flatten(settings: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f'{prefix}{key}.')
-        else:
-            flat[f'{prefix}{key}'] = value
-    return flat
+def check_params_file(path: str | Path, namespace: str = ARGUMENTS[0].default) -> dict[str, dict[str, Any]]:
+    """What a parameter file has for nodes by their bare names, by node. Raises CrossSpecError as `params_file.read`."""
+    return params_file.read(path, {name: NodeSpec(name, namespace).full_name for name in NODES})
 
 
 def node_command(name: str, parameters: Mapping[str, Any] | None = None, *, namespace: str = '',
@@ -230,4 +205,6 @@ def node_environment(base: Mapping[str, str] | None = None, *, domain_id: int | 
         environment['PYTHONPATH'] = os.pathsep.join([checkout, *filter(None, paths)])
     # The loops of small models gain nothing from a thread a core, and lose much when processes fight for them.
     environment.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+    # `python -m` looks into the current folder first, where a source folder of ROS may lie.
+    environment.setdefault('PYTHONSAFEPATH', '1')
     return environment

@@ -8,6 +8,8 @@ import sys
 import webbrowser
 from pathlib import Path
 
+from crossspec_ros import shell
+from crossspec_ros.commands.devices import check_device
 from crossspec_ros.commands.topic_options import add_topic_options
 from crossspec_ros.demo.options import MAX_SECONDS, WORLD_SECONDS, DemoOptions, check, look_through
 
@@ -47,6 +49,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo; 0 when something came of it and no audited window differed."""
+    shell.settle(own_graph=True)
     options = DemoOptions(out=args.out, seconds=args.seconds, bag=args.bag, seed=args.seed, pace=args.pace,
                           prompt=args.prompt,
                           verifier=args.verifier, drafter=args.drafter, device=args.device, domain_id=args.domain_id,
@@ -54,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
                           frame_interval_ms=args.frame_interval_ms)
     topics = check(options)
     passing = look_through(options, topics)
+    check_device(options.device)
     from crossspec_ros.demo.orchestrate import run_demo            # after the checks: rclpy takes a second to import
 
     report = run_demo(options, topics, passing, screen=sys.stderr if args.json else sys.stdout)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crossspec_ros import shell
 from crossspec_ros.commands.progress import progress_bar
 from crossspec_ros.commands.topic_options import add_topic_options, chosen_topics
 from crossspec_ros.config import DrafterConfig, VerifierConfig, make
@@ -89,6 +90,7 @@ def forecast(source: Source) -> None:
 def run_over_dds(args: argparse.Namespace, topics: Sequence[str] = ()) -> int:
     """Become the player node: signals and the exit code are its own."""
     from crossspec_ros.graph import declare, node_environment
+    shell.settle()
     uri = args.bag if args.bag.startswith('world:') else str(Path(args.bag).absolute())
     values = {'rate': args.rate, 'loop': args.loop, 'start_s': args.start, 'seconds': args.seconds}
     if topics:

@@ -10,7 +10,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from crossspec_ros import children
+from crossspec_ros import children, shell
+from crossspec_ros.commands.devices import check_device
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.graph import ARGUMENTS, NodeSpec, declare, node_environment
 from crossspec_ros.interrupts import interruptible
@@ -131,6 +132,8 @@ def run(args: argparse.Namespace) -> int:
         for spec in specs:
             print(shlex.join(spec.command()))
         return 0
+    check_device(given.get('device', 'cpu'))
+    shell.settle(without=() if args.domain_id is None else ('ROS_DOMAIN_ID',))
     supervisor = _Supervisor(node_environment(domain_id=args.domain_id, local=not args.network), args.restart)
     try:
         with interruptible(signal.SIGINT, signal.SIGTERM):

@@ -16,7 +16,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.types import Packet
-from crossspec_ros.frames.encodings import known_encoding
+from crossspec_ros.frames.encodings import as_bytes, known_encoding
 from crossspec_ros.frames.images import PictureReader
 from crossspec_ros.frames.slots import Frame
 from crossspec_ros.msg import Caption as CaptionMsg
@@ -45,7 +45,7 @@ def packet_from(message: EventPacket) -> Packet:
     """An event packet; the payload is a view of the message."""
     return Packet(encoding=message.encoding, width=message.width, height=message.height, seq=message.seq,
                   time_base_ns=message.time_base, stamp_ns=to_ns(message.header.stamp),
-                  payload=np.frombuffer(message.events, np.uint8), is_bigendian=message.is_bigendian)
+                  payload=as_bytes(message.events), is_bigendian=message.is_bigendian)
 
 
 def packet_to(packet: Packet, frame_id: str = 'event_camera') -> EventPacket:
@@ -66,7 +66,7 @@ def frame_from(message: Image | CompressedImage, reader: PictureReader | None = 
 
 
 def _rgb_of(message: Image | CompressedImage, reader: PictureReader) -> np.ndarray:
-    data = np.frombuffer(message.data, np.uint8)
+    data = as_bytes(message.data)
     if isinstance(message, CompressedImage):
         return reader.compressed(message.format, data)
     if known_encoding(message.encoding) is None and (rgb := bridged(message)) is not None:

@@ -5,15 +5,19 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 import rclpy
 from rclpy.clock import JumpHandle, JumpThreshold, TimeJump
 from rclpy.duration import Duration
+from rclpy.exceptions import NameValidationException, NoTypeSupportImportedException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.node import Node
+from rosidl_generator_py.import_type_support_impl import UnsupportedTypeSupport
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.interrupts import interruptible
@@ -21,6 +25,8 @@ from crossspec_ros.nodes.watchdog import leave_if_stuck
 
 EXIT_BAD_INPUT = 2
 _DESTROY_S = 3.0
+_REFUSALS = (rclpy_implementation.RCLError, rclpy_implementation.RMWError, rclpy_implementation.UnknownROSArgsError,
+             NameValidationException, NoTypeSupportImportedException, UnsupportedTypeSupport, ImportError)
 
 
 class Worker:
@@ -91,6 +97,17 @@ def autostart(node: LifecycleNode) -> bool:
     return node.trigger_configure() == success and node.trigger_activate() == success
 
 
+@contextmanager
+def starting() -> Iterator[None]:
+    """Around the start of ROS 2 and of a node: what its libraries have against it becomes a CrossSpecError."""
+    try:
+        yield
+    except _REFUSALS as error:
+        text = ' '.join(str(error).split())
+        raise CrossSpecError(f'ROS 2 does not start here: {text.partition(", at /")[0]}; '
+                             '`crossspec doctor` looks at the shell') from error
+
+
 def run(make: Callable[[], Node], args: Sequence[str] | None = None) -> int:
     """Spin a node until it is told to end; returns the exit code.
 
@@ -99,7 +116,8 @@ def run(make: Callable[[], Node], args: Sequence[str] | None = None) -> int:
     nodes: list[Node] = []
 
     def spin() -> int:
-        nodes.append(make())
+        with starting():
+            nodes.append(make())
         node, executor = nodes[0], SingleThreadedExecutor()
         executor.add_node(node)
         start = getattr(node, 'start', None)
@@ -116,8 +134,11 @@ def run_nodes(spin: Callable[[], int], nodes: Sequence[Node], args: Sequence[str
     """Call ``spin`` with ROS there, then close the ``nodes`` it has made by then; returns the exit code as `run`."""
     code = 1
     try:
-        with interruptible(), rclpy.init(args=args):
-            code = spin()
+        with interruptible():
+            with starting():
+                ros = rclpy.init(args=args)
+            with ros:
+                code = spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         code = 0
     except CrossSpecError as error:

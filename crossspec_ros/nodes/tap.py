@@ -28,6 +28,7 @@ from crossspec_ros.msg import WindowLatency
 from crossspec_ros.nodes import qos
 from crossspec_ros.nodes.conversions import caption_from, draft_from, to_ns, verdict_from
 from crossspec_ros.nodes.frame_latency import frame_latency_from
+from crossspec_ros.nodes.process import starting
 from crossspec_ros.view.record import Diagnostic, Latency, Recorder, WindowRecord
 
 Listener = Callable[[str, WindowRecord], None]
@@ -170,7 +171,8 @@ def open_tap(record: Recorder, listener: Listener | None = None, *, domain_id: i
              use_sim_time: bool = False) -> Iterator[Tap]:
     """A tap in a context of its own; SIGINT stays with the program. Transport settings come from the environment."""
     context = rclpy.Context()
-    rclpy.init(context=context, domain_id=domain_id, signal_handler_options=SignalHandlerOptions.NO)
+    with starting():
+        rclpy.init(context=context, domain_id=domain_id, signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = Node('tap', context=context, namespace=namespace, enable_rosout=False, start_parameter_services=False,
                     parameter_overrides=[Parameter('use_sim_time', value=use_sim_time)])

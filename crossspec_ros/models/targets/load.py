@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models import loading
 from crossspec_ros.models.builtin import BUILTIN
+from crossspec_ros.models.devices import find_device
 from crossspec_ros.models.folder import check_folder
 from crossspec_ros.models.generation import check_generation_file, make_scorer, stop_strings
 from crossspec_ros.models.targets.adapters import ADAPTERS, EXACT_PATCHES, Adapter, Parts
@@ -43,7 +44,7 @@ def load_target(path: str | Path = 'builtin', device: str = 'cpu', dtype: str = 
 def load_adapter(path: str | Path, device: str = 'cpu', dtype: str = 'float32', fps: float = 8.0,
                  trust_remote_code: bool = False, allow_pickle: bool = False) -> Adapter:
     """The adapter over a loaded model. Raises as `load_target` does."""
-    torch_device, torch_dtype = loading.find_device(device), loading.find_dtype(dtype)
+    torch_device, torch_dtype = find_device(device), loading.find_dtype(dtype)
     folder = loading.find_folder(path, allow_pickle)
     check_folder(folder, trust_remote_code, allow_pickle)
     architectures = loading.architectures(folder)
