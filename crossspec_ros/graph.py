@@ -19,6 +19,11 @@ from crossspec_ros.resources import share_path
 
 PACKAGE = 'crossspec_ros'
 LIFECYCLE_NODES = ('drafter', 'verifier')
+# What the nodes with a model import, most of it only while they load; and what they compile.
+MODEL_LIBRARIES = ('crossspec_ros.nodes.drafter', 'crossspec_ros.nodes.verifier', 'crossspec_ros.pipeline.building',
+                   'crossspec_ros.pipeline.drafting', 'crossspec_ros.pipeline.verifying',
+                   'crossspec_ros.models.drafter', 'crossspec_ros.models.targets')
+MODEL_WARM_UP = ('crossspec_ros.events.warm:warm_up',)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ ARROWS: dict[str, set[str]] = {
     'interrupts': set(),
     'resources': set(),
     'children': set(),
+    'nursery': {'children'},
     'msg': set(),
     'srv': set(),
     'events': set(),
@@ -38,10 +39,10 @@ ARROWS: dict[str, set[str]] = {
     'nodes': {'interrupts', 'msg', 'srv', 'events', 'frames', 'config', 'speculation', 'recordings', 'pipeline',
               'view'},
     'demo': {'interrupts', 'children', 'timing', 'speculation', 'models', 'recordings', 'view', 'graph', 'nodes'},
-    'bench': {'events', 'timing', 'speculation', 'models', 'world', 'recordings', 'view', 'graph', 'nodes', 'demo'},
+    'bench': {'children', 'events', 'timing', 'speculation', 'models', 'world', 'recordings', 'view', 'graph', 'nodes', 'demo'},
     'cli': {'interrupts'},
-    'commands': {'interrupts', 'children', 'events', 'config', 'models', 'world', 'recordings', 'pipeline', 'train',
-                 'graph', 'demo', 'bench', 'cli'},
+    'commands': {'interrupts', 'children', 'nursery', 'events', 'config', 'models', 'world', 'recordings', 'pipeline',
+                 'train', 'graph', 'demo', 'bench', 'cli'},
 }
 ROS = {'rclpy', 'std_msgs', 'sensor_msgs', 'diagnostic_msgs', 'std_srvs', 'builtin_interfaces', 'lifecycle_msgs',
        'event_camera_msgs', 'launch', 'launch_ros'}

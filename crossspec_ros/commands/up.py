@@ -4,7 +4,6 @@ from __future__ import annotations
 import argparse
 import shlex
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -12,12 +11,14 @@ from dataclasses import dataclass, field
 
 from crossspec_ros import children
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.graph import ARGUMENTS, NodeSpec, declare, node_environment
+from crossspec_ros.graph import (ARGUMENTS, LIFECYCLE_NODES, MODEL_LIBRARIES, MODEL_WARM_UP, NodeSpec, declare,
+                                 node_environment)
 from crossspec_ros.interrupts import interruptible
+from crossspec_ros.nursery import Nursery
 
 _END_TIMEOUT_S = 15.0
-_RESTART_AFTER_S = (1.0, 2.0, 5.0, 10.0)                        # the longer, the more often in a row
-_STABLE_S = 60.0
+_RESTART_AFTER_S = (0.0, 1.0, 2.0, 5.0, 10.0)                   # the longer, the more often in a row
+_STABLE_S = 10.0                                                # who has lived so long does not end at its start
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -71,7 +72,7 @@ class _Running:
     """A node's process and its history."""
 
     spec: NodeSpec
-    process: subprocess.Popen
+    process: children.Process
     started_s: float
     failures: int = 0
     restart_at_s: float | None = None
@@ -83,11 +84,15 @@ class _Supervisor:
 
     environment: dict[str, str]
     restart: bool
+    nursery: Nursery | None = None                              # of the nodes that import for long
     running: dict[str, _Running] = field(default_factory=dict)
     ending: bool = False
 
     def start(self, spec: NodeSpec) -> None:
-        process = children.start(spec.command(), self.environment)
+        if self.nursery is not None and spec.name in LIFECYCLE_NODES:
+            process = self.nursery.start(spec.command())
+        else:
+            process = children.start(spec.command(), self.environment)
         known = self.running.get(spec.name)
         self.running[spec.name] = _Running(spec, process, time.monotonic(), known.failures if known else 0)
         print(f'crossspec: {spec.full_name} started, pid {process.pid}', file=sys.stderr)
@@ -95,6 +100,8 @@ class _Supervisor:
     def look(self) -> int | None:
         """Look after the processes; the exit code once all has ended, else None."""
         now_s = time.monotonic()
+        if self.nursery is not None and not self.ending:
+            self.nursery.revive()
         for known in list(self.running.values()):
             code = known.process.poll()
             if code is None or self.ending:
@@ -120,6 +127,8 @@ class _Supervisor:
         self.ending = True
         children.end([known.process for known in self.running.values()], _END_TIMEOUT_S,
                      lambda text: print(f'crossspec: {text}', file=sys.stderr))
+        if self.nursery is not None:
+            self.nursery.close()
 
 
 def run(args: argparse.Namespace) -> int:
@@ -134,7 +143,10 @@ def run(args: argparse.Namespace) -> int:
     supervisor = _Supervisor(node_environment(domain_id=args.domain_id, local=not args.network), args.restart)
     try:
         with interruptible(signal.SIGINT, signal.SIGTERM):
-            for spec in specs:
+            if args.restart and any(spec.name in LIFECYCLE_NODES for spec in specs):
+                supervisor.nursery = Nursery(supervisor.environment, MODEL_LIBRARIES, MODEL_WARM_UP)
+            # Those that wait for the imports come last.
+            for spec in sorted(specs, key=lambda spec: spec.name in LIFECYCLE_NODES):
                 supervisor.start(spec)
             while (code := supervisor.look()) is None:
                 time.sleep(0.1)
