@@ -18,7 +18,7 @@ from crossspec_ros.nursery import Nursery
 
 _END_TIMEOUT_S = 15.0
 _RESTART_AFTER_S = (0.0, 1.0, 2.0, 5.0, 10.0)                   # the longer, the more often in a row
-_STABLE_S = 10.0                                                # who has lived so long does not end at its start
+_STABLE_S = 3.0                                                # who has lived so long does not end at its start
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
