@@ -110,8 +110,9 @@ class _Supervisor:
                 print(f'crossspec: {known.spec.full_name} ended with {code}', file=sys.stderr)
                 if self.restart and code != 0:
                     stable = now_s - known.started_s > _STABLE_S
-                    known.failures = 0 if stable else known.failures + 1
-                    known.restart_at_s = now_s + _RESTART_AFTER_S[min(known.failures, len(_RESTART_AFTER_S)) - 1]
+                    known.restart_at_s = now_s + _RESTART_AFTER_S[0 if stable else
+                                                                  min(known.failures, len(_RESTART_AFTER_S) - 1)]
+                    known.failures = 1 if stable else known.failures + 1
                 else:
                     known.restart_at_s = float('inf')
             elif now_s >= known.restart_at_s:
