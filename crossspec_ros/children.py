@@ -37,7 +37,10 @@ class Process(Protocol):
 
 
 def prepare() -> None:
-    """In a child, before it becomes what it is to be: SIGINT as usual (shells let background children ignore it), and never outlive us."""
+    """In a child, before it becomes what it is to be: it never outlives us, and SIGINT is as usual.
+
+    Shells let background children ignore SIGINT.
+    """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

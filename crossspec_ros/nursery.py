@@ -31,7 +31,7 @@ from crossspec_ros.children import Process
 
 _log = logging.getLogger(__name__)
 _WHERE = 'CROSSSPEC_NURSERY_FD'
-_TITLE_ROOM = 4096                                              # bytes of the command line that a node writes its own into
+_TITLE_ROOM = 4096                                              # bytes of the command line, for nodes' own
 _MESSAGE = 1 << 20
 _START_TIMEOUT_S = 120.0                                        # imports from a cold disk
 _PR_SET_NAME = 15

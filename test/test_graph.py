@@ -165,6 +165,33 @@ def test_supervisor_restarts_a_killed_node_and_lets_an_ended_one_rest():
         supervisor.end()
 
 
+@pytest.mark.parametrize('failures', [0, 1, 4])
+def test_supervisor_restarts_at_once_what_had_lived_for_a_while(monkeypatch, failures):
+    monkeypatch.setattr(up, '_STABLE_S', 0.0)
+    supervisor = supervised(True, one='raise SystemExit(1)')
+    supervisor.running['one'].failures = failures
+    try:
+        supervisor.running['one'].process.wait(20)
+        supervisor.look()
+        assert supervisor.running['one'].restart_at_s <= time.monotonic()
+    finally:
+        supervisor.end()
+
+
+def test_supervisor_waits_longer_for_what_ends_at_its_start(monkeypatch):
+    monkeypatch.setattr(up, '_STABLE_S', 1e9)
+    waits = []
+    for failures in range(7):
+        supervisor = supervised(True, one='raise SystemExit(1)')
+        supervisor.running['one'].failures = failures
+        supervisor.running['one'].process.wait(20)
+        before_s = time.monotonic()
+        supervisor.look()
+        waits.append(round(supervisor.running['one'].restart_at_s - before_s))
+        supervisor.end()
+    assert waits == [0, 1, 2, 5, 10, 10, 10]
+
+
 def run_up() -> tuple[subprocess.Popen, int]:
     """`crossspec up` with one node that only sleeps, and that node's pid."""
     script = ('import sys\nfrom crossspec_ros.commands import up\nfrom crossspec_ros.graph import NodeSpec\n'

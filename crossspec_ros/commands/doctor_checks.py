@@ -14,6 +14,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from crossspec_ros.shared_memory import dead_segments
+
 PACKAGE = Path(__file__).resolve().parents[1]
 OK, NOTE, WARN, MISSING = 'ok', 'note', 'warn', 'missing'
 NEEDED_BYTES = 4 * 2**30
@@ -206,21 +208,6 @@ def check_memory() -> Check:
     if free < NEEDED_BYTES:
         return Check('memory', WARN, value, f'the demo takes up to {NEEDED_BYTES / 2**30:.0f} GiB')
     return Check('memory', OK, value)
-
-
-def dead_segments(shm: Path = Path('/dev/shm'), proc: Path = Path('/proc')) -> list[Path]:
-    """Shared-memory files of Fast DDS that no process has mapped or open: left behind by killed nodes."""
-    names = {path.name: path for path in shm.glob('*fastdds_*')} if shm.is_dir() else {}
-    for maps in proc.glob('[0-9]*/maps'):
-        try:
-            text = maps.read_text(errors='replace')
-            targets = [os.readlink(link) for link in (maps.parent / 'fd').iterdir()]
-        except OSError:
-            continue                                      # ended meanwhile, or not ours to read
-        for held in [*(line.rpartition('/')[2] for line in text.splitlines() if f'{shm}/' in line),
-                     *(target.rpartition('/')[2] for target in targets if target.startswith(f'{shm}/'))]:
-            names.pop(held, None)
-    return sorted(names.values())
 
 
 def check_shared_memory() -> Check:

@@ -15,9 +15,12 @@ from crossspec_ros.graph import (ARGUMENTS, LIFECYCLE_NODES, MODEL_LIBRARIES, MO
                                  node_environment)
 from crossspec_ros.interrupts import interruptible
 from crossspec_ros.nursery import Nursery
+from crossspec_ros.shared_memory import Leftovers
 
 _END_TIMEOUT_S = 15.0
 _RESTART_AFTER_S = (0.0, 1.0, 2.0, 5.0, 10.0)                   # the longer, the more often in a row
+_NOTE_S = 0.5                                                   # between looks at what nodes and their dead own
+_SWEEP_S = 5.0                                                  # looks at all processes of this host
 _STABLE_S = 3.0                                                # who has lived so long does not end at its start
 
 
@@ -87,6 +90,9 @@ class _Supervisor:
     nursery: Nursery | None = None                              # of the nodes that import for long
     running: dict[str, _Running] = field(default_factory=dict)
     ending: bool = False
+    leftovers: Leftovers = field(default_factory=Leftovers)
+    next_note_s: float = 0.0
+    next_sweep_s: float = 0.0
 
     def start(self, spec: NodeSpec) -> None:
         if self.nursery is not None and spec.name in LIFECYCLE_NODES:
@@ -102,11 +108,13 @@ class _Supervisor:
         now_s = time.monotonic()
         if self.nursery is not None and not self.ending:
             self.nursery.revive()
+        self.tidy(now_s)
         for known in list(self.running.values()):
             code = known.process.poll()
             if code is None or self.ending:
                 continue
             if known.restart_at_s is None:
+                self.leftovers.ended(known.process.pid)
                 print(f'crossspec: {known.spec.full_name} ended with {code}', file=sys.stderr)
                 if self.restart and code != 0:
                     stable = now_s - known.started_s > _STABLE_S
@@ -123,13 +131,30 @@ class _Supervisor:
             return max((abs(code) for code in codes), default=0)
         return None
 
+    def tidy(self, now_s: float) -> None:
+        """Note what the nodes have in shared memory, and remove what the dead left there."""
+        if now_s < self.next_note_s:
+            return
+        self.next_note_s = now_s + _NOTE_S
+        for known in self.running.values():
+            if known.process.poll() is None:
+                self.leftovers.note(known.process.pid)
+        if now_s >= self.next_sweep_s:
+            self.next_sweep_s = now_s + _SWEEP_S
+            self.leftovers.sweep()
+
     def end(self) -> None:
-        """End what still runs."""
+        """End what still runs, and remove what is left of it in shared memory."""
         self.ending = True
+        self.next_note_s = 0.0
+        self.tidy(time.monotonic())
         children.end([known.process for known in self.running.values()], _END_TIMEOUT_S,
                      lambda text: print(f'crossspec: {text}', file=sys.stderr))
         if self.nursery is not None:
             self.nursery.close()
+        for known in self.running.values():
+            self.leftovers.ended(known.process.pid)
+        self.leftovers.sweep()
 
 
 def run(args: argparse.Namespace) -> int:
