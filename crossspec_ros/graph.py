@@ -18,6 +18,9 @@ from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.resources import share_path
 
 PACKAGE = 'crossspec_ros'
+LAUNCH_ARGUMENTS = ('use_rviz', 'respawn', 'respawn_delay')      # of no use to crossspec up, which has --restart
+# Environment variable: the process whose death ends a node that it has started.
+FOLLOWED = 'CROSSSPEC_PARENT'
 LIFECYCLE_NODES = ('drafter', 'verifier')
 # What the nodes with a model import, most of it only while they load; and what they compile.
 MODEL_LIBRARIES = ('crossspec_ros.nodes.drafter', 'crossspec_ros.nodes.verifier', 'crossspec_ros.pipeline.building',
@@ -50,6 +53,8 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument('use_sim_time', 'false', 'follow /clock', ('true', 'false')),
     Argument('autostart', 'true', 'configure and activate the lifecycle nodes', ('true', 'false')),
     Argument('use_rviz', 'false', 'start RViz with the package\'s view', ('true', 'false')),
+    Argument('respawn', 'true', 'launch files: start a node again that has ended by itself', ('true', 'false')),
+    Argument('respawn_delay', '0.0', 'launch files: wait this long before, s'),
     Argument('bag', '', 'recording to play: a bag, a DSEC sequence, world:SEED; empty: real cameras'),
 )
 
@@ -136,7 +141,8 @@ def declare(given: Mapping[str, str] | None = None, parameters: Mapping[str, Map
     }
     if values['bag']:
         # Who follows /clock gets the recorded stamps; who does not, stamps of now.
-        own['player'] = {'source': values['bag'], 'clock': 'sim' if values['use_sim_time'] == 'true' else 'wall'}
+        own['player'] = {'source': values['bag'], 'clock': 'sim' if values['use_sim_time'] == 'true' else 'wall',
+                         'wait_for': ' '.join(LIFECYCLE_NODES)}
     specs = []
     for name, settings in own.items():
         defaults = {info.name: info.default for info in parameters_of(NODES[name])}

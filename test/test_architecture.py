@@ -39,13 +39,13 @@ ARROWS: dict[str, set[str]] = {
     'launching': {'graph', 'resources'},
     'nodes': {'interrupts', 'msg', 'srv', 'events', 'frames', 'config', 'speculation', 'recordings', 'pipeline',
               'view'},
-    'demo': {'interrupts', 'children', 'shared_memory', 'timing', 'speculation', 'models', 'recordings', 'view', 'graph',
-             'nodes'},
+    'demo': {'interrupts', 'children', 'shared_memory', 'timing', 'speculation', 'models', 'recordings', 'view',
+             'graph', 'nodes'},
     'bench': {'children', 'events', 'timing', 'speculation', 'models', 'world', 'recordings', 'view', 'graph', 'nodes',
               'demo'},
     'cli': {'interrupts'},
-    'commands': {'interrupts', 'children', 'nursery', 'shared_memory', 'events', 'config', 'models', 'world', 'recordings',
-                 'pipeline', 'train', 'graph', 'demo', 'bench', 'cli'},
+    'commands': {'interrupts', 'children', 'nursery', 'shared_memory', 'events', 'config', 'models', 'world',
+                 'recordings', 'pipeline', 'train', 'graph', 'demo', 'bench', 'cli'},
 }
 ROS = {'rclpy', 'std_msgs', 'sensor_msgs', 'diagnostic_msgs', 'std_srvs', 'builtin_interfaces', 'lifecycle_msgs',
        'event_camera_msgs', 'launch', 'launch_ros'}

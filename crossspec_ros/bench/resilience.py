@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 from crossspec_ros import children
 from crossspec_ros.demo.options import free_domain
@@ -134,9 +135,7 @@ def measure_kills(running: Vehicle, count: int, rest_s: float = 3.0,
 
 def spread(values: Sequence[float]) -> dict[str, float | None]:
     """Median and largest; None where there is none."""
-    ordered = sorted(values)
-    return {'p50': round(ordered[len(ordered) // 2], 2) if ordered else None,
-            'max': round(ordered[-1], 2) if ordered else None}
+    return {'p50': round(median(values), 2) if values else None, 'max': round(max(values), 2) if values else None}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from crossspec_ros import children
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.graph import (ARGUMENTS, LIFECYCLE_NODES, MODEL_LIBRARIES, MODEL_WARM_UP, NodeSpec, declare,
-                                 node_environment)
+from crossspec_ros.graph import (ARGUMENTS, LAUNCH_ARGUMENTS, LIFECYCLE_NODES, MODEL_LIBRARIES, MODEL_WARM_UP,
+                                 NodeSpec, declare, node_environment)
 from crossspec_ros.interrupts import interruptible
 from crossspec_ros.nursery import Nursery
 from crossspec_ros.shared_memory import Leftovers
@@ -28,8 +28,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add ``up`` to the parser: an option for every argument of the launch files."""
     parser = subparsers.add_parser('up', help='start the nodes of a vehicle, on machines with no launch system')
     for argument in ARGUMENTS:
-        if argument.name == 'use_rviz':
-            continue                                            # needs a desktop's ROS, which has launch too
+        if argument.name in LAUNCH_ARGUMENTS:
+            continue
         parser.add_argument('--' + argument.name.replace('_', '-'), dest=argument.name, metavar='TEXT',
                             choices=argument.choices or None,
                             help=f'{argument.description} (default: {argument.default!r})')

@@ -59,6 +59,7 @@ class DrafterNode(ModelNode):
     def _on_packet(self, message: EventPacket) -> None:
         self._touch()
         if self._worker is None or not self._enabled:
+            self._health.count('packet_dropped_inactive')
             return
         self._frame_id = message.header.frame_id
         dropped = self._packets.push(packet_from(message))

@@ -82,6 +82,7 @@ class VerifierNode(ModelNode):
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._touch()
         if self._worker is None or not self._enabled:
+            self._health.count('image_dropped_inactive')
             return
         frame = frame_from(message)
         try:
