@@ -4,11 +4,12 @@ Fast DDS keeps a lock file ``<name>_el`` open for each segment and port that a p
 """
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
 _SHM, _PROC = Path('/dev/shm'), Path('/proc')
-_LOCK = '_el'
+_LOCK, _PORT = '_el', 'fastdds_port'
 
 
 def dead_segments(shm: Path = _SHM, proc: Path = _PROC) -> list[Path]:
@@ -27,9 +28,9 @@ def dead_segments(shm: Path = _SHM, proc: Path = _PROC) -> list[Path]:
 
 
 class Leftovers:
-    """The files of some processes, noted while they live, removed once they are dead and nobody holds them any more.
+    """The files of some processes, noted while they live, removed once they are dead.
 
-    Peers hold what a dead process shared with them until they give it up (20 s by default), so `sweep` several times.
+    Peers hold the ports of a dead process until they give it up (20 s by default), so `sweep` several times.
     """
 
     def __init__(self, shm: Path = _SHM, proc: Path = _PROC) -> None:
@@ -55,23 +56,27 @@ class Leftovers:
         """A process is dead: what it has not removed itself may go."""
         self._dead |= self._owned.pop(pid, {})
 
-    def sweep(self) -> list[Path]:
-        """Remove what the dead left and nobody holds; returns what was removed."""
-        if not self._dead:
-            return []
-        free = {path.name: path for path in dead_segments(self._shm, self._proc)}
+    def sweep(self, last: bool = False) -> list[Path]:
+        """Remove what the dead left; returns what was removed.
+
+        A segment's name is never used again: it goes at once, and peers that have mapped it keep what they have. A port
+        may be taken over by the next process: it goes when nobody holds it, the ``last`` time when nobody owns it.
+        """
         removed: list[Path] = []
+        free: set[str] | None = None                            # looked up only where a port asks for it
         for name, inode in list(self._dead.items()):
-            now = _inode(self._shm / (name + _LOCK))
+            lock = self._shm / (name + _LOCK)
+            now = _inode(lock)
             if now is not None and now != inode:                # another has made one of this name since
                 del self._dead[name]
                 continue
-            family = [each for each in (name, f'sem.{name}_mutex', name + _LOCK)
-                      if (self._shm / each).exists()]
-            if all(each in free for each in family):
-                for each in family:
-                    (self._shm / each).unlink(missing_ok=True)
-                    removed.append(self._shm / each)
+            family = [path for each in (name, f'sem.{name}_mutex', lock.name) if (path := self._shm / each).exists()]
+            if name.startswith(_PORT) and not last:
+                free = {path.name for path in dead_segments(self._shm, self._proc)} if free is None else free
+                if not all(path.name in free for path in family):
+                    continue
+            if _remove_unowned(lock, family):
+                removed += family
                 del self._dead[name]
         return removed
 
@@ -86,3 +91,24 @@ def _inode(path: Path) -> int | None:
         return path.stat().st_ino
     except OSError:
         return None
+
+
+def _remove_unowned(lock: Path, family: list[Path]) -> bool:
+    """Remove files while holding their lock, so that no process can take them over meanwhile; False where one has."""
+    try:
+        handle = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        handle = None
+    except OSError:
+        return False
+    try:
+        if handle is not None:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for path in family:
+            path.unlink(missing_ok=True)
+        return True
+    except OSError:
+        return False
+    finally:
+        if handle is not None:
+            os.close(handle)

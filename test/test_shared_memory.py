@@ -1,4 +1,5 @@
 """Only what our own dead left in shared memory is removed, and only when nobody holds it."""
+import fcntl
 import os
 from pathlib import Path
 
@@ -53,15 +54,28 @@ def test_sweep_removes_what_a_dead_process_owned_and_nothing_else(host):
     assert host.names() == {'fastdds_bb', 'sem.fastdds_bb_mutex', 'fastdds_bb_el'}
 
 
-def test_sweep_waits_for_peers(host):
-    host.process(1, owns='fastdds_aa')
-    host.process(2, maps='fastdds_aa')
+@pytest.mark.parametrize('last', [False, True])
+def test_sweep_leaves_ports_to_peers_until_the_last(host, last):
+    host.process(1, owns='fastdds_aa fastdds_port7')
+    host.process(2, maps='fastdds_aa fastdds_port7')
     host.left.note(1)
     host.kill(1)
     host.left.ended(1)
-    assert host.left.sweep() == [] and host.left.waiting
-    host.kill(2)
-    assert len(host.left.sweep()) == 3 and host.names() == set()
+    assert len(host.left.sweep()) == 3 and host.left.waiting and 'fastdds_aa' not in host.names()
+    if not last:
+        host.kill(2)
+    assert len(host.left.sweep(last=last)) == 3 and host.names() == set()
+
+
+def test_sweep_leaves_a_port_that_another_owns_now(host):
+    host.process(1, owns='fastdds_port7')
+    host.left.note(1)
+    host.kill(1)
+    host.left.ended(1)
+    with (host.shm / 'fastdds_port7_el').open('r+') as taken:
+        fcntl.flock(taken, fcntl.LOCK_EX)
+        assert host.left.sweep(last=True) == [] and host.left.waiting
+    assert len(host.left.sweep(last=True)) == 3
 
 
 def test_sweep_leaves_a_port_that_another_has_made_since(host):

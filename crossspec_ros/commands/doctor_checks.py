@@ -123,8 +123,8 @@ def check_dds_profile() -> Check:
         text = Path(path).read_text(encoding='utf-8')
     except OSError as error:
         return Check('dds_profile', WARN, f'{path}: {error.strerror}', 'point FASTDDS_DEFAULT_PROFILES_FILE at a file')
-    if 'LARGE_DATA' not in text:
-        return Check('dds_profile', WARN, f'{path} does not set LARGE_DATA',
+    if 'LARGE_DATA' not in text and '<segment_size>' not in text:
+        return Check('dds_profile', WARN, f'{path} sets neither segment_size nor LARGE_DATA',
                      'best-effort images are nearly all lost with the default 512 KB segment')
     return Check('dds_profile', OK, path)
 

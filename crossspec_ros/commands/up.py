@@ -20,7 +20,7 @@ from crossspec_ros.shared_memory import Leftovers
 _END_TIMEOUT_S = 15.0
 _RESTART_AFTER_S = (0.0, 1.0, 2.0, 5.0, 10.0)                   # the longer, the more often in a row
 _NOTE_S = 0.5                                                   # between looks at what nodes and their dead own
-_SWEEP_S = 5.0                                                  # looks at all processes of this host
+_SWEEP_S = 5.0                                                  # may look at all processes of this host
 _STABLE_S = 3.0                                                # who has lived so long does not end at its start
 
 
@@ -154,7 +154,7 @@ class _Supervisor:
             self.nursery.close()
         for known in self.running.values():
             self.leftovers.ended(known.process.pid)
-        self.leftovers.sweep()
+        self.leftovers.sweep(last=True)
 
 
 def run(args: argparse.Namespace) -> int:

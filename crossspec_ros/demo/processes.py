@@ -120,4 +120,4 @@ class Processes:
         for child in self._children.values():
             if child.process.poll() is not None:
                 self._leftovers.ended(child.process.pid)
-        self._leftovers.sweep()                                 # one that was killed has left its shared memory
+        self._leftovers.sweep(last=True)                        # one that was killed has left its shared memory

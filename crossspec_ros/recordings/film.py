@@ -11,7 +11,7 @@ import numpy as np
 from crossspec_ros.errors import CrossSpecError
 
 
-# A fragment each second, none of which needs what comes after it: a film that is never ended plays to its last second.
+# A fragment each second that needs nothing of what follows: a film that is never ended plays to its last second.
 _FRAGMENTS = {'movflags': 'frag_keyframe+empty_moov+default_base_moof', 'flush_packets': '1'}
 
 
@@ -19,8 +19,8 @@ class Film:
     """An mp4 file being written, a context manager; all pictures are uint8 (H, W, 3) RGB of the first one's size.
 
     Odd sizes lose their last row or column: H.264 has colours for 2x2 pixels. Raises CrossSpecError when the file
-    cannot be written or a picture has another size. With PyAV a process that is killed leaves a film that plays, up to its
-    last second.
+    cannot be written or a picture has another size. With PyAV a process that is killed leaves a film that plays, up to
+    its last second.
     """
 
     def __init__(self, path: str | Path, fps: float, live: bool = False) -> None:

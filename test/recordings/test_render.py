@@ -1,6 +1,10 @@
 """Films of bags show the events and the images of their time."""
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+
 import av
 import numpy as np
 import pytest
@@ -78,7 +82,8 @@ def test_film_of_a_killed_process_plays(tmp_path, live):
     path = tmp_path / 'film.mp4'
     code = ('import os, signal, sys, numpy as np\nfrom crossspec_ros.recordings.film import Film\n'
             f'film = Film({str(path)!r}, 10.0, live={live})\n'
-            'for number in range(100):\n    film.add(np.random.default_rng(number).integers(0, 256, (48, 64, 3), np.uint8))\n'
+            'for number in range(100):\n'
+            '    film.add(np.random.default_rng(number).integers(0, 256, (48, 64, 3), np.uint8))\n'
             'os.kill(os.getpid(), signal.SIGKILL)\n')
     assert subprocess.run([sys.executable, '-c', code], timeout=120).returncode == -signal.SIGKILL
     with av.open(str(path)) as film:
