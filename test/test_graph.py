@@ -162,7 +162,8 @@ def test_supervisor_restarts_a_killed_node_and_lets_an_ended_one_rest():
         first = supervisor.running['one'].process
         first.send_signal(signal.SIGKILL)
         wait_for(lambda: supervisor.look() is None and supervisor.running['one'].process.pid != first.pid)
-        assert supervisor.running['two'].process.returncode == 0
+        wait_for(lambda: supervisor.look() is None and supervisor.running['two'].process.poll() == 0)
+        assert supervisor.running['two'].restart_at_s in (None, float('inf'))
     finally:
         supervisor.end()
 
