@@ -171,7 +171,10 @@ class PlayerConfig:
     drain_s: float = _p(3.0, '/clock goes on this long after the end, s', low=0, high=3600)
     clock_hz: float = _p(200.0, 'rate of /clock', low=1, high=10000)
     wait_for_subscribers: int = _p(0, 'subscribers of each topic to wait for before the start', low=0, high=100)
-    wait_timeout_s: float = _p(60.0, 'wait for them this long at most, s', low=0, high=3600)
+    wait_for: str = _p('', 'lifecycle nodes to wait for before the start, until they are active and listen; names in '
+                       'the player\'s namespace, or from / on, with spaces between')
+    wait_timeout_s: float = _p(60.0, 'wait this long at most for subscribers and for nodes that do not show up, s',
+                               low=0, high=3600)
     autostart: bool = _p(True, 'play at once; false: ~/play starts it')
     world_width: int = _p(320, 'width of the synthetic world\'s cameras, px', low=64, high=1920)
     world_height: int = _p(240, 'height of the synthetic world\'s cameras, px', low=48, high=1080)

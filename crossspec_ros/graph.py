@@ -17,7 +17,15 @@ from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.resources import share_path
 
 PACKAGE = 'crossspec_ros'
+LAUNCH_ARGUMENTS = ('use_rviz', 'respawn', 'respawn_delay')      # of no use to crossspec up, which has --restart
+# Environment variable: the process whose death ends a node that it has started.
+FOLLOWED = 'CROSSSPEC_PARENT'
 LIFECYCLE_NODES = ('drafter', 'verifier')
+# What the nodes with a model import, most of it only while they load; and what they compile.
+MODEL_LIBRARIES = ('crossspec_ros.nodes.drafter', 'crossspec_ros.nodes.verifier', 'crossspec_ros.pipeline.building',
+                   'crossspec_ros.pipeline.drafting', 'crossspec_ros.pipeline.verifying',
+                   'crossspec_ros.models.drafter', 'crossspec_ros.models.targets')
+MODEL_WARM_UP = ('crossspec_ros.events.warm:warm_up',)
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,8 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument('use_rviz', 'false', 'start RViz with the package\'s view', ('true', 'false')),
     Argument('keep', 'false', 'keep the last seconds in memory and write them as a bag when something happens',
              ('true', 'false')),
+    Argument('respawn', 'true', 'launch files: start a node again that has ended by itself', ('true', 'false')),
+    Argument('respawn_delay', '0.0', 'launch files: wait this long before, s'),
     Argument('bag', '', 'recording to play: a bag, a DSEC sequence, world:SEED; empty: real cameras'),
 )
 
@@ -134,7 +144,8 @@ def declare(given: Mapping[str, str] | None = None, parameters: Mapping[str, Map
     }
     if values['bag']:
         # Who follows /clock gets the recorded stamps; who does not, stamps of now.
-        own['player'] = {'source': values['bag'], 'clock': 'sim' if values['use_sim_time'] == 'true' else 'wall'}
+        own['player'] = {'source': values['bag'], 'clock': 'sim' if values['use_sim_time'] == 'true' else 'wall',
+                         'wait_for': ' '.join(LIFECYCLE_NODES)}
     if values['keep'] == 'true':
         own['keeper'] = {}
     specs = []

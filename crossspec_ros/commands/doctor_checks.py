@@ -21,6 +21,8 @@ from typing import Any
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.shell import REFUSED, TOLD, TURNED, VARIABLES, explain, look, probe, settle
 
+from crossspec_ros.shared_memory import dead_segments
+
 PACKAGE = Path(__file__).resolve().parents[1]
 OK, NOTE, WARN, MISSING = 'ok', 'note', 'warn', 'missing'
 NEEDED_BYTES = 4 * 2**30
@@ -179,8 +181,8 @@ def check_dds_profile() -> Check:
         text = Path(path).read_text(encoding='utf-8')
     except OSError as error:
         return Check('dds_profile', WARN, f'{path}: {error.strerror}', 'point FASTDDS_DEFAULT_PROFILES_FILE at a file')
-    if 'LARGE_DATA' not in text:
-        return Check('dds_profile', WARN, f'{path} does not set LARGE_DATA',
+    if 'LARGE_DATA' not in text and '<segment_size>' not in text:
+        return Check('dds_profile', WARN, f'{path} sets neither segment_size nor LARGE_DATA',
                      'best-effort images are nearly all lost with the default 512 KB segment')
     return Check('dds_profile', OK, path)
 
@@ -262,21 +264,6 @@ def check_memory() -> Check:
     if free < NEEDED_BYTES:
         return Check('memory', WARN, value, f'the demo takes up to {NEEDED_BYTES / 2**30:.0f} GiB')
     return Check('memory', OK, value)
-
-
-def dead_segments(shm: Path = Path('/dev/shm'), proc: Path = Path('/proc')) -> list[Path]:
-    """Shared-memory files of Fast DDS that no process has mapped or open: left behind by killed nodes."""
-    names = {path.name: path for path in shm.glob('*fastdds_*')} if shm.is_dir() else {}
-    for maps in proc.glob('[0-9]*/maps'):
-        try:
-            text = maps.read_text(errors='replace')
-            targets = [os.readlink(link) for link in (maps.parent / 'fd').iterdir()]
-        except OSError:
-            continue                                      # ended meanwhile, or not ours to read
-        for held in [*(line.rpartition('/')[2] for line in text.splitlines() if f'{shm}/' in line),
-                     *(target.rpartition('/')[2] for target in targets if target.startswith(f'{shm}/'))]:
-            names.pop(held, None)
-    return sorted(names.values())
 
 
 def check_shared_memory() -> Check:

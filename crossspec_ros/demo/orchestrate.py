@@ -95,11 +95,13 @@ class _Demo:
         self._view = LiveView(self.record, file=screen, title=f'crossspec demo: {options.source_name}',
                               grid=options.grid)
         self._next_sample = self._next_tick = 0.0
+        self._processes: Processes | None = None
 
     def run(self) -> dict[str, Any]:
         """Everything up to the numbers; the processes are ended whatever happens."""
         began = time.monotonic()
         with Processes(self._work) as processes:
+            self._processes = processes
             self._start(processes)
             # The processes end before the tap: it could wait for ever for a connection to one that is silent.
             with open_tap(self.record, self._listen, domain_id=self._domain, namespace=_NAMESPACE) as tap, processes, \
@@ -115,6 +117,19 @@ class _Demo:
                 self._watch(processes, tap, _DIAGNOSTICS_S)
             numbers = {'audit': audit, 'ready_s': round(ready_s, 2), 'rss_mb': processes.rss_mb(),
                        'cpu_s': processes.cpu_s(), 'exit_codes': processes.exit_codes()}
+        return self._report(stream, numbers)
+
+    def unfinished(self, why: str) -> dict[str, Any] | None:
+        """The numbers of a demo that did not come to its end, with the reason; None where nothing was heard yet."""
+        windows = self.record.ordered()
+        if not windows or self._processes is None:
+            return None
+        last_ns = self._view.last_ns or windows[-1].window_end_ns
+        started_ns = int(self._player_value('started_ns')) or self.record.first_draft_ns or 0
+        stream = _Stream(self._view.first_ns or min(windows[0].window_end_ns - 1, last_ns), last_ns, started_ns)
+        processes = self._processes
+        numbers = {'audit': {'checked': 0, 'mismatched': 0}, 'ready_s': None, 'rss_mb': processes.rss_mb(),
+                   'cpu_s': processes.cpu_s(), 'exit_codes': processes.exit_codes(), 'unfinished': why}
         return self._report(stream, numbers)
 
     # ---- phases
@@ -271,19 +286,39 @@ def run_demo(options: DemoOptions, topics: SourceTopics, passing: Passing | None
              ) -> dict[str, Any]:
     """Run one demo and leave its report in ``options.out``; returns what ``report.json`` holds.
 
-    ``passing`` is what the recording holds, so that the report can say why nothing came of it.
+    ``passing`` is what the recording holds, so that the report can say why nothing came of it. Where it ends early, by
+    an error or a signal, the report is of what there was, and says why under ``unfinished``.
 
     Raises:
         CrossSpecError: a process failed or did not get ready; the text holds the end of its log.
     """
     work = _fresh_work_folder(options.out)
     with interruptible(signal.SIGINT, signal.SIGTERM):          # either way its processes are ended first
-        report = _Demo(options, topics, work, screen).run()
+        demo = _Demo(options, topics, work, screen)
+        try:
+            report = demo.run()
+        except (CrossSpecError, KeyboardInterrupt) as error:
+            _keep_unfinished(demo.unfinished(str(error).splitlines()[0] if str(error) else 'interrupted'), options.out)
+            raise
     report |= outcome(report, passing, options.grid)
-    write_json(options.out / 'report.json', report)
-    write_html(options.out / 'report.html', report, work / 'pictures')
+    _write(report, options.out)
     print(closing_words(report, options.out), file=screen)
     return report
+
+
+def _write(report: dict[str, Any], out: Path) -> None:
+    write_json(out / 'report.json', report)
+    write_html(out / 'report.html', report, out / 'logs' / 'pictures')
+
+
+def _keep_unfinished(report: dict[str, Any] | None, out: Path) -> None:
+    """Write what there is of a demo that ends with an error, which must come out and not one of writing."""
+    if report is None:
+        return
+    try:
+        _write(report, out)
+    except CrossSpecError as error:
+        _log.warning('no report of the unfinished demo: %s', error)
 
 
 def closing_words(report: dict[str, Any], out: Path) -> str:

@@ -63,7 +63,7 @@ class OverlayNode(Node):
         self._pictured = -1                                     # window of the last snapshot
         if config.record_path:
             from crossspec_ros.recordings.film import Film
-            self._film = Film(config.record_path, config.rate_hz, preset='ultrafast')
+            self._film = Film(config.record_path, config.rate_hz, live=True)
         if config.snapshot_dir and not Path(config.snapshot_dir).is_dir():
             raise CrossSpecError(f'snapshot_dir must be a folder that exists, got {config.snapshot_dir}')
         self._health = Health(self)

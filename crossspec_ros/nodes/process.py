@@ -1,7 +1,9 @@
 """What every node's process does: threads beside the callbacks, time jumps, start and end with the right exit code."""
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -27,6 +29,9 @@ EXIT_BAD_INPUT = 2
 _DESTROY_S = 3.0
 _REFUSALS = (rclpy_implementation.RCLError, rclpy_implementation.RMWError, rclpy_implementation.UnknownROSArgsError,
              NameValidationException, NoTypeSupportImportedException, UnsupportedTypeSupport, ImportError)
+_PR_SET_PDEATHSIG = 1
+FOLLOWED = 'CROSSSPEC_PARENT'                                   # as `graph` names it
+_CLOSE_S = 12.0                                                 # less than a supervisor's patience
 
 
 class Worker:
@@ -130,10 +135,24 @@ def run(make: Callable[[], Node], args: Sequence[str] | None = None) -> int:
     return run_nodes(spin, nodes, args)
 
 
+def follow_parent() -> None:
+    """End (SIGTERM) when the process that the launch files name as having started this one dies, however it does.
+
+    Linux; elsewhere, and where none is named, nothing is done.
+    """
+    named = os.environ.get(FOLLOWED, '')
+    if not named.isdigit() or not sys.platform.startswith('linux'):
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() == 1 and named != '1':                      # it was gone before it could be followed
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def run_nodes(spin: Callable[[], int], nodes: Sequence[Node], args: Sequence[str] | None) -> int:
     """Call ``spin`` with ROS there, then close the ``nodes`` it has made by then; returns the exit code as `run`."""
     code = 1
     try:
+        follow_parent()
         with interruptible():
             with starting():
                 ros = rclpy.init(args=args)
@@ -145,8 +164,9 @@ def run_nodes(spin: Callable[[], int], nodes: Sequence[Node], args: Sequence[str
         print(f'error: {error}', file=sys.stderr)
         code = EXIT_BAD_INPUT
     finally:
-        for node in nodes:
-            _close_node(node, code)
+        with leave_if_stuck(_CLOSE_S, code):                    # what is on disk by now can be read
+            for node in nodes:
+                _close_node(node, code)
     return code
 
 

@@ -8,6 +8,7 @@ import pytest
 from crossspec_ros import cli
 from crossspec_ros.commands import doctor, doctor_checks
 from crossspec_ros.commands.doctor_checks import MISSING, NOTE, OK, WARN, Check
+from crossspec_ros.graph import fastdds_profile
 
 
 def _safetensors(payload: bytes = b'\0' * 8) -> bytes:
@@ -35,6 +36,7 @@ def test_safetensors_fault_compares_header_and_size(tmp_path, data, fault):
     pytest.param({'FASTDDS_DEFAULT_PROFILES_FILE': '{folder}/none.xml'}, WARN, 'No such file', id='no_file'),
     pytest.param({'FASTDDS_DEFAULT_PROFILES_FILE': '{folder}/plain.xml'}, WARN, 'LARGE_DATA', id='without_large_data'),
     pytest.param({'FASTDDS_DEFAULT_PROFILES_FILE': '{folder}/large.xml'}, OK, 'large.xml', id='good'),
+    pytest.param({'FASTDDS_DEFAULT_PROFILES_FILE': str(fastdds_profile())}, OK, 'fastdds.xml', id='ours'),
 ])
 def test_check_dds_profile_reads_the_file(tmp_path, monkeypatch, env, status, word):
     (tmp_path / 'plain.xml').write_text('<dds/>')

@@ -12,6 +12,7 @@ from crossspec_ros.models.builtin import BUILTIN
 from crossspec_ros.models.devices import find_device
 from crossspec_ros.models.folder import check_folder
 from crossspec_ros.models.generation import check_generation_file, make_scorer, stop_strings
+from crossspec_ros.models.remembered import keep, recall
 from crossspec_ros.models.targets.adapters import ADAPTERS, EXACT_PATCHES, Adapter, Parts
 from crossspec_ros.models.targets.checking import fault
 from crossspec_ros.models.targets.generic import GenericAdapter
@@ -19,6 +20,7 @@ from crossspec_ros.models.files import one_line
 from crossspec_ros.models.targets.transformers_target import TransformersTarget
 
 _log = logging.getLogger(__name__)
+_SERVED = 'served'
 
 
 def load_target(path: str | Path = 'builtin', device: str = 'cpu', dtype: str = 'float32', cache: str = 'dynamic',
@@ -105,5 +107,12 @@ def _tried(kind: type[Adapter], parts: Parts, trusted: bool = False) -> tuple[Ad
         return None, str(error)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         return None, f'it is built in another way than expected ({type(error).__name__}: {error})'
-    wrong = None if trusted else fault(adapter)
-    return (adapter, '') if wrong is None else (None, wrong)
+    settings = {'adapter': kind.__name__, 'dtype': str(parts.model.dtype), 'device': str(parts.model.device.type),
+                'fps': parts.fps}
+    if trusted or recall(parts.folder, 'trial', **settings) == _SERVED:
+        return adapter, ''
+    wrong = fault(adapter)
+    if wrong is not None:
+        return None, wrong
+    keep(parts.folder, 'trial', _SERVED, **settings)
+    return adapter, ''
