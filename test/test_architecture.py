@@ -32,7 +32,7 @@ ARROWS: dict[str, set[str]] = {
     'pipeline': {'events', 'timing', 'frames', 'config', 'speculation', 'models', 'recordings'},
     'captioner': {'speculation', 'models'},
     'train': {'events', 'speculation', 'models', 'world'},
-    'view': {'speculation'},
+    'view': {'children', 'speculation'},
     'graph': {'config', 'resources'},
     'launching': {'graph', 'resources'},
     'nodes': {'interrupts', 'msg', 'srv', 'events', 'frames', 'config', 'speculation', 'recordings', 'pipeline',
@@ -41,7 +41,7 @@ ARROWS: dict[str, set[str]] = {
     'bench': {'events', 'timing', 'speculation', 'models', 'world', 'recordings', 'view', 'graph', 'nodes', 'demo'},
     'cli': {'interrupts'},
     'commands': {'interrupts', 'children', 'events', 'config', 'models', 'world', 'recordings', 'pipeline', 'train',
-                 'graph', 'demo', 'bench', 'cli'},
+                 'view', 'graph', 'demo', 'bench', 'cli'},
 }
 ROS = {'rclpy', 'std_msgs', 'sensor_msgs', 'diagnostic_msgs', 'std_srvs', 'builtin_interfaces', 'lifecycle_msgs',
        'event_camera_msgs', 'launch', 'launch_ros'}

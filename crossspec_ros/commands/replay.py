@@ -15,6 +15,7 @@ from crossspec_ros.commands.progress import progress_bar
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.recordings.replay import ReplayMessage, Source, iter_messages
 from crossspec_ros.recordings.sources import open_source, role_of
+from crossspec_ros.view.safe import clean
 
 if TYPE_CHECKING:
     from crossspec_ros.pipeline.direct import DirectReplay
@@ -81,7 +82,7 @@ def run_direct(args: argparse.Namespace, source: Source) -> None:
             if args.json:
                 lines.append(line)
             elif line['kind'] == 'caption':
-                print(f'{line["window_end_ns"] / 1e9:.3f} {line["text"]}', flush=True)
+                print(f'{line["window_end_ns"] / 1e9:.3f} {clean(line["text"])}', flush=True)
         replay = build_direct(args, source, on_line)
         replay.run(_shown(source, args))
     report = {'source': source.name, 'mode': replay.mode.value, 'windows': len(replay.windows),
