@@ -35,6 +35,7 @@ COMMANDS: dict[str, Command] = {
     'demo': Command('crossspec_ros.commands.demo', 'the whole graph live, with a report of what it did'),
     'doctor': Command('crossspec_ros.commands.doctor', 'what is here, what is missing, and what to do about it'),
     'up': Command('crossspec_ros.commands.up', 'start the nodes of a vehicle, on machines with no launch system'),
+    'view': Command('crossspec_ros.commands.view', 'the graph live in a browser, in Foxglove or in a file'),
     'replay': Command('crossspec_ros.commands.replay', 'play a recording, over DDS or straight through the core'),
     'bag': Command('crossspec_ros.commands.bag', 'look into, cut or render a rosbag2'),
     'dsec': Command('crossspec_ros.commands.dsec', 'turn a DSEC sequence into a rosbag2'),

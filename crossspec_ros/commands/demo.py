@@ -8,7 +8,7 @@ import sys
 import webbrowser
 from pathlib import Path
 
-from crossspec_ros.demo.options import MAX_SECONDS, WORLD_SECONDS, DemoOptions, check
+from crossspec_ros.demo.options import MAX_SECONDS, VIEW_PORT, WORLD_SECONDS, DemoOptions, check
 
 _DESCRIPTION = """Runs the whole graph over real DDS, shows each window live (drafted words dim, verified words solid,
 ages in ms), decodes every window again without drafts, and leaves report.json, report.html, latency.csv and
@@ -35,6 +35,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='checkpoint folder, hub id or builtin')
     parser.add_argument('--drafter', default=default.drafter, metavar='MODEL', help='drafter folder or builtin')
     parser.add_argument('--device', default=default.device, help='torch device of the verifier (%(default)s)')
+    parser.add_argument('--view', type=int, nargs='?', const=VIEW_PORT, metavar='PORT',
+                        help=f'show it live in a browser too, at this port of this machine ({VIEW_PORT}; 0: a free one)')
     parser.add_argument('--domain-id', type=int, metavar='N', help='DDS domain (default: one that is free)')
     parser.add_argument('--json', action='store_true', help='report.json on stdout, everything else on stderr')
     parser.add_argument('--no-open', action='store_true', help='do not open the report in a browser')
@@ -45,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the demo; 0 when every window that could be answered was, and no audited one differed."""
     options = DemoOptions(out=args.out, seconds=args.seconds, bag=args.bag, seed=args.seed, pace=args.pace,
                           prompt=args.prompt,
-                          verifier=args.verifier, drafter=args.drafter, device=args.device, domain_id=args.domain_id)
+                          verifier=args.verifier, drafter=args.drafter, device=args.device, domain_id=args.domain_id,
+                          view=args.view)
     topics = check(options)
     from crossspec_ros.demo.orchestrate import run_demo            # after the checks: rclpy takes a second to import
 

@@ -13,6 +13,7 @@ from crossspec_ros.recordings.bag_types import EVENT_TYPES, IMAGE_TYPES
 
 MAX_SECONDS = 3600.0
 WORLD_SECONDS = 20.0
+VIEW_PORT = 9090
 _DDS_PORT_BASE, _DDS_PORTS_PER_DOMAIN, _DDS_UNICAST_OFFSET = 7400, 250, 10      # DDSI-RTPS 2.3, 9.6.1.1
 _RAW = IMAGE_TYPES[0]
 _LAST_DOMAIN = 101                          # ports of higher ones are given to other programs by Linux
@@ -20,7 +21,9 @@ _LAST_DOMAIN = 101                          # ports of higher ones are given to 
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """The command line of ``crossspec demo``. ``seconds`` None: 20 of the synthetic world, all of a bag."""
+    """The command line of ``crossspec demo``. ``seconds`` None: 20 of the synthetic world, all of a bag; ``view``: the
+    port of the live view, None for none.
+    """
 
     out: Path = Path('crossspec-demo')
     seconds: float | None = None
@@ -32,6 +35,7 @@ class DemoOptions:
     drafter: str = 'builtin'
     device: str = 'cpu'
     domain_id: int | None = None
+    view: int | None = None
 
     @property
     def source(self) -> str:
@@ -66,6 +70,8 @@ def check(options: DemoOptions) -> SourceTopics:
         raise CrossSpecError(f'seed must be 0 to {2**31 - 1}, got {options.seed}')
     if options.domain_id is not None and not 0 <= options.domain_id <= 232:
         raise CrossSpecError(f'domain-id must be 0 to 232, got {options.domain_id}')
+    if options.view is not None and not 0 <= options.view <= 65533:
+        raise CrossSpecError(f'view must be a port, 0 to 65533, got {options.view}')
     for role in ('verifier', 'drafter'):
         _check_model(role, getattr(options, role))
     topics = _check_source(options.bag)

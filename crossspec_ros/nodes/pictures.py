@@ -58,6 +58,11 @@ class Pictures:
         """Stamp of the image that `rgb` gave last; None before the first."""
         return self._frame.stamp_ns if self._frame is not None else None
 
+    @property
+    def events_ns(self) -> int | None:
+        """Time of the newest event; None before the first."""
+        return self._buffer.newest_ns if self._buffer is not None else None
+
     def reset(self) -> None:
         """Time jumped: the events so far are of another time."""
         if self._buffer is not None:
