@@ -41,7 +41,7 @@ COMMANDS: dict[str, Command] = {
     'dsec': Command('crossspec_ros.commands.dsec', 'turn a DSEC sequence into a rosbag2'),
     'world': Command('crossspec_ros.commands.world', 'the synthetic driving world: pictures and recordings'),
     'model': Command('crossspec_ros.commands.model', 'what a checkpoint is, and whether it is served exactly'),
-    'bench': Command('crossspec_ros.commands.bench', 'measure: events, stream, traces, decode, exactness'),
+    'bench': Command('crossspec_ros.commands.bench', 'measure: events, stream, traces, decode, view, exactness'),
     'train': Command('crossspec_ros.commands.train', 'train the built-in pair'),
     'eval': Command('crossspec_ros.commands.eval', 'what the built-in pair sees, on scenes it has never seen'),
 }

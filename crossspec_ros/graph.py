@@ -110,7 +110,7 @@ def arguments_from(given: Mapping[str, str]) -> dict[str, str]:
 
 def declare(given: Mapping[str, str] | None = None, parameters: Mapping[str, Mapping[str, Any]] | None = None
             ) -> list[NodeSpec]:
-    """The nodes of the graph for these arguments; ``bag`` and ``viewer`` say whether the player and the viewer are there.
+    """The nodes of the graph for these arguments; ``bag`` and ``viewer`` bring player and viewer.
 
     ``parameters`` has more by node name; they win over the YAML file and over the arguments.
 

@@ -36,7 +36,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--drafter', default=default.drafter, metavar='MODEL', help='drafter folder or builtin')
     parser.add_argument('--device', default=default.device, help='torch device of the verifier (%(default)s)')
     parser.add_argument('--view', type=int, nargs='?', const=VIEW_PORT, metavar='PORT',
-                        help=f'show it live in a browser too, at this port of this machine ({VIEW_PORT}; 0: a free one)')
+                        help=f'show it live in a browser too, at a port of this machine ({VIEW_PORT}; 0: a free one)')
     parser.add_argument('--domain-id', type=int, metavar='N', help='DDS domain (default: one that is free)')
     parser.add_argument('--json', action='store_true', help='report.json on stdout, everything else on stderr')
     parser.add_argument('--no-open', action='store_true', help='do not open the report in a browser')

@@ -14,8 +14,8 @@ def events_by_topic(diagnostics: Mapping[str, Diagnostic]) -> dict[str, dict[str
     """Packets received and events decoded by the drafter, by event topic."""
     values = next((status.values for name, status in diagnostics.items() if node_name(name) == 'drafter'), {})
     topics = [key.removeprefix(_RECEIVED) for key in values if key.startswith(_RECEIVED)]
-    return {topic: {'packets': count_of(values.get('packets', '')) or 0, 'events': count_of(values.get('events', '')) or 0}
-            for topic in topics}
+    packets, events = (count_of(values.get(key, '')) or 0 for key in ('packets', 'events'))
+    return {topic: {'packets': packets, 'events': events} for topic in topics}
 
 
 def stream_window_ids(record: Recorder, first_ns: int, last_ns: int, grid: WindowGrid = WindowGrid()) -> list[int]:

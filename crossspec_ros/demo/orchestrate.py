@@ -56,7 +56,8 @@ def declare_nodes(options: DemoOptions, topics: SourceTopics, work: Path) -> lis
     out = options.out.resolve()
     seconds = options.seconds if options.seconds is not None else (WORLD_SECONDS if options.bag is None else 0.0)
     arguments = {'namespace': _NAMESPACE, 'bag': options.source, 'image_transport': topics.image_transport or 'raw',
-                 'viewer': 'false' if options.view is None else 'true', 'model': options.verifier, 'drafter_model': options.drafter, 'device': options.device}
+                 'viewer': 'false' if options.view is None else 'true', 'model': options.verifier,
+                 'drafter_model': options.drafter, 'device': options.device}
     specs = declare(arguments, {
         'player': {'clock': 'wall', 'seconds': seconds, 'autostart': False, 'drain_s': DRAIN_S,
                    'wait_for_subscribers': 2, 'align_ms': _ALIGN_MS},

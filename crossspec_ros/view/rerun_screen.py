@@ -18,7 +18,9 @@ _APPLICATION = 'crossspec'
 _SHOWN_S = 60.0                                                 # of the series
 _TAKEN_IN_S = 0.25                                              # how long a look waits for the one before
 _END_S = 3.0
-_MARKS = {Fate.KEPT: '**', Fate.ADDED: '***', Fate.STRUCK: '~~', Fate.OPEN: ''}
+_MARKS = {Fate.KEPT: '**', Fate.ADDED: '***', Fate.STRUCK: '~~', Fate.OPEN: '*'}
+_COLOURS = {'ok': 0x2E7D4FFF, 'warn': 0xC77F1AFF, 'error': 0xC0392BFF, 'stale': 0x6B7480FF}
+_LINES = {'draft': 0xE08A1EFF, 'first verified words': 0x7FB2DDFF, 'caption': 0x1F8FE0FF}     # as in the report
 _LEVELS = {'ok': 'INFO', 'warn': 'WARN', 'error': 'ERROR', 'stale': 'WARN'}
 
 
@@ -28,11 +30,13 @@ def layout() -> rrb.Blueprint:
                                  end=rrb.TimeRangeBoundary.cursor_relative())]
     pictures = rrb.Horizontal(rrb.Spatial2DView(origin='camera', name='Camera'),
                               rrb.Spatial2DView(origin='events', name='Events'))
-    texts = [rrb.TextDocumentView(origin='caption', name='Caption: verified words solid, drafted words dim'),
+    texts = [rrb.TextDocumentView(origin='caption', name='Caption: verified words bold, drafted ones slanted'),
              rrb.TextDocumentView(origin='corrected', name='What the verifier struck out and put in')]
-    series = [rrb.TimeSeriesView(origin=group, name=name, time_ranges=last) for group, name in (
-        (AGES, 'Age, ms after the end of the window'), (ACCEPTANCE, 'Draft tokens accepted, %, last 20 windows'),
-        (DROPS, 'Dropped, since the start'))]
+    series = [rrb.TimeSeriesView(origin=group, name=name, time_ranges=last, axis_y=axis,
+                                 plot_legend=rrb.PlotLegend('LeftTop')) for group, name, axis in (
+        (AGES, 'Age, ms after the end of the window', None),
+        (ACCEPTANCE, 'Draft tokens accepted, %, last 20 windows', rrb.ScalarAxis(range=(-5.0, 105.0))),
+        (DROPS, 'Dropped, since the start', None))]
     health = rrb.Tabs(rrb.StateTimelineView(origin='states', name='Nodes', time_ranges=last),
                       rrb.TextLogView(origin='log', name='Log'), active_tab=0)
     return rrb.Blueprint(
@@ -43,7 +47,7 @@ def layout() -> rrb.Blueprint:
 
 
 def as_markdown(runs: Iterable[Run]) -> str:
-    """Words as they stand: verified ones strong, put in strong and slanted, struck ones struck out."""
+    """Words as they stand: drafted ones slanted, verified ones strong, put in both, struck ones struck out."""
     return ' '.join(f'{_MARKS[fate]}{text}{_MARKS[fate]}' for fate, text in
                     ((fate, markdown(text)) for fate, text in runs) if text.strip())
 
@@ -52,14 +56,14 @@ def caption_page(words: Words) -> str:
     """The document of the newest words."""
     runs = [Run(Fate.KEPT, words.verified), Run(Fate.OPEN, words.drafted)]
     question = f'*{markdown(words.question)}*\n\n' if words.question.strip() else ''
-    return f'{question}# {as_markdown(runs) or "…"}\n\n{markdown(words.note)}\n'
+    return f'{question}{as_markdown(runs) or "…"}\n\n{markdown(words.note)}\n'
 
 
 def corrected_page(corrected: Iterable[Corrected]) -> str:
     """The document of the last windows, newest first."""
-    rows = [f'{markdown(each.clock)} · {markdown(each.ages) or "–"}\n\n{as_markdown(each.runs)}'
+    rows = [f'{markdown(each.clock)} · {markdown(each.ages) or "–"}  \n{as_markdown(each.runs)}'
             for each in newest_first(corrected)]
-    return '\n\n---\n\n'.join(rows) or '…'
+    return '\n\n'.join(rows) or '…'
 
 
 class RerunScreen:
@@ -72,6 +76,7 @@ class RerunScreen:
         self._stream.set_log_tick_enabled(False)
         self._stream.set_log_time_enabled(False)
         self._states: dict[str, str] = {}
+        self._styled: set[str] = set()
         self.full = False                                       # the file has reached its limit
         try:
             if self._path is not None:
@@ -94,6 +99,10 @@ class RerunScreen:
             self._document('caption', caption_page(look.words))
             self._document('corrected', corrected_page(look.words.corrected))
         for name, state in look.states.items():
+            if name not in self._states:
+                self._stream.log(['states', name], rr.StateConfiguration(
+                    values=list(_COLOURS), labels=list(_COLOURS),
+                    colors=np.array([*_COLOURS.values()], np.uint32)), static=True)
             if self._states.get(name) != state:
                 self._states[name] = state
                 self._stream.log(['states', name], rr.StateChange(state=state))
@@ -113,6 +122,10 @@ class RerunScreen:
         self._stream.log(where, rr.TextDocument(text, media_type=rr.MediaType.MARKDOWN))
 
     def _value(self, value: Value) -> None:
+        if value.name in _LINES and value.name not in self._styled:
+            self._styled.add(value.name)
+            self._stream.log([value.group, value.name], rr.SeriesLines(colors=_LINES[value.name], widths=2.0),
+                             static=True)
         self._at(value.stamp_ns)
         self._stream.log([value.group, value.name], rr.Scalars(value.value))
 
