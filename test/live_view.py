@@ -20,10 +20,10 @@ def documents(path: Path, entity: str) -> list[str]:
     found = []
     for chunk in RrdReader(str(path)).stream():
         if chunk.entity_path == entity:
-            table = chunk.to_record_batch().to_pydict()
-            for name, column in table.items():
+            batch = chunk.to_record_batch()
+            for name in batch.schema.names:
                 if name.endswith(':text'):
-                    found += [text for cell in column for text in cell or ()]
+                    found += [text for cell in batch.column(name).to_pylist() for text in cell or ()]
     return found
 
 

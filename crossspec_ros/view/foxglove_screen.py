@@ -42,7 +42,7 @@ class FoxgloveScreen:
 
     def __init__(self, bind: str, port: int) -> None:
         self.port = check_port(bind, port)
-        context = foxglove.Context()
+        self._context = context = foxglove.Context()            # the server does not keep it alive
         self._pictures = {name: CompressedImageChannel(f'/{name}', context=context) for name in ('camera', 'events')}
         self._caption = foxglove.Channel('/caption', schema=_CAPTION, context=context)
         self._groups = {name: foxglove.Channel(f'/{name}', schema=_VALUE, context=context)

@@ -18,6 +18,7 @@ _APPLICATION = 'crossspec'
 _SHOWN_S = 60.0                                                 # of the series
 _TAKEN_IN_S = 0.25                                              # how long a look waits for the one before
 _END_S = 3.0
+_LEFT_OPEN: list[rr.RecordingStream] = []                     # until the process ends
 _MARKS = {Fate.KEPT: '**', Fate.ADDED: '***', Fate.STRUCK: '~~', Fate.OPEN: '*'}
 _COLOURS = {'ok': 0x2E7D4FFF, 'warn': 0xC77F1AFF, 'error': 0xC0392BFF, 'stale': 0x6B7480FF}
 _LINES = {'draft': 0xE08A1EFF, 'first verified words': 0x7FB2DDFF, 'caption': 0x1F8FE0FF}     # as in the report
@@ -142,5 +143,9 @@ class RerunScreen:
 
     def close(self) -> None:
         """What was shown is in the file, or with the server; a server that stands still is not waited for."""
-        if self._flushed(_END_S):
+        self._flushed(_END_S)
+        if self._path is not None:
             self._stream.disconnect()
+        else:
+            # To disconnect, or to be collected, a stream waits for its server, which may be dead, without end.
+            _LEFT_OPEN.append(self._stream)
