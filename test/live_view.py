@@ -53,9 +53,9 @@ class WebSocket:
     def __init__(self, port: int, protocol: str = 'foxglove.sdk.v1') -> None:
         self._socket = socket.create_connection(('127.0.0.1', port), 20.0)
         key = base64.b64encode(os.urandom(16)).decode()
-        self._socket.sendall((f'GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n'
-                              f'Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n'
-                              f'Sec-WebSocket-Protocol: {protocol}\r\n\r\n').encode())
+        lines = ('GET / HTTP/1.1', f'Host: 127.0.0.1:{port}', 'Upgrade: websocket', 'Connection: Upgrade',
+                 f'Sec-WebSocket-Key: {key}', 'Sec-WebSocket-Version: 13', f'Sec-WebSocket-Protocol: {protocol}', '', '')
+        self._socket.sendall('\r\n'.join(lines).encode())
         head = b''
         while not head.endswith(b'\r\n\r\n') and (more := self._socket.recv(1)):
             head += more

@@ -11,8 +11,8 @@ def draft(window: int, text: str = 'a red truck ahead') -> Draft:
     return Draft(window, window * S, 0, '', '', text, ())
 
 
-def caption(window: int, stage: Stage = Stage.FINAL, text: str = 'a red car ahead', stable: int | None = None) -> Caption:
-    return Caption(window, window * S, stage, text, len(text) if stable is None else stable, (), Mode.CROSS_MODAL, True)
+def caption(window: int, stage: Stage = Stage.FINAL, text: str = 'a red car ahead') -> Caption:
+    return Caption(window, window * S, stage, text, len(text), (), Mode.CROSS_MODAL, True)
 
 
 def latency(window: int, draft_ms: float | None, caption_ms: float | None) -> Latency:
@@ -25,7 +25,7 @@ def feed() -> Feed:
 
 def test_standing_words_go_from_open_to_kept_to_corrected():
     assert standing('a red truck', None) == [Run(Fate.OPEN, 'a red truck')]
-    assert standing('a red truck', caption(1, Stage.PARTIAL, 'a red', 5)) == [
+    assert standing('a red truck', caption(1, Stage.PARTIAL, 'a red')) == [
         Run(Fate.KEPT, 'a red'), Run(Fate.OPEN, 'truck')]
     assert standing('a red truck', caption(1, text='a red car')) == [
         Run(Fate.KEPT, 'a red'), Run(Fate.STRUCK, 'truck'), Run(Fate.ADDED, 'car')]
@@ -46,7 +46,7 @@ def test_look_tells_words_once():
 def test_look_agrees_with_the_overlay():
     live = feed()
     live.add_draft(draft(1), 20.0)
-    live.add_caption(caption(1, Stage.PARTIAL, 'a red', 5), 60.0)
+    live.add_caption(caption(1, Stage.PARTIAL, 'a red'), 60.0)
     words = live.look(S, {}).words
     assert (words.verified, words.drafted) == live.shown.text(S)
     assert words.note == live.shown.note(S)
@@ -95,7 +95,8 @@ def test_memory_is_bounded_whatever_comes():
         live.add_caption(caption(window), 2.0)
         live.add_latency(latency(window, 1.0, 2.0), window * S)
         live.add_verdict(Verdict(window, window * S, (), 0, 1, True, {}, {f'source{window}': 1}), window * S)
-        live.add_diagnostic(f'/crossspec/node{window}', Diagnostic(0, str(window), {f'x{window}_lost': '1'}), window * S)
+        status = Diagnostic(0, str(window), {f'x{window}_lost': '1'})
+        live.add_diagnostic(f'/crossspec/node{window}', status, window * S)
     look = live.look(2000 * S, {})
     assert len(look.values) + len(look.lines) <= 400 and live.left_out > 1000
     assert len(live.record.windows) <= 16 and len(look.states) <= 32 and len(look.words.corrected) <= 6

@@ -22,7 +22,8 @@ NASTY = {'escape': 'a \x1b[2J\x1b[31mred car', 'c1': 'a \x9b31mred car', 'bell a
          'markup': '<script>alert(1)</script> & "quoted"', 'markdown': '![x](http://a.b/c) **b** ~~s~~ [l](u) `c` # h',
          'osc': '\x1b]8;;http://a.b\x07link\x1b]8;;\x07'}
 each = pytest.mark.parametrize('text', [pytest.param(text, id=name) for name, text in NASTY.items()])
-BAD = re.compile('[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e007f]')
+BAD = re.compile('[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff'
+                 '\ud800-\udfff\U000e0000-\U000e007f]')
 
 
 def draft(text: str, window: int = 1) -> Draft:
