@@ -54,7 +54,8 @@ class WebSocket:
         self._socket = socket.create_connection(('127.0.0.1', port), 20.0)
         key = base64.b64encode(os.urandom(16)).decode()
         lines = ('GET / HTTP/1.1', f'Host: 127.0.0.1:{port}', 'Upgrade: websocket', 'Connection: Upgrade',
-                 f'Sec-WebSocket-Key: {key}', 'Sec-WebSocket-Version: 13', f'Sec-WebSocket-Protocol: {protocol}', '', '')
+                 f'Sec-WebSocket-Key: {key}', 'Sec-WebSocket-Version: 13',
+                 f'Sec-WebSocket-Protocol: {protocol}', '', '')
         self._socket.sendall('\r\n'.join(lines).encode())
         head = b''
         while not head.endswith(b'\r\n\r\n') and (more := self._socket.recv(1)):

@@ -35,7 +35,8 @@ class RerunServer:
         self._private = tempfile.TemporaryDirectory(prefix='crossspec-view-')
         command = [str(Path(rerun_cli.__file__).with_name('rerun')), '--serve-web', '--bind', bind,
                    '--port', str(self._data_port), '--web-viewer-port', str(self._web_port),
-                   '--memory-limit', f'{memory_mb}MB', '--server-memory-limit', f'{memory_mb}MB']
+                   '--memory-limit', f'{memory_mb}MB', '--server-memory-limit', f'{memory_mb}MB',
+                   '--newest-first']                            # a page that is opened late shows what is now at once
         if not is_local(bind):                                  # else pages from another host may not read the data
             command += ['--cors-allow-origin', f'http://*:{self.port}']
         self._process = children.start(command, self._environment(), stdin=subprocess.DEVNULL,
