@@ -29,7 +29,7 @@ from crossspec_ros.nodes import parameters, process, qos
 from crossspec_ros.nodes.conversions import (caption_from, diagnostic_from, draft_from, latency_from, verdict_from)
 from crossspec_ros.nodes.health import HARDWARE_ID, Health
 from crossspec_ros.nodes.pictures import Pictures
-from crossspec_ros.view.addresses import check_address, public_name
+from crossspec_ros.view.addresses import check_address, in_url, nearest, public_name
 from crossspec_ros.view.feed import Feed, Screen
 
 _NICENESS = 10                                                  # the models go first
@@ -100,10 +100,10 @@ class ViewerNode(Node):
         for name, address in self._pages.items():
             self.get_logger().info(f'{name}: {address}')
         if self._config.open_browser and self._server is not None:
-            webbrowser.open(self._pages['page'].replace(public_name('0.0.0.0'), 'localhost'))
+            webbrowser.open(f'http://{in_url(nearest(self._config.bind))}:{self._server.port}/')
 
     def _statistics(self) -> dict[str, object]:
-        return {**self._pages, 'left_out': self._feed.left_out}
+        return {**self._pages, 'values_dropped': self._feed.left_out}
 
     # ---- what is heard
 
@@ -145,7 +145,7 @@ class ViewerNode(Node):
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
-            if status.hardware_id == HARDWARE_ID and status.name.startswith(self.get_namespace()):
+            if status.hardware_id == HARDWARE_ID and status.name.startswith(f'{self.get_namespace().rstrip("/")}/'):
                 self._feed.add_diagnostic(status.name, diagnostic_from(status), self._now_ns())
 
     def _reset(self) -> None:
