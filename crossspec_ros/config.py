@@ -140,6 +140,26 @@ class OverlayConfig(WindowConfig):
 
 
 @dataclass(frozen=True)
+class ViewerConfig(WindowConfig):
+    """Parameters of the viewer node."""
+
+    rerun: bool = _p(True, 'serve a page for browsers')
+    bind: str = _p('127.0.0.1', 'address to listen at; 0.0.0.0: everybody on the network may look')
+    port: int = _p(9090, 'port of the page; the two after it are used too; 0: free ones', low=0, high=65533)
+    foxglove: bool = _p(False, 'serve a websocket for Foxglove and Lichtblick')
+    foxglove_port: int = _p(8765, 'port of the websocket; 0: a free one', low=0, high=65535)
+    save_path: str = _p('', 'write what is shown to this .rrd file too; empty: none')
+    save_mb: int = _p(2000, 'the file ends at this size, MB', low=1, high=1000000)
+    open_browser: bool = _p(False, 'open the page here')
+    rate_hz: float = _p(5.0, 'pictures of each camera a second at most', low=0.1, high=30)
+    width: int = _p(640, 'width of the pictures at most, px', low=64, high=4096)
+    memory_mb: int = _p(300, 'what the server keeps for pages opened later, MB at most', low=16, high=65536)
+    show_events: bool = _p(True, 'show the events as a picture; subscribes events')
+    image_transport: str = _p('raw', 'raw: image; compressed: image/compressed', choices=('raw', 'compressed'))
+    stale_ms: float = _p(4000.0, 'a caption older than this is taken off the page, ms', low=100, high=600000)
+
+
+@dataclass(frozen=True)
 class MonitorConfig(WindowConfig):
     """Parameters of the monitor node."""
 
@@ -200,7 +220,8 @@ class KeeperConfig:
 
 
 NODES: dict[str, type] = {'drafter': DrafterConfig, 'verifier': VerifierConfig, 'overlay': OverlayConfig,
-                          'monitor': MonitorConfig, 'player': PlayerConfig, 'keeper': KeeperConfig}
+                          'monitor': MonitorConfig, 'player': PlayerConfig, 'keeper': KeeperConfig,
+                          'viewer': ViewerConfig}
 
 
 @dataclass(frozen=True)

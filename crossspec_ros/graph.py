@@ -56,6 +56,7 @@ ARGUMENTS: tuple[Argument, ...] = (
              ('true', 'false')),
     Argument('respawn', 'true', 'launch files: start a node again that has ended by itself', ('true', 'false')),
     Argument('respawn_delay', '0.0', 'launch files: wait this long before, s'),
+    Argument('viewer', 'false', 'show the graph live in a browser; needs the extra `view`', ('true', 'false')),
     Argument('bag', '', 'recording to play: a bag, a DSEC sequence, world:SEED; empty: real cameras'),
 )
 
@@ -122,7 +123,7 @@ def arguments_from(given: Mapping[str, str]) -> dict[str, str]:
 
 def declare(given: Mapping[str, str] | None = None, parameters: Mapping[str, Mapping[str, Any]] | None = None
             ) -> list[NodeSpec]:
-    """The nodes of the graph for these arguments; the player is among them where ``bag`` is given.
+    """The nodes of the graph for these arguments; ``bag`` and ``viewer`` bring player and viewer.
 
     ``parameters`` has more by node name; they win over the YAML file and over the arguments.
 
@@ -142,6 +143,8 @@ def declare(given: Mapping[str, str] | None = None, parameters: Mapping[str, Map
         'overlay': {'image_transport': transport},
         'monitor': {},
     }
+    if values['viewer'] == 'true':
+        own['viewer'] = {'image_transport': transport}
     if values['bag']:
         # Who follows /clock gets the recorded stamps; who does not, stamps of now.
         own['player'] = {'source': values['bag'], 'clock': 'sim' if values['use_sim_time'] == 'true' else 'wall',
@@ -168,7 +171,7 @@ def _remaps(values: Mapping[str, str]) -> dict[str, str]:
 
 def _image_qos(name: str, values: Mapping[str, str]) -> dict[str, str]:
     """The override of the images' reliability, by the name that the topic has after remapping."""
-    if name not in ('verifier', 'overlay') or values['image_reliability'] == 'best_effort':
+    if name not in ('verifier', 'overlay', 'viewer') or values['image_reliability'] == 'best_effort':
         return {}
     topic = values['image_topic'] + ('/compressed' if values['image_transport'] == 'compressed' else '')
     return {f'qos_overrides.{topic}.subscription.reliability': values['image_reliability']}

@@ -36,7 +36,7 @@ ARROWS: dict[str, set[str]] = {
     'pipeline': {'events', 'timing', 'frames', 'config', 'speculation', 'models', 'recordings'},
     'captioner': {'speculation', 'models'},
     'train': {'events', 'speculation', 'models', 'world'},
-    'view': {'speculation'},
+    'view': {'children', 'speculation'},
     'params_file': {'config'},
     'graph': {'config', 'params_file', 'resources'},
     'launching': {'graph', 'resources'},
@@ -48,7 +48,7 @@ ARROWS: dict[str, set[str]] = {
               'demo'},
     'cli': {'interrupts', 'shell'},
     'commands': {'interrupts', 'children', 'nursery', 'shared_memory', 'shell', 'events', 'timing', 'config', 'models',
-                 'world', 'recordings', 'pipeline', 'train', 'graph', 'demo', 'bench', 'cli'},
+                 'world', 'recordings', 'pipeline', 'train', 'view', 'graph', 'demo', 'bench', 'cli'},
 }
 ROS = {'rclpy', 'std_msgs', 'sensor_msgs', 'diagnostic_msgs', 'std_srvs', 'builtin_interfaces', 'lifecycle_msgs',
        'event_camera_msgs', 'cv_bridge', 'launch', 'launch_ros'}

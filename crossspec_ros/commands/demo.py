@@ -11,7 +11,7 @@ from pathlib import Path
 from crossspec_ros import shell
 from crossspec_ros.commands.devices import check_device
 from crossspec_ros.commands.topic_options import add_topic_options
-from crossspec_ros.demo.options import MAX_SECONDS, WORLD_SECONDS, DemoOptions, check, look_through
+from crossspec_ros.demo.options import MAX_SECONDS, VIEW_PORT, WORLD_SECONDS, DemoOptions, check, look_through
 
 _DESCRIPTION = """Runs the whole graph over real DDS, shows each window live (drafted words dim, verified words solid,
 ages in ms), decodes every window again without drafts, and leaves report.json, report.html, latency.csv and
@@ -41,6 +41,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--device', default=default.device, help='torch device of the verifier (%(default)s)')
     parser.add_argument('--frame-interval-ms', type=float, default=default.frame_interval_ms, metavar='MS',
                         help='time between the frames of a window, for slow cameras (%(default)g)')
+    parser.add_argument('--view', type=int, nargs='?', const=VIEW_PORT, metavar='PORT',
+                        help=f'show it live in a browser too, at a port of this machine ({VIEW_PORT}; 0: a free one)')
     parser.add_argument('--domain-id', type=int, metavar='N', help='DDS domain (default: one that is free)')
     parser.add_argument('--json', action='store_true', help='report.json on stdout, everything else on stderr')
     parser.add_argument('--no-open', action='store_true', help='do not open the report in a browser')
@@ -54,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
                           prompt=args.prompt,
                           verifier=args.verifier, drafter=args.drafter, device=args.device, domain_id=args.domain_id,
                           topics=tuple(args.topics), image_topic=args.image_topic, events_topic=args.events_topic,
-                          frame_interval_ms=args.frame_interval_ms)
+                          frame_interval_ms=args.frame_interval_ms, view=args.view)
     topics = check(options)
     passing = look_through(options, topics)
     check_device(options.device)

@@ -34,7 +34,8 @@ REQUIRED = {'numpy': 'numpy', 'cv2': 'opencv-python-headless', 'rosbags': 'rosba
 OPTIONAL = {'launch_ros': 'launch files (without it: `crossspec up`)',
             'cv_bridge': 'not needed, images are converted here',
             'event_camera_py': 'another event decoder', 'rviz_2d_overlay_msgs': 'captions over RViz',
-            'foxglove_msgs': 'captions over images in Foxglove', 'hdf5plugin': 'DSEC files with compressed events'}
+            'foxglove_msgs': 'captions over images in Foxglove', 'rerun': '`crossspec view` in a browser',
+            'foxglove': '`crossspec view --foxglove`', 'hdf5plugin': 'DSEC files with compressed events'}
 
 
 # Distribution -> rclpy's major numbers, and the end of its life (the last day of the month that is planned).

@@ -19,6 +19,7 @@ from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.recordings.outlook import Passing, why_few, why_never_together, why_no_window, why_nothing
 from crossspec_ros.recordings.replay import ReplayMessage, Source, iter_messages
 from crossspec_ros.recordings.sources import BagSource, open_source, role_of
+from crossspec_ros.view.safe import clean
 
 if TYPE_CHECKING:
     from crossspec_ros.pipeline.direct import DirectReplay
@@ -114,7 +115,7 @@ def run_direct(args: argparse.Namespace, source: Source) -> int:
             if args.json:
                 lines.append(line)
             elif line['kind'] == 'caption':
-                print(f'{line["window_end_ns"] / 1e9:.3f} {line["text"]}', flush=True)
+                print(f'{line["window_end_ns"] / 1e9:.3f} {clean(line["text"])}', flush=True)
         replay = build_direct(args, source, on_line)
         replay.run(passing.watch(_shown(source, args)))
     for line in getattr(source, 'lost', list)():

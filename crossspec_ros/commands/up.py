@@ -29,11 +29,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add ``up`` to the parser: an option for every argument of the launch files."""
     parser = subparsers.add_parser('up', help='start the nodes of a vehicle, on machines with no launch system')
     for argument in ARGUMENTS:
-        if argument.name in LAUNCH_ARGUMENTS:
+        if argument.name in (*LAUNCH_ARGUMENTS, 'viewer'):      # --view is the option for it
             continue
         parser.add_argument('--' + argument.name.replace('_', '-'), dest=argument.name, metavar='TEXT',
                             choices=argument.choices or None,
                             help=f'{argument.description} (default: {argument.default!r})')
+    parser.add_argument('--view', dest='viewer', action='store_const', const='true',
+                        help='show the graph live in a browser; its settings: --param viewer:NAME=VALUE')
     parser.add_argument('--only', nargs='+', metavar='NODE', help='start these nodes only')
     parser.add_argument('--without', nargs='+', metavar='NODE', default=[], help='start all but these')
     parser.add_argument('--param', action='append', default=[], metavar='NODE:NAME=VALUE', help='one more parameter')

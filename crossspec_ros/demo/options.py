@@ -16,13 +16,16 @@ from crossspec_ros.timing.window import WindowGrid
 
 MAX_SECONDS = 3600.0
 WORLD_SECONDS = 20.0
+VIEW_PORT = 9090
 _DDS_PORT_BASE, _DDS_PORTS_PER_DOMAIN, _DDS_UNICAST_OFFSET = 7400, 250, 10      # DDSI-RTPS 2.3, 9.6.1.1
 _LAST_DOMAIN = 101                          # ports of higher ones are given to other programs by Linux
 
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """The command line of ``crossspec demo``. ``seconds`` None: 20 of the synthetic world, all of a bag."""
+    """The command line of ``crossspec demo``. ``seconds`` None: 20 of the synthetic world, all of a bag; ``view``: the
+    port of the live view, None for none.
+    """
 
     out: Path = Path('crossspec-demo')
     seconds: float | None = None
@@ -38,6 +41,7 @@ class DemoOptions:
     image_topic: str = ''
     events_topic: str = ''
     frame_interval_ms: float = WindowGrid().frame_interval_ms
+    view: int | None = None
 
     @property
     def grid(self) -> WindowGrid:
@@ -82,6 +86,8 @@ def check(options: DemoOptions) -> SourceTopics:
     if options.domain_id is not None and not 0 <= options.domain_id <= 232:
         raise CrossSpecError(f'domain-id must be 0 to 232, got {options.domain_id}')
     WindowGrid(frame_interval_ms=options.frame_interval_ms)            # raises where it is out of range
+    if options.view is not None and not 0 <= options.view <= 65533:
+        raise CrossSpecError(f'view must be a port, 0 to 65533, got {options.view}')
     for role in ('verifier', 'drafter'):
         _check_model(role, getattr(options, role))
     topics = _check_source(options)

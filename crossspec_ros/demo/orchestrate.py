@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from crossspec_ros import __version__
-from crossspec_ros.demo.counts import dropped_by_node, events_by_topic, stream_window_ids
+from crossspec_ros.demo.counts import events_by_topic, stream_window_ids
 from crossspec_ros.demo.live import LiveView
 from crossspec_ros.demo.options import WORLD_SECONDS, DemoOptions, SourceTopics, free_domain
 from crossspec_ros.demo.processes import Processes
@@ -26,6 +26,7 @@ from crossspec_ros.interrupts import interruptible
 from crossspec_ros.nodes.tap import Tap, open_tap
 from crossspec_ros.recordings.outlook import Passing, why_few, why_never_together, why_nothing
 from crossspec_ros.timing.window import WindowGrid
+from crossspec_ros.view.drops import dropped_by_node
 from crossspec_ros.view.record import Recorder, WindowRecord
 
 _log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ _DIAGNOSTICS_S = 1.3                # nodes tell their counts every second: wait
 _TICK_S = 0.1
 _NAMESPACE = 'crossspec'
 _MAX_ALIGN_MS = 60_000.0
-_ORDER = ('verifier', 'drafter', 'overlay', 'monitor', 'player')      # the slowest to start is started first
+_ORDER = ('verifier', 'drafter', 'overlay', 'monitor', 'viewer', 'player')      # the slowest to start is started first
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ def declare_nodes(options: DemoOptions, topics: SourceTopics, work: Path) -> lis
     out = options.out.resolve()
     seconds = options.seconds if options.seconds is not None else (WORLD_SECONDS if options.bag is None else 0.0)
     arguments = {'namespace': _NAMESPACE, 'bag': options.source, 'image_transport': topics.image_transport or 'raw',
-                 'model': options.verifier, 'drafter_model': options.drafter, 'device': options.device}
+                 'viewer': 'false' if options.view is None else 'true', 'model': options.verifier,
+                 'drafter_model': options.drafter, 'device': options.device}
     grid = {'window.frame_interval_ms': options.frame_interval_ms}
     stride_ms = options.grid.stride_ns / 1e6                    # the stream begins with a window
     specs = declare(arguments, {
@@ -70,6 +72,7 @@ def declare_nodes(options: DemoOptions, topics: SourceTopics, work: Path) -> lis
                      'frames.grace_ms': _FRAME_GRACE_MS},
         'overlay': {'record_path': str(out / 'overlay.mp4'), 'show_events': topics.events,
                     'snapshot_dir': str((work / 'pictures').resolve()), **grid},
+        'viewer': {'port': options.view or 0, 'show_events': topics.events, **grid},
         'monitor': {'csv_path': str(out / 'latency.csv'), 'close_after_ms': _CLOSE_AFTER_MS, **grid},
     })
     return sorted(specs, key=lambda spec: _ORDER.index(spec.name))
@@ -164,7 +167,8 @@ class _Demo:
         if reply is None or not reply[0]:
             raise CrossSpecError(f'the player does not start: {reply[1] if reply else "no answer within 5 s"}; '
                                  f'the end of its log:\n{processes.log_tail("player")}')
-        self._view.say('playing')
+        page = self._node_value('viewer', 'page')
+        self._view.say(f'playing; live at {page}' if page else 'playing')
         while processes.running('player') and self._view.last_ns is None:
             self._watch(processes, tap, _TICK_S)
         self._view.say('the stream has ended; the last windows')
@@ -187,9 +191,12 @@ class _Demo:
         windows = self._stream_windows()
         return bool(windows) and windows[-1].final and self._view.last_ns <= windows[-1].window_end_ns
 
+    def _node_value(self, node: str, key: str) -> str:
+        diagnostic = self.record.diagnostics.get(f'/{_NAMESPACE}/{node}')
+        return diagnostic.values.get(key, '') if diagnostic else ''
+
     def _player_value(self, key: str) -> str:
-        diagnostic = self.record.diagnostics.get(f'/{_NAMESPACE}/player')
-        return diagnostic.values.get(key, '0') if diagnostic else '0'
+        return self._node_value('player', key) or '0'
 
     def _follow_player(self) -> None:
         """Take over what the player has told about its stream."""
