@@ -115,7 +115,7 @@ def decoding_contest(packets: Sequence[Packet]) -> Contest:
         'fused voxel_grid': lambda: fused_voxel_grids(packets, moments),
         'two steps voxel_grid': lambda: voxel_grids_of_arrays(packets),
         'numpy': lambda: len(decode_evt3_numpy(words, width, height)),
-        **installed_peers(words, width, height),
+        **installed_peers([packet.payload for packet in packets], width, height),
     }
     return Contest(count, _those_that_agree(contestants, count))
 
