@@ -37,6 +37,7 @@ COMMANDS: dict[str, Command] = {
     'up': Command('crossspec_ros.commands.up', 'start the nodes of a vehicle, on machines with no launch system'),
     'replay': Command('crossspec_ros.commands.replay', 'play a recording, over DDS or straight through the core'),
     'bag': Command('crossspec_ros.commands.bag', 'look into, cut or render a rosbag2'),
+    'events': Command('crossspec_ros.commands.events', 'files of event cameras to rosbag2 and back'),
     'dsec': Command('crossspec_ros.commands.dsec', 'turn a DSEC sequence into a rosbag2'),
     'world': Command('crossspec_ros.commands.world', 'the synthetic driving world: pictures and recordings'),
     'model': Command('crossspec_ros.commands.model', 'what a checkpoint is, and whether it is served exactly'),

@@ -10,6 +10,8 @@ from pathlib import Path
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.recordings.bag import BagReader
 from crossspec_ros.recordings.bag_types import EVENT_TYPES, IMAGE_TYPES
+from crossspec_ros.recordings.event_files.opening import is_event_file
+from crossspec_ros.recordings.sources import open_source
 
 MAX_SECONDS = 3600.0
 WORLD_SECONDS = 20.0
@@ -76,6 +78,11 @@ def check(options: DemoOptions) -> SourceTopics:
 def _check_source(bag: Path | None) -> SourceTopics:
     if bag is None:
         return SourceTopics(events=True, image_transport='raw')
+    if is_event_file(bag):
+        source = open_source(str(bag))
+        types = set(source.topics.values())
+        source.close()
+        return SourceTopics(events=True, image_transport='raw' if _RAW in types else None)
     with BagReader(bag) as reader:
         usable = {reader.topics[name].type for name in reader.require_topics()}
     transport = 'raw' if _RAW in usable else 'compressed' if usable & set(IMAGE_TYPES) else None

@@ -6,6 +6,7 @@ event the two agree. Both come with the extra ``formats``.
 from __future__ import annotations
 
 import importlib
+import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,10 @@ import numpy as np
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.types import Events
 from crossspec_ros.recordings.bag import ImageFrame, rgb_frame
+from crossspec_ros.recordings.event_files.headers import first_bytes
 from crossspec_ros.recordings.event_files.piece import NONE, Piece, columns, inside, whole_us
 
+_MAGIC = 14                         # bytes: #!AER-DAT4.0, CR, LF
 # Triggers whose edge is that of a signal; others (resets, frames, exposures) say nothing of one.
 _EDGES = {1: (1, 0), 2: (0, 0), 3: (1, 0), 4: (1, 1), 5: (0, 1)}
 
@@ -41,6 +44,7 @@ class Aedat4File:
         self.path, self.format, self.offset_ns, self.header = path, 'aedat4', 0, ''
         self.dropped: Counter[str] = Counter()
         self._aedat = needs('aedat', 'aedat', 'AEDAT4')
+        check_header(path)
         streams = self._decoder().id_to_stream()
         found = [(number, stream) for number, stream in streams.items() if stream['type'] == 'events']
         if not found:
@@ -53,9 +57,10 @@ class Aedat4File:
     def _decoder(self) -> Any:
         try:
             return self._aedat.Decoder(str(self.path))
-        except (RuntimeError, OSError, ValueError) as error:
-            raise CrossSpecError(f'{self.path} cannot be read as AEDAT4, it is cut within its header or damaged ({error}); '
-                                 'copy it again') from error
+        except BaseException as error:
+            if not _of_damage(error):
+                raise
+            raise CrossSpecError(f'{self.path} cannot be read as AEDAT4, it is damaged ({error}); copy it again') from error
 
     def _packets(self) -> Iterator[dict[str, Any]]:
         """Packets up to the end, or up to where the file is cut."""
@@ -63,7 +68,9 @@ class Aedat4File:
         while True:
             try:
                 packet = next(decoder, None)
-            except (RuntimeError, OSError, ValueError):
+            except BaseException as error:
+                if not _of_damage(error):
+                    raise
                 self.dropped['cut_files'] = 1
                 return
             if packet is None:
@@ -111,6 +118,32 @@ class Aedat4File:
 
     def close(self) -> None:
         """Nothing stays open."""
+
+
+def _of_damage(error: BaseException) -> bool:
+    """Whether an error is what ``aedat`` makes of a damaged file: a panic of its Rust code is no ``Exception``."""
+    return isinstance(error, (RuntimeError, OSError, ValueError)) or type(error).__name__ == 'PanicException'
+
+
+def check_header(path: Path) -> None:
+    """Raise CrossSpecError where the header, which ``aedat`` trusts, is cut or damaged.
+
+    It is a FlatBuffer behind its size, with the identifier IOHE, whose one text is XML that lists the streams.
+    """
+    data = first_bytes(path)
+    size = int.from_bytes(data[_MAGIC:_MAGIC + 4], 'little')
+    header = data[_MAGIC + 4:_MAGIC + 4 + size]
+    text = header[header.find(b'<dv'):header.rfind(b'</dv>') + 5]
+    try:
+        start = header.find(b'<dv')
+        length = int.from_bytes(header[start - 4:start], 'little')      # of the text, which is the last of the FlatBuffer
+        whole = (len(header) == size and header[4:8] == b'IOHE' and start > 0 and 0 <= size - start - length < 16
+                 and int.from_bytes(header[:4], 'little') < start)
+        ElementTree.fromstring(text.decode('ascii'))
+    except (ElementTree.ParseError, UnicodeDecodeError):
+        whole = False
+    if not whole:
+        raise CrossSpecError(f'{path} cannot be read as AEDAT4, its header is cut or damaged; copy it again')
 
 
 def _trigger_columns(packet: dict[str, Any]) -> tuple[Any, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.types import Events
 from crossspec_ros.recordings.bag import ImageFrame
 from crossspec_ros.recordings.event_files.headers import first_bytes, read_header
-from crossspec_ros.recordings.event_files.piece import CHUNK_EVENTS, NONE, Piece, inside, whole_us
+from crossspec_ros.recordings.event_files.piece import CHUNK_EVENTS, NONE, Piece, check_turns, inside, whole_us
 
 _CD, _CD_OLD, _TRIGGER = 12, 0, 14
 _RECORD = np.dtype([('t', '<u4'), ('data', '<u4')])
@@ -123,9 +124,10 @@ class DatWriter:
         self.left_out: Counter[str] = Counter()
         self._size = width, height
         self._triggers_path, self._triggers = triggers, None
+        self._before_us: dict[BinaryIO, int] = {}
         self._file = self._open(path, 'CD', _CD)
 
-    def _open(self, path: Path, what: str, kind: int):
+    def _open(self, path: Path, what: str, kind: int) -> BinaryIO:
         file = open(path, 'wb')
         file.write(f'% Data file containing {what} events.\n% Version 2\n% Width {self._size[0]}\n'
                    f'% Height {self._size[1]}\n'.encode() + bytes([kind, _RECORD.itemsize]))
@@ -142,8 +144,11 @@ class DatWriter:
             data = piece.triggers[:, 1] & 1 | (piece.triggers[:, 2] & 31) << 8
             self._put(self._triggers, piece.triggers[:, 0], data.astype(np.uint32))
 
-    def _put(self, file, t_ns: np.ndarray, data: np.ndarray) -> None:
+    def _put(self, file: BinaryIO, t_ns: np.ndarray, data: np.ndarray) -> None:
         t_us = whole_us(t_ns, self.left_out)
+        check_turns(t_us, _TURN_US, self._before_us.get(file, -1), 'DAT')
+        if len(t_us):
+            self._before_us[file] = int(t_us[-1])
         records = np.empty(len(t_us), _RECORD)
         records['t'], records['data'] = t_us % _TURN_US, data
         file.write(records.tobytes())

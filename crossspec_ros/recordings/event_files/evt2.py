@@ -6,7 +6,7 @@ the value of the OTHER before it). EVT 2.1, little-endian uint64: the same upper
 32 pixels; the lower 32 bits say which of them had an event, or are the value of an OTHER. ``endianness=legacy`` has the two
 halves the other way round. Time is us. Source: the EVT 2.0 and 2.1 data formats as published by Prophesee.
 
-Ours, since none of the readers tried gives all that a file holds: see the table in ``test_event_files_peers``.
+Ours: evutils reads the same events (a test compares them), but no reader tried gives the monitors or says what it left out.
 """
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from collections import Counter
 import numpy as np
 
 from crossspec_ros.events.types import Events
-from crossspec_ros.recordings.event_files.piece import NO_VALUE, Piece, columns, inside, whole_us
+from crossspec_ros.recordings.event_files.piece import NO_VALUE, Piece, check_turns, columns, inside, whole_us
 
 _TIME_HIGH, _TRIGGER, _OTHER, _CONTINUED = 8, 0xA, 0xE, 0xF
 _TURN = 1 << 28                     # of TIME_HIGH: 4 h 46 min
@@ -42,18 +42,21 @@ class Evt2Decoder:
         known = self._times_high(upper[highs])          # (H + 1,): before the first of them, after each of them
         start = int(highs[0]) if len(highs) else len(words)
         if self._high is None:
-            self.dropped['before_first_time'] += int(np.count_nonzero(code[:start] != _TIME_HIGH))
+            self._drop('before_first_time', code[:start] != _TIME_HIGH)
             upper, lower, code, highs = upper[start:], lower[start:], code[start:], highs - start
         high = np.repeat(known, np.diff(np.concatenate([[0], highs, [len(code)]])))
         if len(highs):
             self._high = int(known[-1])
         time_us = (high << 6) + (upper >> np.uint32(22) & np.uint32(63))
-        self.dropped['malformed_words'] += int(np.count_nonzero(
-            (code != _TIME_HIGH) & (code != _TRIGGER) & (code < _OTHER) & (code > 1)))
+        self._drop('malformed_words', (code != _TIME_HIGH) & (code != _TRIGGER) & (code < _OTHER) & (code > 1))
         events = self._events(time_us, upper, lower, code)
         at = np.flatnonzero(code == _TRIGGER)
         triggers = np.stack([time_us[at] * 1000, upper[at] & 1, upper[at] >> np.uint32(8) & 31], 1).astype(np.int64)
         return Piece(events, triggers, self._monitors(time_us, upper, lower, code))
+
+    def _drop(self, cause: str, which: np.ndarray) -> None:
+        if count := int(np.count_nonzero(which)):
+            self.dropped[cause] += count
 
     def _times_high(self, words: np.ndarray) -> np.ndarray:
         """TIME_HIGH with its turns: what was known before these words, then what each of them says."""
@@ -119,6 +122,7 @@ class Evt2Encoder:
             at = np.searchsorted(order, times, side='right')
             words, t_us, order = np.insert(words, at, extra), np.insert(t_us, at, times), np.insert(order, at, times)
         high = t_us >> 6
+        check_turns(t_us, _TURN << 6, self._high << 6, 'EVT 2')
         new = np.flatnonzero(np.diff(high, prepend=self._high))
         if len(high):
             self._high = int(high[-1])

@@ -33,6 +33,7 @@ except ImportError:
 
 LAYOUTS = {'prophesee': 'CD/events', 'dsec': 'events/t', 'm3ed': 'prophesee/left/t', 'mvsec': 'davis/left/events'}
 ECF_FILTER = 36559
+_MOST_STEPS = 50_000_000        # of the index: 14 hours of ms
 _SIZES = {'dsec': (640, 480), 'm3ed': (1280, 720), 'mvsec': (346, 260)}
 _PICTURES = {'m3ed': ('ovc/rgb/data', 'ovc/ts', 1_000), 'mvsec': ('davis/left/image_raw', 'davis/left/image_raw_ts', None)}
 
@@ -252,6 +253,10 @@ class Hdf5Writer:
             step_us = 2000 if self._layout == 'prophesee' else 1000
             highest = np.maximum.accumulate(t_us)
             last = int(highest[-1]) // step_us
+            if last > _MOST_STEPS or int(t_us.min()) < 0:
+                raise CrossSpecError(f'{self._layout} has an index of every {step_us // 1000} ms from 0 on, and these times are '
+                                     f'{int(t_us.min()) / 1e6:.6f} to {int(t_us.max()) / 1e6:.6f} s; give --offset with the '
+                                     'start of the recording, negative')
             if last >= self._steps:
                 edges = np.arange(self._steps, last + 1) * step_us
                 self._firsts.append(self._count + np.searchsorted(highest, edges))

@@ -57,9 +57,10 @@ class Header:
         return _EVT.get(name, name or None)
 
     @property
-    def swapped(self) -> bool:
-        """The halves of the 64-bit words of EVT2.1 are the other way round."""
-        return 'endianness=legacy' in self.fields.get('format', '')
+    def swapped(self) -> bool | None:
+        """Whether the halves of the 64-bit words of EVT2.1 are the other way round; None where the header does not say."""
+        match = re.search(r'endianness=(\w+)', self.fields.get('format', ''))
+        return None if match is None else match[1] == 'legacy'
 
 
 def parse_size(text: str) -> tuple[int, int] | None:

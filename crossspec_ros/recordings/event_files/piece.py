@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.types import Events
 from crossspec_ros.recordings.bag import ImageFrame
 
@@ -98,3 +99,15 @@ def whole_us(t_ns: np.ndarray, left_out: Counter[str]) -> np.ndarray:
 def columns(rows: list[tuple[int, int, int]]) -> np.ndarray:
     """Triggers or monitors of a list, int64 (K, 3)."""
     return np.array(rows, np.int64).reshape(-1, 3)
+
+
+def check_turns(t_us: np.ndarray, turn_us: int, before_us: int, name: str) -> None:
+    """Raise CrossSpecError where a counter that begins anew after ``turn_us`` cannot say these times."""
+    if not len(t_us):
+        return
+    steps = np.diff(t_us, prepend=max(before_us, 0))
+    # The first time of all may be any of the first turn: nothing was said before it.
+    far = np.abs(steps) >= turn_us // 2
+    far[0] = steps[0] >= turn_us if before_us < 0 else far[0]
+    if int(t_us.min()) < 0 or far.any():
+        raise CrossSpecError(f'{name} cannot say times of {int(t_us.min()) / 1e6:.6f} to {int(t_us.max()) / 1e6:.6f} s; give --offset with the start of the recording, negative')

@@ -18,6 +18,7 @@ from crossspec_ros.recordings.event_files.piece import NONE, Piece, columns
 
 _WINDOW = 1 << 21                   # words looked at in one go
 _MOST_WORDS = 1 << 22               # of one packet, where the stream says no time
+_LOOK = 1 << 18                    # words that tell the order of halves
 _WORD = {'evt3': '<u2', 'evt2': '<u4', 'evt21': '<u8'}
 NAMES = {'evt3': ('3.0', 'EVT3'), 'evt2': ('2.0', 'EVT2'), 'evt21': ('2.1', 'EVT21')}
 
@@ -32,7 +33,7 @@ class RawFile:
         self.header = header.text
         self.dropped: Counter[str] = Counter()
         self.words, self._excess = _words(path, header, np.dtype(_WORD[encoding]))
-        if encoding == 'evt21' and header.swapped:
+        if encoding == 'evt21' and (_looks_swapped(self.words) if header.swapped is None else header.swapped):
             self.words = self.words.view('<u4').reshape(-1, 2)
         self._start_dropped()
 
@@ -117,6 +118,17 @@ def _words(path: Path, header: Header, kind: np.dtype) -> tuple[np.ndarray, int]
         raise CrossSpecError(f'{path} cannot be read ({error})') from error
 
 
+def _looks_swapped(words: np.ndarray) -> bool:
+    """Whether 64-bit words have their halves the other way round: cameras do, and old headers do not say so.
+
+    Read in the right way, TIME_HIGH rises again and again; read in the other, what looks like it is a mask of pixels.
+    """
+    halves = np.array(words[:_LOOK]).view('<u4').reshape(-1, 2)
+    steps = [np.sign(np.diff(half[half >> 28 == 8].astype(np.int64))) for half in halves.T]
+    lower, upper = (int(np.count_nonzero(step > 0)) - 2 * int(np.count_nonzero(step < 0)) for step in steps)
+    return lower > upper
+
+
 class PacketDecoder:
     """Packets of one stream to pieces: events, the triggers that came with them, and the monitors of evt3."""
 
@@ -158,8 +170,10 @@ class RawWriter:
     def __init__(self, path: Path, encoding: str, width: int, height: int, header: str = '') -> None:
         version, name = NAMES[encoding]
         same = header and read_header(header.encode('latin-1'))
-        if not same or same.encoding != encoding or same.swapped or same.length != len(header):
-            header = (f'% evt {version}\n% format {name};height={height};width={width}\n'
+        if not same or same.encoding != encoding or encoding == 'evt21' or same.length != len(header):
+            # As the maker's cameras write EVT2.1: some readers know it in no other order.
+            order = ';endianness=legacy' if encoding == 'evt21' else ''
+            header = (f'% evt {version}\n% format {name};height={height};width={width}{order}\n'
                       f'% geometry {width}x{height}\n% end\n')
         self.left_out: Counter[str] = Counter()
         if encoding == 'evt3':
@@ -170,7 +184,8 @@ class RawWriter:
         self._file.write(header.encode('latin-1'))
 
     def write(self, piece: Piece) -> None:
-        self._file.write(self._encode(piece).tobytes())
+        words = self._encode(piece)
+        self._file.write((words.view('<u4').reshape(-1, 2)[:, ::-1] if words.itemsize == 8 else words).tobytes())
 
     def write_payload(self, payload: np.ndarray) -> None:
         """Words as they are."""

@@ -43,11 +43,11 @@ def write_file(source: EventFile, out: str | Path, name: str, *, offset_ns: int 
     """
     out = Path(out)
     check_out(out)
-    partial = partial_path(out)
+    partial = partial_file(out.with_suffix('.aedat4') if name == 'aedat4' else out)
     partial.unlink(missing_ok=True)
     if pictures is not None:
         check_out(pictures)
-    triggers, triggers_partial = trigger_path(out), partial_path(trigger_path(out))
+    triggers, triggers_partial = trigger_path(out), partial_file(trigger_path(out))
     first = next(source.frames(), None) if name == 'aedat4' else None
     shape = None if first is None else first.rgb().shape
     done = Exported()
@@ -71,7 +71,7 @@ def write_file(source: EventFile, out: str | Path, name: str, *, offset_ns: int 
         done.left_out.update({cause: count for cause, count in writer.left_out.items() if count})
         if pictures is not None:
             _write_pictures(source, pictures, done)
-        done.dropped.update(source.dropped)
+        done.dropped.update({cause: count for cause, count in source.dropped.items() if count})
         if triggers_partial.exists():
             os.replace(triggers_partial, triggers)
         os.replace(partial, out)
@@ -80,6 +80,11 @@ def write_file(source: EventFile, out: str | Path, name: str, *, offset_ns: int 
         triggers_partial.unlink(missing_ok=True)
         raise
     return done
+
+
+def partial_file(out: Path) -> Path:
+    """Where a file is written until it is whole; its ending stays: dv-processing ends the process over another one."""
+    return out.with_name(f'{out.stem}.partial{out.suffix}')
 
 
 def _write_words(source: RawFile | BagEvents, writer: RawWriter, done: Exported) -> None:
