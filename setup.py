@@ -137,6 +137,7 @@ setup(
         'safetensors>=0.4', 'tokenizers>=0.21', 'torch>=2.4', 'transformers>=5.0,<5.25',
     ],
     extras_require={
+        'formats': ['aedat>=2.3', 'dv-processing>=2.0'],         # reading and writing AEDAT4
         'eval': ['sacrebleu>=2.4', 'rouge-score>=0.1.2', 'pycocoevalcap>=1.2'],
         'test': ['pytest>=8,<8.4', 'pytest-timeout>=2.3', 'hypothesis>=6.100'],
     },

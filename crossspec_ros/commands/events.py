@@ -17,11 +17,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser('events', help='files of event cameras (RAW, DAT, AEDAT4, HDF5) to rosbag2 and back')
     actions = parser.add_subparsers(dest='action', metavar='ACTION', required=True)
     convert = actions.add_parser('convert', help='a file or any recording to a bag, or a bag to a file')
-    convert.add_argument('source', metavar='A', help='a file of events, a bag, a DSEC sequence, world:SEED, or NAME:ARGUMENT '
+    convert.add_argument('source', metavar='A', help='a file of events, a bag, a DSEC sequence, world:SEED, or '
+                                                     'NAME:ARGUMENT '
                                                      'of another package')
-    convert.add_argument('out', metavar='B', help='folder of the new bag, or OUT.raw, .dat, .aedat4, .hdf5 (Prophesee), .h5 '
+    convert.add_argument('out', metavar='B', help='folder of the new bag, or OUT.raw, .dat, .aedat4, .hdf5 '
+                                                  '(Prophesee), .h5 '
                                                   '(DSEC)')
-    convert.add_argument('--format', metavar='NAME', help='of B: bag, evt3, evt2, evt21, dat, aedat4, prophesee, dsec, m3ed, '
+    convert.add_argument('--format', metavar='NAME', help='of B: bag, evt3, evt2, evt21, dat, aedat4, prophesee, '
+                                                          'dsec, m3ed, '
                                                           'mvsec (by the ending of B)')
     convert.add_argument('--offset', type=nanoseconds, default=0, metavar='S',
                          help='added to the stamps of a new bag, or to the times in a new file, s (0)')
@@ -31,9 +34,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     bag = convert.add_argument_group('to a bag')
     bag.add_argument('--rgb', metavar='FOLDER|FILM', type=Path,
                      help='pictures beside the events; from a bag to a file: the new folder for them')
-    bag.add_argument('--rgb-times', metavar='FILE', help='one time a picture and line: whole numbers us, with a point s')
+    bag.add_argument('--rgb-times', metavar='FILE', help='one time a picture and line: whole numbers us, with a point '
+                                                         's')
     bag.add_argument('--image-topic', metavar='TOPIC', help='of the pictures')
-    bag.add_argument('--images', choices=('raw', 'compressed'), default='compressed', help='rgb8, or files (compressed)')
+    bag.add_argument('--images', choices=('raw', 'compressed'), default='compressed',
+                     help='rgb8, or files (compressed)')
     bag.add_argument('--encoding', choices=('auto', 'evt3', 'mono'), default='auto', help='of the packets (auto)')
     bag.add_argument('--packet-ms', type=int, default=10, help='length of a packet, ms (10)')
     bag.add_argument('--storage', choices=('mcap', 'sqlite3'), default='mcap', help='storage of the bag (mcap)')
@@ -145,7 +150,8 @@ def _to_file(args: argparse.Namespace, name: str) -> dict[str, Any]:
     from crossspec_ros.recordings.event_files.to_file import write_file
     for option in ('resume', 'duration', 'rgb_times'):
         if getattr(args, option):
-            raise CrossSpecError(f'--{option.replace("_", "-")} is for a new bag; {args.out} is a file, written in one go')
+            raise CrossSpecError(f'--{option.replace("_", "-")} is for a new bag; {args.out} is a file, written in '
+                                 'one go')
     path = Path(args.source)
     if is_event_file(path):
         source = open_event_file(path, size_of(args.size))

@@ -12,8 +12,8 @@ from crossspec_ros.errors import CrossSpecError
 class Journal:
     """Which segments are done, on the disk before it is believed.
 
-    ``made_of`` tells whether a journal found there belongs to this work. Raises CrossSpecError where it does not, or where the
-    journal is damaged.
+    ``made_of`` tells whether a journal found there belongs to this work. Raises CrossSpecError where it does not, or
+    where the journal is damaged.
     """
 
     def __init__(self, folder: Path, made_of: dict[str, Any]) -> None:
@@ -32,7 +32,8 @@ class Journal:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CrossSpecError(f'{self._path} is damaged ({error}); remove {self.folder} to begin again') from error
         if made_of != self._made_of:
-            raise CrossSpecError(f'{self.folder} was begun with another recording or other options; give those again to '
+            raise CrossSpecError(f'{self.folder} was begun with another recording or other options; give those again '
+                                 'to '
                                  'go on, or remove it to begin anew')
         self.segments = segments
 

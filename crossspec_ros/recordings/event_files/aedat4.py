@@ -1,7 +1,7 @@
 """AEDAT4 files: read with ``aedat``, written with ``dv-processing``.
 
-``aedat`` gives the packets of a file that was cut up to where it was cut, which ``dv-processing`` refuses as a whole; event by
-event the two agree. Both come with the extra ``formats``.
+``aedat`` gives the packets of a file that was cut up to where it was cut, which ``dv-processing`` refuses as a whole;
+event by event the two agree. Both come with the extra ``formats``.
 """
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ class Aedat4File:
         except BaseException as error:
             if not _of_damage(error):
                 raise
-            raise CrossSpecError(f'{self.path} cannot be read as AEDAT4, it is damaged ({error}); copy it again') from error
+            raise CrossSpecError(f'{self.path} cannot be read as AEDAT4, it is damaged ({error}); '
+                                 'copy it again') from error
 
     def _packets(self) -> Iterator[dict[str, Any]]:
         """Packets up to the end, or up to where the file is cut."""
@@ -104,7 +105,8 @@ class Aedat4File:
                 continue
             columns_of = packet['events']
             t_ns = columns_of['t'].astype(np.int64) * 1000
-            events = inside(t_ns, columns_of['x'], columns_of['y'], columns_of['on'], self.width, self.height, self.dropped)
+            events = inside(t_ns, columns_of['x'], columns_of['y'], columns_of['on'], self.width, self.height,
+                            self.dropped)
             stop = max(given, int(np.searchsorted(self._triggers[:, 0], t_ns[-1], side='right')))
             yield Piece(events, self._triggers[given:stop])
             given = stop
@@ -136,7 +138,8 @@ def check_header(path: Path) -> None:
     text = header[header.find(b'<dv'):header.rfind(b'</dv>') + 5]
     try:
         start = header.find(b'<dv')
-        length = int.from_bytes(header[start - 4:start], 'little')      # of the text, which is the last of the FlatBuffer
+        # The text is the last thing in the FlatBuffer, its length in front of it.
+        length = int.from_bytes(header[start - 4:start], 'little')
         whole = (len(header) == size and header[4:8] == b'IOHE' and start > 0 and 0 <= size - start - length < 16
                  and int.from_bytes(header[:4], 'little') < start)
         ElementTree.fromstring(text.decode('ascii'))
@@ -180,7 +183,8 @@ class Aedat4Writer:
         t_us = whole_us(events.t_ns, self.left_out)
         # The maker's library refuses times that go back.
         if len(t_us) and bool(np.any(np.diff(t_us) < 0)):
-            raise CrossSpecError('AEDAT4 needs events in the order of time, and these go back; write HDF5 or DAT instead')
+            raise CrossSpecError('AEDAT4 needs events in the order of time, and these go back; write HDF5 or DAT '
+                                 'instead')
         store = self._dv.EventStore()
         for event in zip(t_us.tolist(), events.x.tolist(), events.y.tolist(), (events.p != 0).tolist(), strict=True):
             store.push_back(*event)

@@ -22,8 +22,8 @@ from crossspec_ros.recordings.event_files.to_bag import NOTE
 class BagEvents:
     """One event topic of a bag (the one with the most messages, or ``topic``), an ``EventFile``.
 
-    Topics of the encoding ``trigger`` give its triggers. ``offset_ns`` is what the first packet's stamp is after its first
-    event. Raises CrossSpecError on a bag that cannot be read or has no events.
+    Topics of the encoding ``trigger`` give its triggers. ``offset_ns`` is what the first packet's stamp is after its
+    first event. Raises CrossSpecError on a bag that cannot be read or has no events.
     """
 
     def __init__(self, path: str | Path, topic: str | None = None, image_topic: str | None = None) -> None:
@@ -51,10 +51,11 @@ class BagEvents:
         self.encoding, self.width, self.height = packet.encoding, packet.width, packet.height
         pictures = [name for name in self._bag.topics_of(IMAGE_TYPES) if topics[name].messages]
         if image_topic is not None and image_topic not in pictures:
-            raise CrossSpecError(f'bag {self.path} has no pictures on {image_topic}; it has {", ".join(pictures) or "none"}')
+            raise CrossSpecError(f'bag {self.path} has no pictures on {image_topic}; it has '
+                                 f'{", ".join(pictures) or "none"}')
         self.image_topic = image_topic or max(pictures, key=lambda name: topics[name].messages, default=None)
-        self.other_topics = [name for name in topics if name not in (self.topic, self.image_topic) and topics[name].messages
-                             and (self._firsts.get(name) is None or self._firsts[name].encoding != 'trigger')]
+        used = {self.topic, self.image_topic, *self._trigger_topics()}
+        self.other_topics = [name for name in topics if name not in used and topics[name].messages]
         note = self._note()
         self.header = str(note.get('header', ''))
         first = next((piece for piece in self._packets() if len(piece[1].events)), None)
@@ -85,10 +86,12 @@ class BagEvents:
         if self._bag.malformed[self.topic]:
             self.dropped['malformed_message'] = self._bag.malformed[self.topic]
 
+    def _trigger_topics(self) -> list[str]:
+        return [name for name, packet in self._firsts.items() if packet is not None and packet.encoding == 'trigger']
+
     def _read_triggers(self) -> np.ndarray:
-        names = [name for name, packet in self._firsts.items() if packet is not None and packet.encoding == 'trigger']
         parts = []
-        for name in names:
+        for name in self._trigger_topics():
             decoder = PacketDecoder('trigger', self._firsts[name].width, self._firsts[name].height)
             parts += [decoder.piece(message.data).triggers for message in self._bag.messages([name])]
         if not parts:
@@ -107,7 +110,8 @@ class BagEvents:
             if len(self._triggers) and len(piece.events):
                 stop = max(given, int(np.searchsorted(self._triggers[:, 0], piece.events.t_ns[-1], side='right')))
             more = self._triggers[given:stop]
-            yield Piece(piece.events, np.concatenate([more, piece.triggers]) if len(more) else piece.triggers, piece.monitors)
+            yield Piece(piece.events, np.concatenate([more, piece.triggers]) if len(more) else piece.triggers,
+                        piece.monitors)
             given = stop
         yield Piece(Events.empty(self.width, self.height), self._triggers[given:], self._ending.monitors)
 

@@ -1,8 +1,9 @@
-"""DAT files: 8 bytes an event, uint32 us and uint32 with x in bits 0-13, y 14-27, polarity 28-31; after 71 minutes the time
-begins anew.
+"""DAT files: 8 bytes an event, uint32 us and uint32 with x in bits 0-13, y 14-27, polarity 28-31; after 71 minutes the
+time begins anew.
 
-Triggers lie in a second file beside (``NAME_trigger.dat`` for ``NAME.dat`` or ``NAME_cd.dat``): type 14, edge in bit 0, id in
-bits 8-12. Source: the DAT format as published by Prophesee. Ours, since a reader has to take both files and tell what is cut.
+Triggers lie in a second file beside (``NAME_trigger.dat`` for ``NAME.dat`` or ``NAME_cd.dat``): type 14, edge in bit
+0, id in bits 8-12. Source: the DAT format as published by Prophesee. Ours, since a reader has to take both files and
+tell what is cut.
 """
 from __future__ import annotations
 
@@ -105,7 +106,8 @@ def _records(path: Path) -> tuple[np.ndarray, int, int]:
     data = first_bytes(path)
     header = read_header(data)
     if len(data) < header.length + 2 or data[header.length + 1] != _RECORD.itemsize:
-        raise CrossSpecError(f'{path} is no DAT file of events of 8 bytes; it is cut within its header, or another format')
+        raise CrossSpecError(f'{path} is no DAT file of events of 8 bytes; it is cut within its header, or another '
+                             'format')
     at = header.length + 2
     count, excess = divmod(path.stat().st_size - at, _RECORD.itemsize)
     records = np.memmap(path, _RECORD, 'r', at, (count,)) if count else np.empty(0, _RECORD)

@@ -1,12 +1,14 @@
 """EVT 2.0 and EVT 2.1 words to pieces of a stream and back.
 
-EVT 2.0, little-endian uint32, type in bits 31-28: 0 OFF and 1 ON (time bits 27-22, x 21-11, y 10-0), 8 TIME_HIGH (time >> 6,
-28 bits), A EXT_TRIGGER (time bits 27-22, id 12-8, edge 0), E OTHER (time bits 27-22, subtype 15-0), F CONTINUED (28 bits of
-the value of the OTHER before it). EVT 2.1, little-endian uint64: the same upper 32 bits, of which x is that of the first of
-32 pixels; the lower 32 bits say which of them had an event, or are the value of an OTHER. ``endianness=legacy`` has the two
-halves the other way round. Time is us. Source: the EVT 2.0 and 2.1 data formats as published by Prophesee.
+EVT 2.0, little-endian uint32, type in bits 31-28: 0 OFF and 1 ON (time bits 27-22, x 21-11, y 10-0), 8 TIME_HIGH (time
+>> 6, 28 bits), A EXT_TRIGGER (time bits 27-22, id 12-8, edge 0), E OTHER (time bits 27-22, subtype 15-0), F CONTINUED
+(28 bits of the value of the OTHER before it). EVT 2.1, little-endian uint64: the same upper 32 bits, of which x is that
+of the first of 32 pixels; the lower 32 bits say which of them had an event, or are the value of an OTHER.
+``endianness=legacy`` has the two halves the other way round. Time is us. Source: the EVT 2.0 and 2.1 data formats as
+published by Prophesee.
 
-Ours: evutils reads the same events (a test compares them), but no reader tried gives the monitors or says what it left out.
+Ours: evutils reads the same events (a test compares them), but no reader tried gives the monitors or says what it left
+out.
 """
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A stream of evt3 words cut into packets as it is, what else than events is in it, and pieces as such words.
 
-The words themselves are those of ``events.evt3``; a monitor is an OTHERS word (E, 12 bits of subtype) and, where it has a
-value, CONTINUED_12 (F), CONTINUED_12 and CONTINUED_4 (7) with its 28 bits, lowest first.
+The words themselves are those of ``events.evt3``; a monitor is an OTHERS word (E, 12 bits of subtype) and, where it
+has a value, CONTINUED_12 (F), CONTINUED_12 and CONTINUED_4 (7) with its 28 bits, lowest first.
 """
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def new_cut_state() -> np.ndarray:
 def find_cuts(words, state, slice_us, cuts):
     """Where packets end: before each TIME_HIGH that leads into another slice of time.
 
-    ``cuts`` is (K * 3,): index of the first word of the next packet, first and last time in the packet that ends there (us,
-    -1 where it has none). Returns how many; stops where ``cuts`` is full.
+    ``cuts`` is (K * 3,): index of the first word of the next packet, first and last time in the packet that ends there
+    (us, -1 where it has none). Returns how many; stops where ``cuts`` is full.
     """
     high, low, sync, first, last, piece = state[0], state[1], state[2], state[3], state[4], state[5]
     k = 0
@@ -128,7 +128,8 @@ class Evt3PieceEncoder:
         for t_ns, words in extras:
             if words:
                 stop = max(at, int(np.searchsorted(piece.events.t_ns, t_ns, side='right')))
-                parts += [self._encoder.encode(piece.events.part(at, stop)), self._encoder.encode_words(t_ns // 1000, words)]
+                parts.append(self._encoder.encode(piece.events.part(at, stop)))
+                parts.append(self._encoder.encode_words(t_ns // 1000, words))
                 at = stop
         parts.append(self._encoder.encode(piece.events.part(at, len(piece.events))))
         return np.concatenate(parts)

@@ -5,10 +5,10 @@
 | Prophesee | ``CD/events`` (x, y, p, t) | us | ``EXT_TRIGGER/events`` (p, t, id) |
 | DSEC | ``events/{t,x,y,p}`` | us since ``t_offset`` | ``ms_to_idx`` |
 | M3ED | ``prophesee/left/{t,x,y,p}`` | us | ``ms_map_idx``; pictures ``ovc/rgb/data`` with ``ovc/ts`` |
-| MVSEC | ``davis/left/events`` float64 (N, 4): x, y, t, p = -1 or 1 | s | pictures ``image_raw`` with ``image_raw_ts`` |
+| MVSEC | ``davis/left/events`` float64 (N, 4): x, y, t, p (-1, 1) | s | pictures ``image_raw``, ``image_raw_ts`` |
 
-Prophesee's recordings are packed with the maker's ECF filter (36559), which no Python package has: they are read where its plugin
-is found (``HDF5_PLUGIN_PATH``), and refused in one line elsewhere.
+Prophesee's recordings are packed with the maker's ECF filter (36559), which no Python package has: they are read where
+its plugin is found (``HDF5_PLUGIN_PATH``), and refused in one line elsewhere.
 """
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ LAYOUTS = {'prophesee': 'CD/events', 'dsec': 'events/t', 'm3ed': 'prophesee/left
 ECF_FILTER = 36559
 _MOST_STEPS = 50_000_000        # of the index: 14 hours of ms
 _SIZES = {'dsec': (640, 480), 'm3ed': (1280, 720), 'mvsec': (346, 260)}
-_PICTURES = {'m3ed': ('ovc/rgb/data', 'ovc/ts', 1_000), 'mvsec': ('davis/left/image_raw', 'davis/left/image_raw_ts', None)}
+_PICTURES = {'m3ed': ('ovc/rgb/data', 'ovc/ts', 1_000),
+             'mvsec': ('davis/left/image_raw', 'davis/left/image_raw_ts', None)}
 
 
 class Hdf5File:
@@ -67,7 +68,8 @@ class Hdf5File:
             if place in self._file:
                 return name
         there = ', '.join(self._file) or 'nothing'
-        raise CrossSpecError(f'{self.path} has none of {", ".join(LAYOUTS.values())}; it holds {there}, which is no layout '
+        raise CrossSpecError(f'{self.path} has none of {", ".join(LAYOUTS.values())}; it holds {there}, which is no '
+                             'layout '
                              'of events known here; write a source of your own for it (crossspec.sources)')
 
     def _open_columns(self) -> dict[str, h5py.Dataset]:
@@ -199,8 +201,10 @@ class Hdf5Writer:
         self._make()
 
     def _dataset(self, name: str, kind: Any, shape: tuple[int, ...] = ()) -> h5py.Dataset:
-        packing = {} if hdf5plugin is None or self._layout == 'prophesee' else dict(hdf5plugin.Blosc(cname='zstd', clevel=3))
-        return self._file.create_dataset(name, (0, *shape), kind, maxshape=(None, *shape), chunks=(1 << 16, *shape), **packing)
+        plain = hdf5plugin is None or self._layout == 'prophesee'
+        packing = {} if plain else dict(hdf5plugin.Blosc(cname='zstd', clevel=3))
+        return self._file.create_dataset(name, (0, *shape), kind, maxshape=(None, *shape), chunks=(1 << 16, *shape),
+                                         **packing)
 
     def _make_prophesee(self) -> None:
         # Not packed: what has no filter is read by every HDF5 library, the maker's included.
@@ -242,7 +246,8 @@ class Hdf5Writer:
             _append(self._events, np.stack([events.x, events.y, t_us / 1e6, np.where(events.p, 1.0, -1.0)], 1))
             return
         if self._layout == 'dsec' and len(t_us) and int(t_us.max()) >= 1 << 32:
-            raise CrossSpecError('DSEC keeps us since its start in 32 bits (71 minutes), and these times are later; give '
+            raise CrossSpecError('DSEC keeps us since its start in 32 bits (71 minutes), and these times are later; '
+                                 'give '
                                  '--offset with the start of the recording, negative, or choose --format prophesee')
         for name, column in (('t', t_us), ('x', events.x), ('y', events.y), ('p', events.p)):
             _append(self._split[name], column)
@@ -254,8 +259,10 @@ class Hdf5Writer:
             highest = np.maximum.accumulate(t_us)
             last = int(highest[-1]) // step_us
             if last > _MOST_STEPS or int(t_us.min()) < 0:
-                raise CrossSpecError(f'{self._layout} has an index of every {step_us // 1000} ms from 0 on, and these times are '
-                                     f'{int(t_us.min()) / 1e6:.6f} to {int(t_us.max()) / 1e6:.6f} s; give --offset with the '
+                raise CrossSpecError(f'{self._layout} has an index of every {step_us // 1000} ms from 0 on, and these '
+                                     'times are '
+                                     f'{int(t_us.min()) / 1e6:.6f} to {int(t_us.max()) / 1e6:.6f} s; give --offset '
+                                     'with the '
                                      'start of the recording, negative')
             if last >= self._steps:
                 edges = np.arange(self._steps, last + 1) * step_us

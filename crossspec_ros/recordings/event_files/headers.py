@@ -58,7 +58,9 @@ class Header:
 
     @property
     def swapped(self) -> bool | None:
-        """Whether the halves of the 64-bit words of EVT2.1 are the other way round; None where the header does not say."""
+        """Whether the halves of the 64-bit words of EVT2.1 are the other way round; None where the header does not
+        say.
+        """
         match = re.search(r'endianness=(\w+)', self.fields.get('format', ''))
         return None if match is None else match[1] == 'legacy'
 
@@ -108,7 +110,8 @@ def kind_of(path: Path) -> str:
         return _percent(path, data)
     if kind is None:
         what = 'is empty' if not data else f'begins with {data[:8]!r}'
-        raise CrossSpecError(f'{path} {what}: no bag and no RAW, DAT, AEDAT4 or HDF5 file; is it whole, is it unpacked?')
+        raise CrossSpecError(f'{path} {what}: no bag and no RAW, DAT, AEDAT4 or HDF5 file; is it whole, is it '
+                             'unpacked?')
     return kind
 
 

@@ -35,12 +35,14 @@ def event_file_info(path: str | Path, size: tuple[int, int] | None = None,
                 ons = int(np.count_nonzero(events.p))
                 on, off = on + ons, off + len(events) - ons
                 first_ns = int(events.t_ns[0]) if first_ns is None else first_ns
-                back += int(np.count_nonzero(np.diff(events.t_ns, prepend=first_ns if last_ns is None else last_ns) < 0))
+                back += int(np.count_nonzero(np.diff(events.t_ns,
+                                                     prepend=first_ns if last_ns is None else last_ns) < 0))
                 last_ns = int(events.t_ns[-1])
                 sha.update(packed(events, 1000))
                 advance(len(events))
         pictures = sum(1 for _ in file.frames())
-        return {'format': file.format, 'width': file.width, 'height': file.height, 'events': on + off, 'on': on, 'off': off,
+        return {'format': file.format, 'width': file.width, 'height': file.height, 'events': on + off, 'on': on,
+                'off': off,
                 'triggers': triggers, 'monitors': monitors, **erc, 'pictures': pictures, 'first_ns': first_ns,
                 'last_ns': last_ns, 'offset_ns': file.offset_ns, 'times_back': back,
                 'dropped': {cause: count for cause, count in sorted(file.dropped.items()) if count},

@@ -23,8 +23,8 @@ def is_event_file(path: Path) -> bool:
 def open_event_file(path: str | Path, size: tuple[int, int] | None = None) -> EventFile:
     """A file of events, open for reading; ``size`` is the sensor's where the file does not say it.
 
-    Raises CrossSpecError naming the file when it is none, cut within its header, of a format that is not read, or when what it
-    needs is not installed.
+    Raises CrossSpecError naming the file when it is none, cut within its header, of a format that is not read, or when
+    what it needs is not installed.
     """
     path = Path(path)
     kind = kind_of(path)

@@ -21,10 +21,10 @@ _FRAME = 'camera'
 class PicturesBeside:
     """Pictures (PNG, JPEG) of a folder in the order of the numbers in their names, or the pictures of a film.
 
-    ``times`` has one a line, with or without the name of its picture: whole numbers are us, numbers with a point are s; lines
-    that begin with # are headings. They are in the clock of the messages. Without it a film begins with the events, and the
-    names of the pictures of a folder must be their times in us. ``dropped`` counts pictures that cannot be read.
-    Raises CrossSpecError where they and their times do not fit.
+    ``times`` has one a line, with or without the name of its picture: whole numbers are us, numbers with a point are
+    s; lines that begin with # are headings. They are in the clock of the messages. Without it a film begins with the
+    events, and the names of the pictures of a folder must be their times in us. ``dropped`` counts pictures that cannot
+    be read. Raises CrossSpecError where they and their times do not fit.
     """
 
     def __init__(self, path: str | Path, times: str | Path | None = None) -> None:
@@ -39,7 +39,8 @@ class PicturesBeside:
         elif self.path.is_file() and self.path.suffix.lower() in _FILMS:
             self._stamps = None if table is None else [stamp for stamp, _ in table]
         else:
-            raise CrossSpecError(f'pictures {path} must be a folder of PNG or JPEG files or a film ({", ".join(_FILMS)})')
+            raise CrossSpecError(f'pictures {path} must be a folder of PNG or JPEG files or a film '
+                                 f'({", ".join(_FILMS)})')
         if self._stamps is not None:
             if any(b <= a for a, b in zip(self._stamps, self._stamps[1:])):
                 raise CrossSpecError(f'times of the pictures {path} must rise')
@@ -52,7 +53,8 @@ class PicturesBeside:
             raise CrossSpecError(f'pictures {self.path} holds no PNG or JPEG file')
         if table is None:
             if not all(file.stem.isdecimal() for file in files):
-                raise CrossSpecError(f'pictures {self.path} have no times: give a file with one a line (--rgb-times FILE), '
+                raise CrossSpecError(f'pictures {self.path} have no times: give a file with one a line (--rgb-times '
+                                     'FILE), '
                                      'or name each picture by its time in us')
             table = [(int(file.stem) * 1000, '') for file in files]
         if all(name for _, name in table):
@@ -121,7 +123,8 @@ def read_times(path: Path) -> list[tuple[int, str]]:
         times = [word for word in words if re.fullmatch(r'\d+(\.\d+)?', word)]
         names = [word for word in words if word not in times]
         if len(times) != 1 or len(names) > 1:
-            raise CrossSpecError(f'{path}, line {number}: must be a time (us, or s with a point) and maybe the name of a '
+            raise CrossSpecError(f'{path}, line {number}: must be a time (us, or s with a point) and maybe the name '
+                                 'of a '
                                  f'picture, got {line[:60]!r}')
         seconds, _, parts = times[0].partition('.')
         ns = int(seconds) * 1_000_000_000 + int(parts[:9].ljust(9, '0')) if parts else int(seconds) * 1000

@@ -110,4 +110,5 @@ def check_turns(t_us: np.ndarray, turn_us: int, before_us: int, name: str) -> No
     far = np.abs(steps) >= turn_us // 2
     far[0] = steps[0] >= turn_us if before_us < 0 else far[0]
     if int(t_us.min()) < 0 or far.any():
-        raise CrossSpecError(f'{name} cannot say times of {int(t_us.min()) / 1e6:.6f} to {int(t_us.max()) / 1e6:.6f} s; give --offset with the start of the recording, negative')
+        raise CrossSpecError(f'{name} cannot say times of {int(t_us.min()) / 1e6:.6f} to {int(t_us.max()) / 1e6:.6f} '
+                             's; give --offset with the start of the recording, negative')

@@ -15,8 +15,8 @@ MOST_BACK_NS = 40_000_000
 
 
 class Slicer:
-    """Cuts one stream. ``dropped`` counts ``times_back`` (events earlier than the one before: kept, put in order where they
-    came together) and ``times_far_back`` (too early to be kept).
+    """Cuts one stream. ``dropped`` counts ``times_back`` (events earlier than the one before: kept, put in order where
+    they came together) and ``times_far_back`` (too early to be kept).
     """
 
     def __init__(self, slice_ns: int, dropped: Counter[str]) -> None:

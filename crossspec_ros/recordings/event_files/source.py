@@ -34,10 +34,10 @@ _EVT3_LATEST_NS = 12 * 24 * 3600 * 1_000_000_000
 class FileOptions:
     """How a file of events becomes messages.
 
-    ``encoding`` is evt3, mono, or auto: the words of the file as they are where they are EVT3; else evt3 where it can say the
-    times and pixels, mono (which has times since 1970 and more than 2048 pixels) where not. ``offset_ns`` is added to the
-    stamps, not to the times in the packets: those stay the sensor's. ``images`` is compressed (files as they are, PNG of what
-    is not packed) or raw. ``size`` is the sensor's, where the file does not say it.
+    ``encoding`` is evt3, mono, or auto: the words of the file as they are where they are EVT3; else evt3 where it can
+    say the times and pixels, mono (which has times since 1970 and more than 2048 pixels) where not. ``offset_ns`` is
+    added to the stamps, not to the times in the packets: those stay the sensor's. ``images`` is compressed (files as
+    they are, PNG of what is not packed) or raw. ``size`` is the sensor's, where the file does not say it.
     """
 
     encoding: str = 'auto'
@@ -60,11 +60,12 @@ class FileOptions:
 class EventFileSource:
     """A file of events as a ``replay.Source``; ``pictures`` are those beside it.
 
-    Packets are stamped with their first event plus the offsets (the file's own and that of the options) and are due at their
-    end; a stamp of 0, which would mean none, is 1 ns. ``dropped`` counts what is not handed on, by cause.
+    Packets are stamped with their first event plus the offsets (the file's own and that of the options) and are due at
+    their end; a stamp of 0, which would mean none, is 1 ns. ``dropped`` counts what is not handed on, by cause.
     """
 
-    def __init__(self, path: str | Path, options: FileOptions = FileOptions(), pictures: PicturesBeside | None = None) -> None:
+    def __init__(self, path: str | Path, options: FileOptions = FileOptions(),
+                 pictures: PicturesBeside | None = None) -> None:
         self.name = str(path)
         self.options = options
         self.file = open_event_file(path, options.size)
@@ -181,7 +182,8 @@ class EventFileSource:
             except CrossSpecError:
                 self.dropped['damaged_pictures'] += 1
                 continue
-            yield ReplayMessage(self.image_topic, IMAGE_TYPES[wanted], self.image_role, frame.stamp_ns, frame.stamp_ns, frame)
+            yield ReplayMessage(self.image_topic, IMAGE_TYPES[wanted], self.image_role, frame.stamp_ns, frame.stamp_ns,
+                                frame)
 
     def close(self) -> None:
         self.file.close()

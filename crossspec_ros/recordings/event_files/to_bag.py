@@ -1,7 +1,7 @@
 """Any source to a rosbag2, in segments that are whole, so that one that was stopped goes on where it was.
 
-``OUT.partial`` holds the finished segments and their journal; ``OUT`` appears, whole, by one rename at the end. A source gives
-the same messages each time it is asked: going on, what is done is read again and not written again.
+``OUT.partial`` holds the finished segments and their journal; ``OUT`` appears, whole, by one rename at the end. A
+source gives the same messages each time it is asked: going on, what is done is read again and not written again.
 """
 from __future__ import annotations
 
@@ -33,14 +33,16 @@ class Written:
     resumed_segments: int
 
 
-def write_bag(source: Source, out: str | Path, *, storage: str = 'mcap', resume: bool = False, duration_s: float | None = None,
-              made_of: Mapping[str, Any] | None = None, note: Mapping[str, Any] | None = None, segment_ns: int = SEGMENT_NS,
+def write_bag(source: Source, out: str | Path, *, storage: str = 'mcap', resume: bool = False,
+              duration_s: float | None = None,
+              made_of: Mapping[str, Any] | None = None, note: Mapping[str, Any] | None = None,
+              segment_ns: int = SEGMENT_NS,
               advance: Callable[[float], None] = lambda seconds: None) -> Written:
     """Write what a source gives; ``advance`` gets the recorded seconds done since its last call.
 
     ``made_of`` tells this work from another with the same ``out``; ``note`` is kept in the bag's metadata. Raises
-    CrossSpecError where ``out`` exists, where ``OUT.partial`` does and ``resume`` is not given or it is of another work, and
-    where the source has no end and no ``duration_s`` is given. What is done stays in ``OUT.partial``.
+    CrossSpecError where ``out`` exists, where ``OUT.partial`` does and ``resume`` is not given or it is of another
+    work, and where the source has no end and no ``duration_s`` is given. What is done stays in ``OUT.partial``.
     """
     out = Path(out)
     check_out(out)
@@ -110,7 +112,8 @@ class _Segments:
         elif isinstance(message.data, ImageFrame):
             self._bag.write_frame(message.topic, due_ns, message.data)
         else:
-            raise CrossSpecError(f'{self._source.name}: a message of {message.topic} must be a Packet, an ImageFrame or bytes, '
+            raise CrossSpecError(f'{self._source.name}: a message of {message.topic} must be a Packet, an ImageFrame '
+                                 'or bytes, '
                                  f'got {type(message.data).__name__}')
         self._counts[message.role] = self._counts.get(message.role, 0) + 1
 

@@ -36,8 +36,8 @@ class Exported:
 
 def write_file(source: EventFile, out: str | Path, name: str, *, offset_ns: int = 0, pictures: Path | None = None,
                advance: Callable[[float], None] = lambda events: None) -> Exported:
-    """Write a format of ``FORMATS``; ``offset_ns`` is added to every time. The words of evt3 are written as they are where
-    nothing is added. ``pictures`` is a new folder for the pictures and ``times.txt`` (us).
+    """Write a format of ``FORMATS``; ``offset_ns`` is added to every time. The words of evt3 are written as they are
+    where nothing is added. ``pictures`` is a new folder for the pictures and ``times.txt`` (us).
 
     Raises CrossSpecError where ``out`` exists or the format cannot hold these events.
     """
@@ -52,10 +52,12 @@ def write_file(source: EventFile, out: str | Path, name: str, *, offset_ns: int 
     shape = None if first is None else first.rgb().shape
     done = Exported()
     try:
-        writer = make_writer(partial, name, source.width, source.height, header=source.header, offset_ns=source.offset_ns,
+        writer = make_writer(partial, name, source.width, source.height, header=source.header,
+                             offset_ns=source.offset_ns,
                              triggers=triggers_partial, picture_size=shape and (shape[1], shape[0]))
         as_they_are = name == 'evt3' and not offset_ns and (
-            isinstance(source, RawFile) and source.format == 'evt3' or isinstance(source, BagEvents) and source.encoding == 'evt3')
+            isinstance(source, RawFile) and source.format == 'evt3' or
+            isinstance(source, BagEvents) and source.encoding == 'evt3')
         if as_they_are:
             _write_words(source, writer, done)
         else:
@@ -109,7 +111,8 @@ def _moved(piece: Piece, offset_ns: int) -> Piece:
     events, step = piece.events, np.array([offset_ns, 0, 0])
     moved = Piece(Events(events.t_ns + offset_ns, events.x, events.y, events.p, events.width, events.height),
                   piece.triggers + step, piece.monitors + step)
-    earliest = [int(times.min()) for times in (moved.events.t_ns, moved.triggers[:, 0], moved.monitors[:, 0]) if len(times)]
+    columns = (moved.events.t_ns, moved.triggers[:, 0], moved.monitors[:, 0])
+    earliest = [int(times.min()) for times in columns if len(times)]
     if earliest and min(earliest) < 0:
         raise CrossSpecError(f'offset must leave every time at >= 0 s, got {offset_ns / 1e9:g} s for an event at '
                              f'{(min(earliest) - offset_ns) / 1e9:.6f} s')

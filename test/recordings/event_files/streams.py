@@ -12,10 +12,12 @@ from crossspec_ros.recordings.event_files.piece import NONE, EventFile, Piece
 SUFFIXES = {'evt3': '.raw', 'evt2': '.raw', 'evt21': '.raw', 'dat': '.dat', 'aedat4': '.aedat4', 'prophesee': '.hdf5',
             'dsec': '.h5', 'm3ed': '.h5', 'mvsec': '.h5'}
 TRIGGERS = np.array([[1_200_000, 1, 0], [1_300_000_000, 0, 0], [1_700_123_000, 1, 0]], np.int64)
-MONITORS = np.array([[1_300_000_000, 0x014, 12345], [1_300_000_000, 0x016, 0xABCDEF], [1_500_000_000, 0x0AB, -1]], np.int64)
+MONITORS = np.array([[1_300_000_000, 0x014, 12345], [1_300_000_000, 0x016, 0xABCDEF], [1_500_000_000, 0x0AB, -1]],
+                    np.int64)
 
 
-def stream(count: int = 20_000, start_us: int = 1000, length_us: int = 2_000_000, width: int = 346, height: int = 260) -> Events:
+def stream(count: int = 20_000, start_us: int = 1000, length_us: int = 2_000_000, width: int = 346,
+           height: int = 260) -> Events:
     """Events in the order of time, with runs of neighbours that vector words take."""
     rng = np.random.default_rng(7)
     t = np.sort(rng.integers(start_us, start_us + length_us, count // 2)).repeat(2)[:count]
@@ -42,8 +44,10 @@ def everything(file: EventFile) -> tuple[list[list[int]], np.ndarray, np.ndarray
     """(t, x, y, p columns, triggers, monitors) of a file, which is closed."""
     pieces = list(file.pieces())
     file.close()
-    columns = [np.concatenate([getattr(piece.events, name) for piece in pieces]).tolist() for name in ('t_ns', 'x', 'y', 'p')]
-    return columns, np.concatenate([piece.triggers for piece in pieces]), np.concatenate([piece.monitors for piece in pieces])
+    names = ('t_ns', 'x', 'y', 'p')
+    columns = [np.concatenate([getattr(piece.events, name) for piece in pieces]).tolist() for name in names]
+    return (columns, np.concatenate([piece.triggers for piece in pieces]),
+            np.concatenate([piece.monitors for piece in pieces]))
 
 
 def columns_of(events: Events) -> list[list[int]]:

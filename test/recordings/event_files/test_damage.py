@@ -17,8 +17,10 @@ def one_line(capsys) -> str:
     return told
 
 
-@pytest.mark.parametrize('name, lost, counted', [('evt3', 1, {'truncated_bytes': 1}), ('evt2', 1, {'truncated_bytes': 1}),
-                                                 ('evt21', 1, {'truncated_bytes': 5}), ('dat', 1, {'truncated_bytes': 5})])
+@pytest.mark.parametrize('name, lost, counted', [('evt3', 1, {'truncated_bytes': 1}), ('evt2', 1,
+                                                                                       {'truncated_bytes': 1}),
+                                                 ('evt21', 1, {'truncated_bytes': 5}), ('dat', 1,
+                                                                                        {'truncated_bytes': 5})])
 def test_a_cut_file_gives_what_is_whole_and_counts_the_rest(name, lost, counted, tmp_path):
     events = stream(count=2001)
     path = write(tmp_path / f'a{SUFFIXES[name]}', name, events)
@@ -76,7 +78,8 @@ def test_what_cannot_be_read_is_told_in_one_line(data, told, tmp_path, capsys):
 @pytest.mark.parametrize('header', [pytest.param(b'% evt 3.0\n% geometry 640x480\n% end\n', id='evt3'),
                                     pytest.param(b'% evt 2.0\n% geometry 640x480\n% end\n', id='evt2'),
                                     pytest.param(b'% evt 2.1\n% geometry 640x480\n% end\n', id='evt21'),
-                                    pytest.param(b'% Data file\n% Version 2\n% Width 640\n% Height 480\n\x0c\x08', id='dat')])
+                                    pytest.param(b'% Data file\n% Version 2\n% Width 640\n% Height 480\n\x0c\x08',
+                                                 id='dat')])
 def test_noise_is_counted_and_ends_in_a_bag_or_one_line(header, seed, tmp_path, capsys):
     path = tmp_path / 'a.raw'
     path.write_bytes(header + np.random.default_rng(seed).bytes(40_001))

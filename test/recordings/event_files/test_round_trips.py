@@ -92,7 +92,8 @@ def test_the_words_of_evt3_pass_as_they_are(tmp_path, capsys):
 
 
 @pytest.mark.parametrize('name', ['evt3', 'evt2', 'evt21', 'dat', 'aedat4'])
-@pytest.mark.parametrize('start_us', [pytest.param((1 << 24) - 500_000, id='16.7_s'), pytest.param(20_000_000, id='20_s'),
+@pytest.mark.parametrize('start_us', [pytest.param((1 << 24) - 500_000, id='16.7_s'), pytest.param(20_000_000,
+                                                                                                   id='20_s'),
                                       pytest.param((1 << 32) - 1_000_000, id='71_min'),
                                       pytest.param((1 << 34) - 1_000_000, id='4.77_h')])
 def test_counters_that_begin_anew_are_followed(name, start_us, tmp_path):
@@ -165,12 +166,15 @@ def test_what_libcaer_says_in_ns_is_cut_to_us_and_told(tmp_path, capsys):
 
 @pytest.mark.parametrize('peer', ['evt3', 'evutils', 'dv', 'expelliarmus'])
 def test_other_readers_see_the_same_events(peer, tmp_path):
-    """Of those that are wrong somewhere: expelliarmus drifts in time in EVT3 (0 us at the first event, seconds at the last)."""
+    """Of those that are wrong somewhere: expelliarmus drifts in time in EVT3 (0 us at the first event, seconds at the
+    last).
+    """
     events = stream()
     if peer == 'evt3':
         module = pytest.importorskip('evt3')
         found = module.decode_file(str(write(tmp_path / 'a.raw', 'evt3', events, TRIGGERS, MONITORS)))
-        assert [(found.timestamp * 1000).tolist(), found.x.tolist(), found.y.tolist(), found.polarity.tolist()] == columns_of(events)
+        assert [(found.timestamp * 1000).tolist(), found.x.tolist(), found.y.tolist(),
+                found.polarity.tolist()] == columns_of(events)
     elif peer == 'evutils':
         module = pytest.importorskip('evutils')
         for name in ('evt3', 'evt2', 'evt21', 'dat'):

@@ -1,4 +1,6 @@
-"""Any source to a bag: what was stopped goes on, what is half is never taken for whole, pictures beside, other packages."""
+"""Any source to a bag: what was stopped goes on, what is half is never taken for whole, pictures beside, other
+packages.
+"""
 from __future__ import annotations
 
 import json
@@ -52,7 +54,8 @@ class Stopping:
 
 @pytest.mark.parametrize('name', ['evt3', 'evt2', 'prophesee'])
 def test_what_was_stopped_goes_on_and_is_the_same_bag(name, tmp_path):
-    path = write(tmp_path / ('a.hdf5' if name == 'prophesee' else 'a.raw'), name, stream(start_us=15_000_000, length_us=3_000_000))
+    path = write(tmp_path / ('a.hdf5' if name == 'prophesee' else 'a.raw'), name, stream(start_us=15_000_000,
+                                                                                         length_us=3_000_000))
     whole = write_bag(EventFileSource(path), tmp_path / 'whole', segment_ns=SEGMENT_NS)
     with pytest.raises(KeyboardInterrupt):
         write_bag(Stopping(EventFileSource(path), 200), tmp_path / 'bag', segment_ns=SEGMENT_NS)
@@ -112,7 +115,8 @@ def test_a_source_without_end_needs_a_duration(tmp_path):
         write_bag(source, tmp_path / 'bag')
     done = write_bag(source, tmp_path / 'bag', duration_s=0.5)
     assert done.messages['events'] > 10 and done.messages['image'] >= 5
-    assert main(['events', 'convert', str(tmp_path / 'bag'), str(tmp_path / 'a.raw'), '--rgb', str(tmp_path / 'rgb')]) == 0
+    assert main(['events', 'convert', str(tmp_path / 'bag'), str(tmp_path / 'a.raw'), '--rgb',
+                 str(tmp_path / 'rgb')]) == 0
     assert len(list((tmp_path / 'rgb').glob('*.png'))) == done.messages['image']
     # and what came out goes in again
     assert main(['events', 'convert', str(tmp_path / 'a.raw'), str(tmp_path / 'again'), '--rgb', str(tmp_path / 'rgb'),
