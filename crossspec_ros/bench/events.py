@@ -219,6 +219,9 @@ def ratios(times: dict[str, list[float]]) -> dict[str, float]:
         'packets / fastest other': faster('packets', fastest),
         'stream / fastest other': faster('stream', fastest),
     }
+    if by_packets := [name for name in peers if name.endswith(' packets')]:
+        fastest = min(by_packets, key=lambda name: statistics.median(times[name]))
+        found['packets / fastest other by packets'] = faster('packets', fastest)
     found['fused voxel_grid / two steps'] = faster('fused voxel_grid', 'two steps voxel_grid')
     for name in ('histogram', 'voxel_grid'):
         found[f'{name} / numpy'] = faster(name, f'numpy {name}')

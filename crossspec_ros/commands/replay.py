@@ -61,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
 def run_over_dds(args: argparse.Namespace) -> int:
     """Become the player node: signals and the exit code are its own."""
     from crossspec_ros.graph import declare, node_environment
-    uri = args.bag if args.bag.startswith('world:') else str(Path(args.bag).absolute())
+    # What is no path is the name of a source: world:SEED, load:RATE, or one that another package has.
+    uri = str(Path(args.bag).absolute()) if Path(args.bag).exists() else args.bag
     values = {'rate': args.rate, 'loop': args.loop, 'start_s': args.start, 'seconds': args.seconds}
     # On the topics of the graph that ``crossspec up`` starts, so that the two find each other.
     command = next(spec for spec in declare({'bag': uri}, {'player': values}) if spec.name == 'player').command()
