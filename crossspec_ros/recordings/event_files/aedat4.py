@@ -1,7 +1,8 @@
 """AEDAT4 files: read with ``aedat``, written with ``dv-processing``.
 
 ``aedat`` gives the packets of a file that was cut up to where it was cut, which ``dv-processing`` refuses as a whole;
-event by event the two agree. A damaged header can end the process in ``aedat``: it is checked before. Both come with the extra ``formats``.
+event by event the two agree. A damaged header can end the process in
+``aedat``: it is checked before. Both come with the extra ``formats``.
 """
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from crossspec_ros.recordings.journal import Journal
 from crossspec_ros.recordings.replay import ReplayMessage, Source
 
 SEGMENT_NS = 10_000_000_000
+SEGMENT_BYTES = 4 << 20              # and not shorter than this: damaged times can span years
 NOTE = 'crossspec_events'
 EVENT_FRAME = 'event_camera'
 
@@ -36,7 +37,7 @@ class Written:
 def write_bag(source: Source, out: str | Path, *, storage: str = 'mcap', resume: bool = False,
               duration_s: float | None = None,
               made_of: Mapping[str, Any] | None = None, note: Mapping[str, Any] | None = None,
-              segment_ns: int = SEGMENT_NS,
+              segment_ns: int = SEGMENT_NS, segment_bytes: int = SEGMENT_BYTES,
               advance: Callable[[float], None] = lambda seconds: None) -> Written:
     """Write what a source gives; ``advance`` gets the recorded seconds done since its last call.
 
@@ -55,7 +56,7 @@ def write_bag(source: Source, out: str | Path, *, storage: str = 'mcap', resume:
              'segment_ns': segment_ns, **(made_of or {})}
     journal = Journal(partial, json.loads(json.dumps(known)))
     resumed = len(journal.segments)
-    writer = _Segments(source, journal, storage, dict(note or {}), segment_ns)
+    writer = _Segments(source, journal, storage, dict(note or {}), (segment_ns, segment_bytes))
     try:
         last_ns = writer.run(None if duration_s is None else source.start_ns + round(duration_s * 1e9), advance)
     except BaseException:
@@ -77,12 +78,14 @@ def write_bag(source: Source, out: str | Path, *, storage: str = 'mcap', resume:
 class _Segments:
     """Cuts the stream of messages into bags of their own, each noted in the journal when it is whole."""
 
-    def __init__(self, source: Source, journal: Journal, storage: str, note: dict[str, Any], segment_ns: int) -> None:
+    def __init__(self, source: Source, journal: Journal, storage: str, note: dict[str, Any],
+                 least: tuple[int, int]) -> None:
         self._source, self._journal, self._storage = source, journal, storage
-        self._note, self._segment_ns = note, segment_ns
+        self._note, (self._segment_ns, self._segment_bytes) = note, least
         self._bag: BagWriter | None = None
         self._counts: dict[str, int] = {}
-        self._stop_ns = 0
+        self._stop_ns = self._bytes = 0
+        self._last_ns = -1
 
     def run(self, until_ns: int | None, advance: Callable[[float], None]) -> int:
         """Write everything that is not done yet; gives the time of the last message."""
@@ -96,21 +99,27 @@ class _Segments:
             last_ns = due_ns
             if done_ns is None or due_ns >= done_ns:
                 self._write(message, due_ns)
-        self._finish_segment()
+        self._finish_segment(last_ns + 1)
         return last_ns
 
     def _write(self, message: ReplayMessage, due_ns: int) -> None:
-        if self._bag is not None and due_ns >= self._stop_ns:
-            self._finish_segment()
+        # Never between two messages of one time: what is done is told by time alone.
+        if self._bag is not None and due_ns >= self._stop_ns and due_ns > self._last_ns and (
+                self._bytes >= self._segment_bytes):
+            self._finish_segment(due_ns)
+        self._last_ns = due_ns
         if self._bag is None:
             self._begin_segment(due_ns)
         assert self._bag is not None
         if message.cdr is not None:
             self._bag.write_cdr(message.topic, message.type, due_ns, message.cdr)
+            self._bytes += len(message.cdr)
         elif isinstance(message.data, Packet):
             self._bag.write_packet(message.topic, due_ns, message.data, EVENT_FRAME)
+            self._bytes += len(message.data.payload)
         elif isinstance(message.data, ImageFrame):
             self._bag.write_frame(message.topic, due_ns, message.data)
+            self._bytes += len(message.data.data)
         else:
             raise CrossSpecError(f'{self._source.name}: a message of {message.topic} must be a Packet, an ImageFrame '
                                  'or bytes, '
@@ -128,12 +137,12 @@ class _Segments:
         if self._note:
             self._bag.note(NOTE, json.dumps(self._note))
 
-    def _finish_segment(self) -> None:
+    def _finish_segment(self, stop_ns: int) -> None:
         if self._bag is not None:
             self._bag.close()
             self._bag = None
-            self._journal.done({'stop_ns': self._stop_ns, 'messages': self._counts})
-            self._counts = {}
+            self._journal.done({'stop_ns': stop_ns, 'messages': self._counts})
+            self._counts, self._bytes = {}, 0
 
     def abort(self) -> None:
         """Leave the segment that is being written without metadata."""

@@ -56,15 +56,16 @@ class Stopping:
 def test_what_was_stopped_goes_on_and_is_the_same_bag(name, tmp_path):
     path = write(tmp_path / ('a.hdf5' if name == 'prophesee' else 'a.raw'), name, stream(start_us=15_000_000,
                                                                                          length_us=3_000_000))
-    whole = write_bag(EventFileSource(path), tmp_path / 'whole', segment_ns=SEGMENT_NS)
+    whole = write_bag(EventFileSource(path), tmp_path / 'whole', segment_ns=SEGMENT_NS, segment_bytes=0)
     with pytest.raises(KeyboardInterrupt):
-        write_bag(Stopping(EventFileSource(path), 200), tmp_path / 'bag', segment_ns=SEGMENT_NS)
+        write_bag(Stopping(EventFileSource(path), 200), tmp_path / 'bag', segment_ns=SEGMENT_NS, segment_bytes=0)
     assert not (tmp_path / 'bag').exists()
     with pytest.raises(CrossSpecError, match='--resume'):
-        write_bag(EventFileSource(path), tmp_path / 'bag', segment_ns=SEGMENT_NS)
+        write_bag(EventFileSource(path), tmp_path / 'bag', segment_ns=SEGMENT_NS, segment_bytes=0)
     with pytest.raises(CrossSpecError, match='another recording'):
-        write_bag(EventFileSource(path), tmp_path / 'bag', segment_ns=SEGMENT_NS, resume=True, storage='sqlite3')
-    done = write_bag(EventFileSource(path), tmp_path / 'bag', segment_ns=SEGMENT_NS, resume=True)
+        write_bag(EventFileSource(path), tmp_path / 'bag', segment_ns=SEGMENT_NS, segment_bytes=0, resume=True,
+                  storage='sqlite3')
+    done = write_bag(EventFileSource(path), tmp_path / 'bag', segment_ns=SEGMENT_NS, segment_bytes=0, resume=True)
     assert 0 < done.resumed_segments < 10 and done.messages == whole.messages
     assert messages_of(tmp_path / 'bag') == messages_of(tmp_path / 'whole')
     assert not partial_path(tmp_path / 'bag').exists()
@@ -82,7 +83,7 @@ def slowly(start_ns):
             time.sleep(3600)
         yield message
 source.messages = slowly
-write_bag(source, sys.argv[2], segment_ns=int(sys.argv[3]))
+write_bag(source, sys.argv[2], segment_ns=int(sys.argv[3]), segment_bytes=0)
 '''
 
 
@@ -103,9 +104,9 @@ def test_a_killed_conversion_goes_on(tmp_path):
     assert not out.exists()
     with pytest.raises(CrossSpecError):
         BagReader(partial_path(out))
-    done = write_bag(EventFileSource(path), out, segment_ns=SEGMENT_NS, resume=True)
+    done = write_bag(EventFileSource(path), out, segment_ns=SEGMENT_NS, segment_bytes=0, resume=True)
     assert done.resumed_segments >= 2
-    write_bag(EventFileSource(path), tmp_path / 'whole', segment_ns=SEGMENT_NS)
+    write_bag(EventFileSource(path), tmp_path / 'whole', segment_ns=SEGMENT_NS, segment_bytes=0)
     assert messages_of(out) == messages_of(tmp_path / 'whole')
 
 
