@@ -182,7 +182,8 @@ def test_other_readers_see_the_same_events(peer, tmp_path):
             with module.io.EventReader(str(write(tmp_path / f'{name}{SUFFIXES[name]}', name, events))) as reader:
                 found = reader.read_all()
             columns = [(found['t'].astype(np.int64) * 1000).tolist(), *(found[key].tolist() for key in 'xyp')]
-            wrong = [key for key, ours, theirs in zip('txyp', columns_of(events), columns, strict=True) if ours != theirs]
+            pairs = zip('txyp', columns_of(events), columns, strict=True)
+            wrong = [key for key, ours, theirs in pairs if ours != theirs]
             assert wrong == (['x'] if name == 'evt3' else []), name
     elif peer == 'dv':
         module = pytest.importorskip('dv_processing')
