@@ -39,6 +39,7 @@ COMMANDS: dict[str, Command] = {
     'view': Command('crossspec_ros.commands.view', 'the graph live in a browser, in Foxglove or in a file'),
     'replay': Command('crossspec_ros.commands.replay', 'play a recording, over DDS or straight through the core'),
     'bag': Command('crossspec_ros.commands.bag', 'look into, cut or render a rosbag2'),
+    'events': Command('crossspec_ros.commands.events', 'files of event cameras to rosbag2 and back'),
     'dsec': Command('crossspec_ros.commands.dsec', 'turn a DSEC sequence into a rosbag2'),
     'world': Command('crossspec_ros.commands.world', 'the synthetic driving world: pictures and recordings'),
     'model': Command('crossspec_ros.commands.model', 'what a checkpoint is, and whether it is served exactly'),

@@ -4,6 +4,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from crossspec_ros.commands.progress import progress_bar
@@ -45,6 +46,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run_info(args: argparse.Namespace) -> int:
     """Print what the bag holds."""
     from crossspec_ros.recordings.bag_info import describe, readable_messages
+    from crossspec_ros.recordings.event_files.opening import is_event_file
+    if is_event_file(Path(args.bag)):
+        from crossspec_ros.commands.events import run_info as run_file_info
+        return run_file_info(argparse.Namespace(file=args.bag, size=None, json=args.json))
     with BagReader(args.bag) as bag, progress_bar('reading', readable_messages(bag), 'messages') as advance:
         info = describe(bag, advance)
     _choose(args, info)

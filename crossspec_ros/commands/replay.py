@@ -92,7 +92,8 @@ def run_over_dds(args: argparse.Namespace, topics: Sequence[str] = ()) -> int:
     """Become the player node: signals and the exit code are its own."""
     from crossspec_ros.graph import declare, node_environment
     shell.settle()
-    uri = args.bag if args.bag.startswith('world:') else str(Path(args.bag).absolute())
+    # What is no path is the name of a source: world:SEED, load:RATE, or one that another package has.
+    uri = str(Path(args.bag).absolute()) if Path(args.bag).exists() else args.bag
     values = {'rate': args.rate, 'loop': args.loop, 'start_s': args.start, 'seconds': args.seconds}
     if topics:
         values['topics'] = list(topics)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.recordings.bag import BagReader
+from crossspec_ros.recordings.event_files.opening import is_event_file
 from crossspec_ros.recordings.outlook import Passing
-from crossspec_ros.recordings.sources import BagSource, role_of
+from crossspec_ros.recordings.sources import BagSource, open_source, role_of
 from crossspec_ros.recordings.topics import choose
 from crossspec_ros.timing.window import WindowGrid
 
@@ -101,18 +102,24 @@ def _check_source(options: DemoOptions) -> SourceTopics:
             raise CrossSpecError('topics can be chosen of a bag only; give --bag too')
         return SourceTopics(events=True, image_transport='raw')
     chosen = options.topics or options.image_topic or options.events_topic
-    with BagReader(options.bag) as reader:
-        choice = choose(reader, options.topics, image=options.image_topic, events=options.events_topic)
-    source = BagSource(options.bag, choice.topics)
+    names: tuple[str, ...] = ()
+    if is_event_file(options.bag):
+        if chosen:
+            raise CrossSpecError(f'topics can be chosen of a bag only, got {options.bag}')
+        source = open_source(str(options.bag))
+    else:
+        with BagReader(options.bag) as reader:
+            names = choose(reader, options.topics, image=options.image_topic, events=options.events_topic).topics
+        source = BagSource(options.bag, names)
     source.close()
     roles = {role_of(type_name) for type_name in source.topics.values()}
     transport = 'raw' if 'image' in roles else 'compressed' if 'compressed' in roles else None
-    return SourceTopics(events='events' in roles, image_transport=transport, names=choice.topics if chosen else ())
+    return SourceTopics(events='events' in roles, image_transport=transport, names=names if chosen else ())
 
 
 def look_through(options: DemoOptions, topics: SourceTopics) -> Passing | None:
-    """What the recording holds by its times; None of the synthetic world, which is as it should be."""
-    if options.bag is None:
+    """What the recording holds by its times; None of what has none to judge: the synthetic world, a file of events."""
+    if options.bag is None or is_event_file(options.bag):
         return None
     source = BagSource(options.bag, topics.names)
     try:

@@ -12,9 +12,11 @@ from crossspec_ros.events.encode import Packetizer
 from crossspec_ros.events.types import Packet
 from crossspec_ros.recordings.bag import BagMessage, BagReader, ImageFrame, rgb_frame
 from crossspec_ros.recordings.bag_types import EVENT_TYPES, IMAGE_TYPES, VIDEO_TYPES
+from crossspec_ros.recordings.event_files.opening import is_event_file
 from crossspec_ros.recordings.load import LoadSource
 from crossspec_ros.recordings.outlook import Passing
 from crossspec_ros.recordings.pictures import TopicPictures
+from crossspec_ros.recordings.plugged import plugged_source
 from crossspec_ros.recordings.replay import ReplayMessage, Source
 from crossspec_ros.recordings.timeline import Timeline, read_times, with_stamp
 from crossspec_ros.recordings.topics import choose
@@ -148,7 +150,8 @@ class WorldSource:
 def open_source(uri: str, *, topics: Sequence[str] | None = None, world_width: int = 320,
                 world_height: int = 240) -> Source:
     """A source by name: ``world:SEED`` or ``world:SEED:brisk``, ``load:RATE`` (million events a second), the folder of
-    a DSEC sequence, or a bag (folder, .mcap, .db3).
+    a DSEC sequence, a bag (folder, .mcap, .db3), a file of events (RAW, DAT, AEDAT4, HDF5), or ``NAME:ARGUMENT`` of
+    another package (``plugged``).
 
     Raises CrossSpecError telling what is wrong with it.
     """
@@ -164,6 +167,11 @@ def open_source(uri: str, *, topics: Sequence[str] | None = None, world_width: i
         except ValueError as error:
             raise CrossSpecError(f'load:RATE must have a number, million events a second, got {uri!r}') from error
     path = Path(uri)
+    if not path.exists() and (plugged := plugged_source(uri)) is not None:
+        return plugged
+    if is_event_file(path):
+        from crossspec_ros.recordings.event_files.source import EventFileSource, FileOptions
+        return EventFileSource(path, FileOptions(images='raw'))
     if (path / 'events' / 'left').is_dir():
         from crossspec_ros.recordings.dsec_source import DsecSource     # h5py: only where it is asked for
         return DsecSource(path)
