@@ -17,7 +17,7 @@ from rich.text import Text
 from crossspec_ros.timing.window import WindowGrid
 from crossspec_ros.view.record import Recorder, WindowRecord
 from crossspec_ros.view.safe import clean
-from crossspec_ros.view.words import Fate, standing
+from crossspec_ros.view.words import Fate
 
 _SHOWN = 5
 _PROGRESS_S = 5.0
