@@ -38,6 +38,9 @@ def describe(defaults: Mapping[str, str] | None = None, *, parameters: Mapping[s
 
 
 def _action(spec: NodeSpec) -> Node:
-    return Node(package=PACKAGE, executable=spec.executable, name=spec.name, namespace=spec.namespace, output='screen',
+    # A process of several nodes has no name of its own: its parameters are for all of them.
+    name, namespace = (None, None) if spec.arguments else (spec.name, spec.namespace)
+    return Node(package=PACKAGE, executable=spec.executable, name=name, namespace=namespace, output='screen',
+                arguments=list(spec.arguments),
                 parameters=[*spec.params_files, spec.parameters], remappings=list(spec.remaps.items()),
                 sigterm_timeout='20')

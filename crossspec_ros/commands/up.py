@@ -20,6 +20,14 @@ _RESTART_AFTER_S = (1.0, 2.0, 5.0, 10.0)                        # the longer, th
 _STABLE_S = 60.0
 
 
+class _Joined(argparse.Action):
+    """Several words as one text."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Sequence[str],
+                 option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, ' '.join(values))
+
+
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add ``up`` to the parser: an option for every argument of the launch files."""
     parser = subparsers.add_parser('up', help='start the nodes of a vehicle, on machines with no launch system')
@@ -27,6 +35,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         if argument.name == 'use_rviz':
             continue                                            # needs a desktop's ROS, which has launch too
         parser.add_argument('--' + argument.name.replace('_', '-'), dest=argument.name, metavar='TEXT',
+                            action=_Joined if argument.name == 'cameras' else 'store',
+                            nargs='+' if argument.name == 'cameras' else None,
                             choices=argument.choices or None,
                             help=f'{argument.description} (default: {argument.default!r})')
     parser.add_argument('--only', nargs='+', metavar='NODE', help='start these nodes only')
@@ -88,8 +98,9 @@ class _Supervisor:
 
     def start(self, spec: NodeSpec) -> None:
         process = children.start(spec.command(), self.environment)
-        known = self.running.get(spec.name)
-        self.running[spec.name] = _Running(spec, process, time.monotonic(), known.failures if known else 0)
+        name = spec.full_name.strip('/')                        # several cameras have nodes of one name
+        known = self.running.get(name)
+        self.running[name] = _Running(spec, process, time.monotonic(), known.failures if known else 0)
         print(f'crossspec: {spec.full_name} started, pid {process.pid}', file=sys.stderr)
 
     def look(self) -> int | None:
