@@ -205,10 +205,12 @@ class _Run:
         self.tap.call('player/stop', 10.0)
         self._watch(_LATE_S)
         images, drafts = self._images(), self._drafts()
-        self.say(f'images {images}; drafts {drafts}')
+        self.processes.sample()
+        cpu_s = self.processes.cpu_s()
+        self.say(f'images {images}; drafts {drafts}; CPU s {cpu_s}')
         audit = self._audit()
         self.say(f'audit: {audit["checked"]} captions decoded again by the model alone, {audit["mismatched"]} differ')
-        return {'conditions': results, 'images': images, 'drafts': drafts, 'audit': audit}
+        return {'conditions': results, 'images': images, 'drafts': drafts, 'audit': audit, 'cpu_s': cpu_s}
 
     def _try(self, trial: Trial) -> dict[str, Any]:
         self.hosts.set(trial.conditions)
