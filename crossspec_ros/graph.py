@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ ARGUMENTS: tuple[Argument, ...] = (
              'stands before both topics of the camera, NAME is the namespace of its nodes; empty: one camera'),
     Argument('role', 'all', 'which half of the graph this machine runs: edge is all but the verifier, server the '
              'verifier', ('all', 'edge', 'server')),
+    Argument('secure', 'false', 'SROS2: each process in an enclave named as its node; see docs/edge_and_server.md',
+             ('true', 'false')),
     Argument('events_topic', '/event_camera/events', 'topic of the event packets'),
     Argument('image_topic', '/camera/image_raw', 'topic of the images; compressed ones have /compressed after it'),
     Argument('image_transport', 'raw', 'how images come', ('raw', 'compressed')),
@@ -78,6 +80,8 @@ class NodeSpec:
     params_files: tuple[str, ...] = ()
     program: str = ''                                           # where it is not the node's name
     arguments: tuple[str, ...] = ()                             # of the program; they name its several nodes
+    enclave: str = ''                                           # of SROS2; empty: none of its own
+    cameras: tuple[Camera, ...] = ()                            # of each node, where the process has several
 
     @property
     def executable(self) -> str:
@@ -89,6 +93,11 @@ class NodeSpec:
         """Fully qualified node name."""
         return f'/{self.namespace.strip("/")}/{self.name}' if self.namespace.strip('/') else f'/{self.name}'
 
+    @property
+    def members(self) -> list[tuple[str, dict[str, str]]]:
+        """Namespace and remaps of each node of the process."""
+        return [(camera.namespace, camera.remaps) for camera in self.cameras] or [(self.namespace, self.remaps)]
+
     def ros_arguments(self) -> list[str]:
         """``--ros-args`` and what follows."""
         arguments = ['--ros-args', '-r', f'__node:={self.name}']
@@ -96,6 +105,8 @@ class NodeSpec:
             arguments += ['-r', f'__ns:=/{self.namespace.strip("/")}']
         for source, target in self.remaps.items():
             arguments += ['-r', f'{source}:={target}']
+        if self.enclave:
+            arguments += ['--enclave', self.enclave]
         for path in self.params_files:
             arguments += ['--params-file', path]
         for name, value in self.parameters.items():
@@ -169,6 +180,8 @@ def declare(given: Mapping[str, str] | None = None, parameters: Mapping[str, Map
         merged['use_sim_time'] = values['use_sim_time'] == 'true' and name != 'player'
         specs += _by_camera(name, merged, values, cameras, file)
     wanted = {'all': own.keys(), 'edge': own.keys() - set(SERVER_NODES), 'server': SERVER_NODES}[values['role']]
+    if values['secure'] == 'true':
+        specs = [replace(spec, enclave=spec.full_name) for spec in specs]
     return [spec for spec in specs if spec.name in wanted]
 
 
@@ -213,7 +226,8 @@ def _by_camera(name: str, parameters: dict[str, Any], values: Mapping[str, str],
         arguments = [word for camera in cameras for word in ('--camera', '/' + camera.namespace, camera.image_topic)]
         for overrides in qos.values():
             parameters = parameters | overrides
-        return [NodeSpec(name, values['namespace'], parameters, {}, (params_file,), 'several', tuple(arguments))]
+        return [NodeSpec(name, values['namespace'], parameters, {}, (params_file,), 'several', tuple(arguments),
+                         cameras=tuple(cameras))]
     return [NodeSpec(name, camera.namespace, parameters | qos[camera] | _own_port(name, parameters, number),
                      camera.remaps, (params_file,)) for number, camera in enumerate(cameras)]
 

@@ -16,6 +16,7 @@ from crossspec_ros.graph import (ARGUMENTS, LAUNCH_ARGUMENTS, LIFECYCLE_NODES, M
                                  NodeSpec, declare, node_environment)
 from crossspec_ros.interrupts import interruptible
 from crossspec_ros.nursery import Nursery
+from crossspec_ros.security import policy
 from crossspec_ros.shared_memory import Leftovers
 
 _END_TIMEOUT_S = 15.0
@@ -53,6 +54,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--network', action='store_true', help='discover nodes on other hosts too')
     parser.add_argument('--domain-id', type=int, metavar='N', help='ROS_DOMAIN_ID of the graph')
     parser.add_argument('--print', action='store_true', dest='only_print', help='print the commands and end')
+    parser.add_argument('--policy', action='store_true', help='print the SROS2 policy of these nodes and end')
     parser.set_defaults(func=run)
 
 
@@ -176,6 +178,9 @@ def run(args: argparse.Namespace) -> int:
     given = {argument.name: getattr(args, argument.name) for argument in ARGUMENTS
              if getattr(args, argument.name, None) is not None}
     specs = choose(declare(given, parse_parameters(args.param)), args.only, args.without)
+    if args.policy:
+        print(policy(specs), end='')
+        return 0
     if args.only_print:
         for spec in specs:
             print(shlex.join(spec.command()))
