@@ -42,7 +42,8 @@ ACCESS: dict[str, Access] = {
     'viewer': Access((), (*_CAMERA, 'draft', 'caption', 'verdict', 'latency', 'prompt', '/diagnostics')),
     'player': Access((*_CAMERA, '/clock'), (), ('~/play', '~/stop'),
                      tuple(f'{name}/get_state' for name in LIFECYCLE_NODES)),
-    'keeper': Access(('~/moment',), (*_CAMERA, 'draft', 'caption', 'verdict', 'prompt', 'latency', 'hard_braking', 'imu', '/diagnostics'), ('~/keep',)),
+    'keeper': Access(('~/moment',), (*_CAMERA, 'draft', 'caption', 'verdict', 'prompt', 'latency', 'hard_braking',
+                                     'imu', '/diagnostics'), ('~/keep',)),
 }
 
 

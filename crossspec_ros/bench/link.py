@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 from crossspec_ros.bench.relay import Conditions
 from crossspec_ros.bench.two_hosts import ADDRESSES, HOSTS, TwoHosts, obstacle
-from crossspec_ros.demo.counts import dropped_by_node
 from crossspec_ros.demo.options import free_domain
 from crossspec_ros.demo.processes import Processes
 from crossspec_ros.demo.summary import acceptance, hardware, percentiles
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.graph import SERVER_NODES, NodeSpec, declare, node_environment
 from crossspec_ros.resources import share_path
+from crossspec_ros.view.drops import dropped_by_node
 from crossspec_ros.view.record import Recorder, WindowRecord
 
 if TYPE_CHECKING:
