@@ -14,9 +14,9 @@ def enclaves(text: str) -> dict[str, ElementTree.Element]:
     return {each.get('path'): each for each in ElementTree.fromstring(text).iter('enclave')}
 
 
-def test_the_file_is_what_crossspec_up_prints():
+def test_the_file_is_what_crossspec_up_writes():
     assert POLICY.read_text(encoding='utf-8') == policy(declare(ALL)), (
-        'crossspec up --policy --view --keep true --bag world:1 > config/sros2_policy.xml')
+        'crossspec up --policy config/sros2_policy.xml --view --keep true --bag world:1')
 
 
 def test_every_node_has_access_of_its_own():

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from crossspec_ros import children, shell
 from crossspec_ros.commands.devices import check_device
@@ -54,7 +55,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--network', action='store_true', help='discover nodes on other hosts too')
     parser.add_argument('--domain-id', type=int, metavar='N', help='ROS_DOMAIN_ID of the graph')
     parser.add_argument('--print', action='store_true', dest='only_print', help='print the commands and end')
-    parser.add_argument('--policy', action='store_true', help='print the SROS2 policy of these nodes and end')
+    parser.add_argument('--policy', metavar='FILE', help='write the SROS2 policy of these nodes and end')
     parser.set_defaults(func=run)
 
 
@@ -173,14 +174,21 @@ class _Supervisor:
         self.leftovers.sweep(last=True)
 
 
+def _write(path: str, text: str) -> int:
+    try:
+        Path(path).write_text(text, encoding='utf-8')
+    except OSError as error:
+        raise CrossSpecError(f'{path} must be a file that can be written: {error.strerror}') from error
+    return 0
+
+
 def run(args: argparse.Namespace) -> int:
     """Start the nodes and wait; 0 after Ctrl-C, the worst exit code where all nodes ended by themselves."""
     given = {argument.name: getattr(args, argument.name) for argument in ARGUMENTS
              if getattr(args, argument.name, None) is not None}
     specs = choose(declare(given, parse_parameters(args.param)), args.only, args.without)
     if args.policy:
-        print(policy(specs), end='')
-        return 0
+        return _write(args.policy, policy(specs))
     if args.only_print:
         for spec in specs:
             print(shlex.join(spec.command()))
