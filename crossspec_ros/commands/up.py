@@ -78,7 +78,7 @@ def parse_parameters(texts: Sequence[str]) -> dict[str, dict[str, object]]:
 
 def choose(specs: Sequence[NodeSpec], only: Sequence[str] | None, without: Sequence[str]) -> list[NodeSpec]:
     """The nodes to start. Raises CrossSpecError for a name that the graph does not have."""
-    names = [spec.name for spec in specs]
+    names = list(dict.fromkeys(spec.name for spec in specs))
     for name in [*(only or []), *without]:
         if name not in names:
             raise CrossSpecError(f'node must be one of {", ".join(names)}, got {name!r}'
