@@ -1,7 +1,7 @@
 """Who of the graph may publish, hear and serve what: the policy of SROS2, made from the graph's own declaration.
 
-``crossspec up --policy FILE`` writes it; ``ros2 security create_permission`` signs it. Each process has an enclave named as
-its node; ``operator`` is for people: it hears all, and calls every service and action.
+``crossspec up --policy FILE`` writes it; ``ros2 security create_permission`` signs it. Each process has an enclave
+named as its node; ``operator`` is for people: it hears all, and calls every service and action.
 """
 from __future__ import annotations
 

@@ -48,8 +48,9 @@ ARROWS: dict[str, set[str]] = {
     'bench': {'children', 'resources', 'events', 'timing', 'speculation', 'models', 'world', 'recordings', 'view',
               'graph', 'nodes', 'demo'},
     'cli': {'interrupts', 'shell'},
-    'commands': {'security', 'interrupts', 'children', 'nursery', 'shared_memory', 'shell', 'events', 'timing', 'config',
-                 'models', 'world', 'recordings', 'pipeline', 'train', 'view', 'graph', 'demo', 'bench', 'cli'},
+    'commands': {'security', 'interrupts', 'children', 'nursery', 'shared_memory', 'shell', 'events', 'timing',
+                 'config', 'models', 'world', 'recordings', 'pipeline', 'train', 'view', 'graph', 'demo', 'bench',
+                 'cli'},
 }
 ROS = {'rclpy', 'std_msgs', 'sensor_msgs', 'diagnostic_msgs', 'std_srvs', 'builtin_interfaces', 'lifecycle_msgs',
        'event_camera_msgs', 'cv_bridge', 'launch', 'launch_ros'}
