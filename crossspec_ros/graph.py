@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ LAUNCH_ARGUMENTS = ('use_rviz', 'respawn', 'respawn_delay')      # of no use to 
 # Environment variable: the process whose death ends a node that it has started.
 FOLLOWED = 'CROSSSPEC_PARENT'
 LIFECYCLE_NODES = ('drafter', 'verifier')
+SERVER_NODES = ('verifier',)
 # What the nodes with a model import, most of it only while they load; and what they compile.
 MODEL_LIBRARIES = ('crossspec_ros.nodes.drafter', 'crossspec_ros.nodes.verifier', 'crossspec_ros.pipeline.building',
                    'crossspec_ros.pipeline.drafting', 'crossspec_ros.pipeline.verifying',
@@ -41,6 +43,12 @@ class Argument:
 ARGUMENTS: tuple[Argument, ...] = (
     Argument('namespace', 'crossspec', 'namespace of all nodes and of the topics that have no name of their own'),
     Argument('params_file', '', 'YAML file of parameters; empty: the package\'s own'),
+    Argument('cameras', '', 'several cameras of one verifier: NAME or NAME=PREFIX, commas between them; PREFIX (/NAME) '
+             'stands before both topics of the camera, NAME is the namespace of its nodes; empty: one camera'),
+    Argument('role', 'all', 'which half of the graph this machine runs: edge is all but the verifier, server the '
+             'verifier', ('all', 'edge', 'server')),
+    Argument('secure', 'false', 'SROS2: each process in an enclave named as its node; see docs/edge_and_server.md',
+             ('true', 'false')),
     Argument('events_topic', '/event_camera/events', 'topic of the event packets'),
     Argument('image_topic', '/camera/image_raw', 'topic of the images; compressed ones have /compressed after it'),
     Argument('image_transport', 'raw', 'how images come', ('raw', 'compressed')),
@@ -70,16 +78,25 @@ class NodeSpec:
     parameters: dict[str, Any] = field(default_factory=dict)
     remaps: dict[str, str] = field(default_factory=dict)
     params_files: tuple[str, ...] = ()
+    program: str = ''                                           # where it is not the node's name
+    arguments: tuple[str, ...] = ()                             # of the program; they name its several nodes
+    enclave: str = ''                                           # of SROS2; empty: none of its own
+    cameras: tuple[Camera, ...] = ()                            # of each node, where the process has several
 
     @property
     def executable(self) -> str:
         """Name under `ros2 run crossspec_ros`."""
-        return self.name
+        return self.program or self.name
 
     @property
     def full_name(self) -> str:
         """Fully qualified node name."""
         return f'/{self.namespace.strip("/")}/{self.name}' if self.namespace.strip('/') else f'/{self.name}'
+
+    @property
+    def members(self) -> list[tuple[str, dict[str, str]]]:
+        """Namespace and remaps of each node of the process."""
+        return [(camera.namespace, camera.remaps) for camera in self.cameras] or [(self.namespace, self.remaps)]
 
     def ros_arguments(self) -> list[str]:
         """``--ros-args`` and what follows."""
@@ -88,6 +105,8 @@ class NodeSpec:
             arguments += ['-r', f'__ns:=/{self.namespace.strip("/")}']
         for source, target in self.remaps.items():
             arguments += ['-r', f'{source}:={target}']
+        if self.enclave:
+            arguments += ['--enclave', self.enclave]
         for path in self.params_files:
             arguments += ['--params-file', path]
         for name, value in self.parameters.items():
@@ -96,7 +115,7 @@ class NodeSpec:
 
     def command(self) -> list[str]:
         """What to execute, with this Python, without the launch system."""
-        return [sys.executable, '-m', f'{PACKAGE}.nodes.{self.name}', *self.ros_arguments()]
+        return [sys.executable, '-m', f'{PACKAGE}.nodes.{self.executable}', *self.arguments, *self.ros_arguments()]
 
 
 def _yaml_value(value: Any) -> str:
@@ -131,7 +150,7 @@ def declare(given: Mapping[str, str] | None = None, parameters: Mapping[str, Map
         CrossSpecError: an argument or parameter that does not exist, is of a wrong type or out of range.
     """
     values = arguments_from(given or {})
-    shared = _remaps(values)
+    cameras = cameras_from(values)
     file = values['params_file'] or str(share_path('config', 'crossspec.yaml'))
     by_bare_name = check_params_file(file, values['namespace'])
     dtype = 'float32' if values['quantization'] == 'none' else values['quantization']
@@ -159,21 +178,73 @@ def declare(given: Mapping[str, str] | None = None, parameters: Mapping[str, Map
         merged = by_bare_name.get(name, {}) | merged | (parameters or {}).get(name, {})
         _check_parameters(name, merged)
         merged['use_sim_time'] = values['use_sim_time'] == 'true' and name != 'player'
-        merged |= _image_qos(name, values)
-        specs.append(NodeSpec(name, values['namespace'], merged, shared, (file,)))
-    return specs
+        specs += _by_camera(name, merged, values, cameras, file)
+    wanted = {'all': own.keys(), 'edge': own.keys() - set(SERVER_NODES), 'server': SERVER_NODES}[values['role']]
+    if values['secure'] == 'true':
+        specs = [replace(spec, enclave=spec.full_name) for spec in specs]
+    return [spec for spec in specs if spec.name in wanted]
 
 
-def _remaps(values: Mapping[str, str]) -> dict[str, str]:
-    return {'events': values['events_topic'], 'image': values['image_topic'],
-            'image/compressed': values['image_topic'] + '/compressed'}
+@dataclass(frozen=True)
+class Camera:
+    """A pair of an event camera and an RGB camera, and the namespace of its nodes."""
+
+    namespace: str
+    events_topic: str
+    image_topic: str
+
+    @property
+    def remaps(self) -> dict[str, str]:
+        """From the nodes' names of topics to the camera's."""
+        return {'events': self.events_topic, 'image': self.image_topic,
+                'image/compressed': self.image_topic + '/compressed'}
 
 
-def _image_qos(name: str, values: Mapping[str, str]) -> dict[str, str]:
+def cameras_from(values: Mapping[str, str]) -> list[Camera]:
+    """The cameras that the arguments name. Raises CrossSpecError for what is no name, or is there twice."""
+    if not values['cameras']:
+        return [Camera(values['namespace'], values['events_topic'], values['image_topic'])]
+    found: dict[str, Camera] = {}
+    for text in values['cameras'].replace(',', ' ').split():
+        name, _, prefix = text.partition('=')
+        prefix = '/' + (prefix or name).strip('/')
+        if not re.fullmatch(r'[a-zA-Z]\w*', name, re.ASCII) or not re.fullmatch(r'(/[a-zA-Z_]\w*)+', prefix, re.ASCII):
+            raise CrossSpecError(f'cameras must be NAME or NAME=PREFIX with names that ROS takes, got {text!r}')
+        if name in found:
+            raise CrossSpecError(f'cameras must have different names, got {name!r} twice')
+        base = values['namespace'].strip('/')
+        found[name] = Camera(f'{base}/{name}' if base else name, *(prefix + '/' + values[topic].lstrip('/')
+                                                                  for topic in ('events_topic', 'image_topic')))
+    return list(found.values())
+
+
+def _by_camera(name: str, parameters: dict[str, Any], values: Mapping[str, str], cameras: Sequence[Camera],
+               params_file: str) -> list[NodeSpec]:
+    """A node of each camera; one process where they share a model."""
+    qos = {camera: _image_qos(name, values, camera) for camera in cameras}
+    if name == 'verifier' and values['cameras']:
+        arguments = [word for camera in cameras for word in ('--camera', '/' + camera.namespace, camera.image_topic)]
+        for overrides in qos.values():
+            parameters = parameters | overrides
+        return [NodeSpec(name, values['namespace'], parameters, {}, (params_file,), 'several', tuple(arguments),
+                         cameras=tuple(cameras))]
+    return [NodeSpec(name, camera.namespace, parameters | qos[camera] | _own_port(name, parameters, number),
+                     camera.remaps, (params_file,)) for number, camera in enumerate(cameras)]
+
+
+def _own_port(name: str, parameters: Mapping[str, Any], number: int) -> dict[str, int]:
+    """Ports of the viewer of the camera with this number: those of the first, and so many more."""
+    if name != 'viewer' or not number:
+        return {}
+    defaults = {info.name: info.default for info in parameters_of(NODES[name])}
+    return {port: parameters.get(port, defaults[port]) + number for port in ('port', 'foxglove_port')}
+
+
+def _image_qos(name: str, values: Mapping[str, str], camera: Camera) -> dict[str, str]:
     """The override of the images' reliability, by the name that the topic has after remapping."""
     if name not in ('verifier', 'overlay', 'viewer') or values['image_reliability'] == 'best_effort':
         return {}
-    topic = values['image_topic'] + ('/compressed' if values['image_transport'] == 'compressed' else '')
+    topic = camera.image_topic + ('/compressed' if values['image_transport'] == 'compressed' else '')
     return {f'qos_overrides.{topic}.subscription.reliability': values['image_reliability']}
 
 

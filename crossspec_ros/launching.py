@@ -53,7 +53,10 @@ def _seconds(given: Mapping[str, str]) -> float:
 def _action(spec: NodeSpec, respawn: bool, delay_s: float) -> Node:
     """A node; the end of the player, which comes when the recording has ended and drained, ends all."""
     player = spec.name == 'player'
-    return Node(package=PACKAGE, executable=spec.executable, name=spec.name, namespace=spec.namespace, output='screen',
+    # A process of several nodes has no name of its own: its parameters are for all of them.
+    name, namespace = (None, None) if spec.arguments else (spec.name, spec.namespace)
+    return Node(package=PACKAGE, executable=spec.executable, name=name, namespace=namespace, output='screen',
+                arguments=list(spec.arguments), ros_arguments=['--enclave', spec.enclave] if spec.enclave else [],
                 parameters=[*spec.params_files, spec.parameters], remappings=list(spec.remaps.items()),
                 sigterm_timeout='20', respawn=respawn and not player, respawn_delay=delay_s,
                 on_exit=Shutdown(reason='the player has ended') if player else None)

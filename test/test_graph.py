@@ -43,6 +43,35 @@ def test_declare_remaps_camera_topics_in_every_node():
                                'image/compressed': '/rgb/image/compressed'}
 
 
+def test_declare_several_cameras_share_a_verifier_and_nothing_else():
+    specs = declare({'cameras': 'front=/cam_front left', 'image_reliability': 'reliable'})
+    names = [spec.full_name for spec in specs]
+    assert names == [f'/crossspec/{name}' for name in (
+        'front/drafter', 'left/drafter', 'verifier', 'front/overlay', 'left/overlay', 'front/monitor', 'left/monitor')]
+    by_full_name = dict(zip(names, specs))
+    assert by_full_name['/crossspec/front/drafter'].remaps['events'] == '/cam_front/event_camera/events'
+    assert by_full_name['/crossspec/left/overlay'].remaps['image'] == '/left/camera/image_raw'
+    verifier = by_full_name['/crossspec/verifier']
+    assert verifier.executable == 'several' and verifier.arguments == (
+        '--camera', '/crossspec/front', '/cam_front/camera/image_raw',
+        '--camera', '/crossspec/left', '/left/camera/image_raw')
+    assert {f'qos_overrides.{topic}.subscription.reliability' for topic in
+            ('/cam_front/camera/image_raw', '/left/camera/image_raw')} <= set(verifier.parameters)
+
+
+def test_declare_viewers_of_several_cameras_have_ports_of_their_own():
+    viewers = [spec for spec in declare({'cameras': 'a,b', 'viewer': 'true'}) if spec.name == 'viewer']
+    assert [spec.parameters.get('port', 9090) for spec in viewers] == [9090, 9091]
+
+
+@pytest.mark.parametrize('role, expected', [
+    pytest.param('all', ['drafter', 'verifier', 'overlay', 'monitor', 'player'], id='all'),
+    pytest.param('edge', ['drafter', 'overlay', 'monitor', 'player'], id='edge'),
+    pytest.param('server', ['verifier'], id='server')])
+def test_declare_a_role_starts_its_half(role, expected):
+    assert list(by_name({'role': role, 'bag': 'world:1'})) == expected
+
+
 def test_declare_argument_at_its_default_leaves_the_yaml_alone():
     assert 'model.path' not in by_name()['verifier'].parameters
     assert by_name({'model': '/models/x'})['verifier'].parameters['model.path'] == '/models/x'
@@ -58,6 +87,8 @@ def test_declare_image_reliability_overrides_the_topic_that_is_used(transport, t
 
 @pytest.mark.parametrize('given, parameters, rule', [
     pytest.param({'bogus': '1'}, None, "no argument 'bogus'", id='argument'),
+    pytest.param({'cameras': 'front,front'}, None, 'cameras must have different names', id='camera twice'),
+    pytest.param({'cameras': '4d'}, None, 'cameras must be NAME or NAME=PREFIX', id='name of a camera'),
     pytest.param({'image_transport': 'h264'}, None, 'image_transport must be one of', id='choice'),
     pytest.param({'params_file': '/nowhere.yaml'}, None, 'params_file must be readable', id='params file'),
     pytest.param(None, {'drafter': {'draft.lead_ms': 1e9}}, 'draft.lead_ms must be', id='parameter')])
@@ -103,6 +134,14 @@ def parse(*argv):
     parser = argparse.ArgumentParser()
     up.add_parser(parser.add_subparsers())
     return parser.parse_args(['up', *argv])
+
+
+def test_up_takes_cameras_as_words_or_with_commas(capsys):
+    printed = []
+    for words in (['front=/f', 'left'], ['front=/f,left']):
+        assert up.run(parse('--print', '--only', 'verifier', '--cameras', *words)) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1] and '--camera /crossspec/front /f/camera/image_raw' in printed[0]
 
 
 def test_up_prints_the_commands(capsys):

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from crossspec_ros import children, shell
 from crossspec_ros.commands.devices import check_device
@@ -16,6 +17,7 @@ from crossspec_ros.graph import (ARGUMENTS, LAUNCH_ARGUMENTS, LIFECYCLE_NODES, M
                                  NodeSpec, declare, node_environment)
 from crossspec_ros.interrupts import interruptible
 from crossspec_ros.nursery import Nursery
+from crossspec_ros.security import policy
 from crossspec_ros.shared_memory import Leftovers
 
 _END_TIMEOUT_S = 15.0
@@ -25,6 +27,14 @@ _SWEEP_S = 5.0                                                  # may look at al
 _STABLE_S = 3.0                                                # who has lived so long does not end at its start
 
 
+class _Joined(argparse.Action):
+    """Several words as one text."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Sequence[str],
+                 option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, ' '.join(values))
+
+
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add ``up`` to the parser: an option for every argument of the launch files."""
     parser = subparsers.add_parser('up', help='start the nodes of a vehicle, on machines with no launch system')
@@ -32,6 +42,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         if argument.name in (*LAUNCH_ARGUMENTS, 'viewer'):      # --view is the option for it
             continue
         parser.add_argument('--' + argument.name.replace('_', '-'), dest=argument.name, metavar='TEXT',
+                            action=_Joined if argument.name == 'cameras' else 'store',
+                            nargs='+' if argument.name == 'cameras' else None,
                             choices=argument.choices or None,
                             help=f'{argument.description} (default: {argument.default!r})')
     parser.add_argument('--view', dest='viewer', action='store_const', const='true',
@@ -43,6 +55,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--network', action='store_true', help='discover nodes on other hosts too')
     parser.add_argument('--domain-id', type=int, metavar='N', help='ROS_DOMAIN_ID of the graph')
     parser.add_argument('--print', action='store_true', dest='only_print', help='print the commands and end')
+    parser.add_argument('--policy', metavar='FILE', help='write the SROS2 policy of these nodes and end')
     parser.set_defaults(func=run)
 
 
@@ -65,7 +78,7 @@ def parse_parameters(texts: Sequence[str]) -> dict[str, dict[str, object]]:
 
 def choose(specs: Sequence[NodeSpec], only: Sequence[str] | None, without: Sequence[str]) -> list[NodeSpec]:
     """The nodes to start. Raises CrossSpecError for a name that the graph does not have."""
-    names = [spec.name for spec in specs]
+    names = list(dict.fromkeys(spec.name for spec in specs))
     for name in [*(only or []), *without]:
         if name not in names:
             raise CrossSpecError(f'node must be one of {", ".join(names)}, got {name!r}'
@@ -102,8 +115,9 @@ class _Supervisor:
             process = self.nursery.start(spec.command())
         else:
             process = children.start(spec.command(), self.environment)
-        known = self.running.get(spec.name)
-        self.running[spec.name] = _Running(spec, process, time.monotonic(), known.failures if known else 0)
+        name = spec.full_name.strip('/')                        # several cameras have nodes of one name
+        known = self.running.get(name)
+        self.running[name] = _Running(spec, process, time.monotonic(), known.failures if known else 0)
         print(f'crossspec: {spec.full_name} started, pid {process.pid}', file=sys.stderr)
 
     def look(self) -> int | None:
@@ -160,11 +174,21 @@ class _Supervisor:
         self.leftovers.sweep(last=True)
 
 
+def _write(path: str, text: str) -> int:
+    try:
+        Path(path).write_text(text, encoding='utf-8')
+    except OSError as error:
+        raise CrossSpecError(f'{path} must be a file that can be written: {error.strerror}') from error
+    return 0
+
+
 def run(args: argparse.Namespace) -> int:
     """Start the nodes and wait; 0 after Ctrl-C, the worst exit code where all nodes ended by themselves."""
     given = {argument.name: getattr(args, argument.name) for argument in ARGUMENTS
              if getattr(args, argument.name, None) is not None}
     specs = choose(declare(given, parse_parameters(args.param)), args.only, args.without)
+    if args.policy:
+        return _write(args.policy, policy(specs))
     if args.only_print:
         for spec in specs:
             print(shlex.join(spec.command()))

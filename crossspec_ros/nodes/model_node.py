@@ -73,6 +73,10 @@ class ModelNode(LifecycleNode, ABC):
         self._core = None
         self._input.account.forget_held()
 
+    def _make_worker(self) -> process.Worker:
+        """Who calls `_step`."""
+        return process.Worker(self.DOING, self._step, self._failed, idle_s=self.IDLE_S)
+
     def _reconfigure(self, config: Any) -> None:
         """Parameters that may change while the node lives have changed."""
         self._config = config
@@ -99,7 +103,7 @@ class ModelNode(LifecycleNode, ABC):
         self._begin()
         self._input.reset()
         self._health.begin_watch()
-        self._worker = process.Worker(self.DOING, self._step, self._failed, idle_s=self.IDLE_S)
+        self._worker = self._make_worker()
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:

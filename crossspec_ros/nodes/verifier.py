@@ -29,6 +29,7 @@ from crossspec_ros.pipeline.building import build_verifying, constraint_of
 from crossspec_ros.pipeline.mailbox import Mailbox
 from crossspec_ros.pipeline.verifying import VerifyingPipeline, retracted
 from crossspec_ros.speculation.engine import CaptionEngine
+from crossspec_ros.speculation.target import Target
 from crossspec_ros.speculation.types import Caption, Stage, prompt_key
 
 
@@ -74,10 +75,15 @@ class VerifierNode(ModelNode):
     def _load(self) -> None:
         config = self._config
         history = FrameHistory(self._grid, config.ask_history_s, config.ask_history_mb << 20)
-        self._core, self._engine = build_verifying(config, self._prompt, account=self._input.account, history=history)
+        self._core, self._engine = build_verifying(config, self._prompt, account=self._input.account, history=history,
+                                                   target=self._loaded_target())
         self._asking = Asking(self._engine, history, config.ask_waiting)
         self._core.ages = self._input.ages
         self._input.latency_ns = lambda: self._core and self._core.latency_ns
+
+    def _loaded_target(self) -> Target | None:
+        """A model that is there already; None: one of this node's own is loaded."""
+        return None
 
     def _begin(self) -> None:
         self._core.request_reset()
@@ -168,23 +174,35 @@ class VerifierNode(ModelNode):
 
     def _step(self) -> bool:
         """One piece of work, the most urgent first; True where there may be more."""
+        self._settle()
+        return self._work()
+
+    def _settle(self) -> None:
+        """Take in what has come by now."""
         if self._core.reset_wanted:
             self._retract()
             self._asking.reset('time jumped, or all was forgotten by ~/reset')
         self._core.advance(self.get_clock().now().nanoseconds)
+
+    def _work(self) -> bool:
+        """The most urgent work on what was taken in."""
         window_id = self._core.ready()
         if window_id is not None:
             self._answer(window_id)
             return True
         if self._core.feed():
             return True
-        if self._asking.step(lambda: self._core.has_frames() or not self._working):
+        if self._asking.step(self._pressed):
             return True
         if self._audit_asked.take():
             self._audit_running = True
         if self._audit_running or (self._config.audit_rate and len(self._audit)):
             return self._check_one()
-        return self._core.rehearse(lambda: not self._working)
+        return self._core.rehearse(self._pressed)
+
+    def _pressed(self) -> bool:
+        """Whether what can wait has to."""
+        return self._core.has_frames() or not self._working
 
     def _answer(self, window_id: int) -> None:
         for output in self._core.answer(window_id):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from crossspec_ros.pipeline.verifying import VerifyingPipeline
     from crossspec_ros.speculation.constraint import Constraint
     from crossspec_ros.speculation.engine import CaptionEngine
+    from crossspec_ros.speculation.target import Target
 
 
 def build_drafting(config: DrafterConfig, prompt: str = '', account: Account | None = None) -> DraftingPipeline:
@@ -35,26 +36,38 @@ def build_drafting(config: DrafterConfig, prompt: str = '', account: Account | N
     return pipeline
 
 
-def build_engine(config: VerifierConfig) -> CaptionEngine:
-    """Load the verifier, with the draft sources that its vocabulary allows. Raises CrossSpecError as above."""
+def load_model(config: VerifierConfig) -> Target:
+    """Load the verifier's model. Raises CrossSpecError as above."""
     from crossspec_ros.models.targets import load_target
     from crossspec_ros.pipeline.threads import ask_threads
-    from crossspec_ros.speculation.engine import CaptionEngine
 
     ask_threads('verifier', config.threads)
-    target = load_target(config.model, config.device, config.dtype, fps=1000.0 / config.frame_interval_ms,
-                         max_new_tokens=config.decode.max_new_tokens, trust_remote_code=config.trust_remote_code,
-                         allow_pickle=config.allow_pickle)
+    return load_target(config.model, config.device, config.dtype, fps=1000.0 / config.frame_interval_ms,
+                       max_new_tokens=config.decode.max_new_tokens, trust_remote_code=config.trust_remote_code,
+                       allow_pickle=config.allow_pickle)
+
+
+def build_engine(config: VerifierConfig, target: Target | None = None) -> CaptionEngine:
+    """The verifier, with the draft sources that its vocabulary allows; loaded where no ``target`` is given.
+
+    Raises CrossSpecError as above.
+    """
+    from crossspec_ros.speculation.engine import CaptionEngine
+
+    target = load_model(config) if target is None else target
     return CaptionEngine(target, replace(config.decode, window_frames=config.window_frames))
 
 
 def build_verifying(config: VerifierConfig, prompt: str = '', *, newest_wins: bool = True,
-                    account: Account | None = None, history: FrameHistory | None = None
-                    ) -> tuple[VerifyingPipeline, CaptionEngine]:
-    """Load the verifier, measure it, and set up its windows. Raises CrossSpecError as above."""
+                    account: Account | None = None, history: FrameHistory | None = None,
+                    target: Target | None = None) -> tuple[VerifyingPipeline, CaptionEngine]:
+    """Load the verifier, measure it, and set up its windows; ``target``: one that is loaded already.
+
+    Raises CrossSpecError as above.
+    """
     from crossspec_ros.pipeline.verifying import VerifyingPipeline
 
-    engine = build_engine(config)
+    engine = build_engine(config, target)
     prompt = prompt or config.prompt or DEFAULT_PROMPT
     _warm_up(engine, config, prompt)
     pipeline = VerifyingPipeline(engine, config.grid(), prompt, frame_grace_ms=config.frame_grace_ms,

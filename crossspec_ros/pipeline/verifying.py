@@ -283,6 +283,12 @@ class VerifyingPipeline:
             return None
         return max(whole) if self._newest_wins else min(whole)
 
+    @property
+    def waiting_ns(self) -> int | None:
+        """End of the oldest whole window that is not answered yet; None: there is none."""
+        whole = [key for key, window in self._windows.items() if window.whole]
+        return self._grid.end_ns(min(whole)) if whole else None
+
     def answer(self, window_id: int) -> Iterator[Caption | Verdict]:
         """Answer a window: captions and verdicts as they are verified. Raises CrossSpecError; the window is then gone.
         """

@@ -3,6 +3,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+import yaml
 
 launch = pytest.importorskip('launch', reason='launch is not importable here')
 pytest.importorskip('launch_ros', reason='launch_ros is not importable here')
@@ -32,6 +33,14 @@ def nodes_of(description: 'launch.LaunchDescription', **given: str) -> dict[str,
     return found
 
 
+def started_as(action) -> list[str]:
+    """The command line of a node action, without starting it."""
+    context = launch.LaunchContext()
+    action._perform_substitutions(context)
+    context.extend_locals({'ros_specific_arguments': {'name': '__node:=NAME', 'ns': '__ns:=NAMESPACE'}})
+    return [''.join(part.perform(context) for part in word) for word in action.cmd]
+
+
 @pytest.mark.parametrize('name, given, expected', [
     pytest.param('vehicle.launch.py', {}, ['drafter', 'monitor', 'overlay', 'verifier'], id='vehicle'),
     pytest.param('replay.launch.py', {'bag': 'world:1'}, ['drafter', 'monitor', 'overlay', 'player', 'verifier'],
@@ -39,6 +48,30 @@ def nodes_of(description: 'launch.LaunchDescription', **given: str) -> dict[str,
     pytest.param('demo.launch.py', {}, ['drafter', 'monitor', 'overlay', 'player', 'verifier'], id='demo')])
 def test_launch_file_starts_the_declared_nodes(name, given, expected):
     assert sorted(nodes_of(load(name), **given)) == expected
+
+
+@pytest.mark.parametrize('role, expected', [
+    pytest.param('edge', ['drafter', 'monitor', 'overlay'], id='edge'),
+    pytest.param('server', ['verifier'], id='server')])
+def test_launch_file_starts_the_half_of_its_machine(role, expected):
+    assert sorted(nodes_of(load('vehicle.launch.py'), role=role)) == expected
+
+
+def test_launch_file_with_cameras_gives_one_process_the_verifiers_of_all():
+    action = nodes_of(load('vehicle.launch.py'), cameras='front,left', image_transport='compressed')['several']
+    command = started_as(action)
+    assert command[1:7] == ['--camera', '/crossspec/front', '/front/camera/image_raw',
+                            '--camera', '/crossspec/left', '/left/camera/image_raw']
+    assert not any('__node:=' in word or '__ns:=' in word for word in command)
+    files = [command[place + 1] for place, word in enumerate(command) if word == '--params-file']
+    # For all of the process: names of a node would fit none of them.
+    assert yaml.safe_load(Path(files[-1]).read_text())['/**']['ros__parameters']['image_transport'] == 'compressed'
+
+
+def test_launch_file_secure_gives_each_process_its_enclave():
+    for name, action in nodes_of(load('vehicle.launch.py'), secure='true').items():
+        command = started_as(action)
+        assert command[command.index('--enclave') + 1] == f'/crossspec/{name}'
 
 
 @pytest.mark.parametrize('name', FILES)
