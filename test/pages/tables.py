@@ -20,6 +20,7 @@ if __name__ == '__main__':
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy                   # noqa: E402
 
 from crossspec_ros.cli import COMMANDS, DESCRIPTION, build_parser                             # noqa: E402
+from crossspec_ros.commands.bench import BENCHES                                              # noqa: E402
 from crossspec_ros.config import NODES, parameter_table                                       # noqa: E402
 from crossspec_ros.graph import ARGUMENTS                                                     # noqa: E402
 from crossspec_ros.nodes import qos                                                           # noqa: E402
@@ -147,6 +148,12 @@ def interface(path: Path) -> str:
     return '\n\n'.join(found)
 
 
+def _first_sentence(text: str) -> str:
+    """Of a description, which may be a module's docstring: without its command, and with one kind of quotes."""
+    plain = re.sub(r'^``[^`]+``:\s*', '', re.sub(r'\s+', ' ', text.strip())).replace('``', '`')
+    return re.split(r'(?<=\.)\s', plain)[0].rstrip('.')
+
+
 def _parsers(command: str) -> Iterator[tuple[str, str, argparse.ArgumentParser]]:
     """(words, what it does, parser) of a command, or of each of its subcommands."""
     parser = build_parser('crossspec', DESCRIPTION, COMMANDS, [command])
@@ -154,13 +161,19 @@ def _parsers(command: str) -> Iterator[tuple[str, str, argparse.ArgumentParser]]
     def walk(words: str, said: str, one: argparse.ArgumentParser) -> Iterator[tuple[str, str, argparse.ArgumentParser]]:
         groups = [action for action in one._actions if isinstance(action, argparse._SubParsersAction)]
         if not groups:
-            yield words, re.sub(r'\s+', ' ', one.description or said), one
+            yield words, _first_sentence(one.description or said), one
         for group in groups:
             said_of = {each.dest: each.help for each in group._choices_actions}
             for name, inner in group.choices.items():
                 yield from walk(f'{words} {name}', said_of.get(name) or said, inner)
     commands = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    yield from walk(f'crossspec {command}', COMMANDS[command].help, commands.choices[command])
+    if command != 'bench':
+        yield from walk(f'crossspec {command}', COMMANDS[command].help, commands.choices[command])
+        return
+    for name, bench in BENCHES.items():                         # which reads the rest of its command line itself
+        inner = build_parser('crossspec bench', '', BENCHES, [name])
+        names = next(action for action in inner._actions if isinstance(action, argparse._SubParsersAction))
+        yield from walk(f'crossspec bench {name}', bench.help, names.choices[name])
 
 
 def _option(action: argparse.Action) -> str:
@@ -185,7 +198,7 @@ def command(name: str) -> str:
     found = []
     for words, said, parser in _parsers(name):
         formatter = parser._get_formatter()
-        found += [f'### {words}', said[0].upper() + said[1:] + ('' if said.endswith('.') else '.')]
+        found += [f'### {words}', said[0].upper() + said[1:] + '.']
         rows = [(_cell(_option(action)), _cell(formatter._expand_help(action)) if action.help else '')
                 for action in parser._actions if not isinstance(action, argparse._HelpAction)]
         found += [_rows(('Option', 'Meaning'), iter(rows))] if rows else []
