@@ -40,7 +40,7 @@ def site(tmp_path_factory) -> Path:
     pytest.importorskip('material', reason='mkdocs-material is not installed here')
     folder = tmp_path_factory.mktemp('site')
     nowhere = dict.fromkeys(('http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY'), 'http://127.0.0.1:9')
-    done = subprocess.run([sys.executable, '-m', 'mkdocs', 'build', '--strict', '--quiet', '--site-dir', str(folder)],
+    done = subprocess.run([sys.executable, '-m', 'mkdocs', 'build', '--strict', '--site-dir', str(folder)],
                           cwd=ROOT, env={**os.environ, **nowhere, 'NO_MKDOCS_2_WARNING': '1'}, capture_output=True,
                           text=True, timeout=240)
     assert done.returncode == 0 and 'WARNING' not in done.stderr, done.stdout + done.stderr
