@@ -194,11 +194,12 @@ def _count(action: argparse.Action) -> str:
 
 
 def command(name: str) -> str:
-    """What a command takes: a heading and a table for it, or for each of its subcommands."""
+    """What a command takes: a table, or a heading and a table for each of its subcommands."""
     found = []
     for words, said, parser in _parsers(name):
         formatter = parser._get_formatter()
-        found += [f'### {words}', said[0].upper() + said[1:] + '.']
+        found += [f'### {words}'] if words != f'crossspec {name}' else []               # that stands above already
+        found.append(said[0].upper() + said[1:] + '.')
         rows = [(_cell(_option(action)), _cell(formatter._expand_help(action)) if action.help else '')
                 for action in parser._actions if not isinstance(action, argparse._HelpAction)]
         found += [_rows(('Option', 'Meaning'), iter(rows))] if rows else []
