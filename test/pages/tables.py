@@ -186,7 +186,8 @@ def _option(action: argparse.Action) -> str:
         value = ' ' + ('{' + ','.join(map(str, action.choices)) + '}' if action.choices else
                        str(action.metavar or action.dest.upper()))
         value += {'+': ' ...', '*': ' ...'}.get(action.nargs, '')
-    return f'`{", ".join(action.option_strings)}{value}`'
+    # A bar within code cannot be told from that of a table by every reader of Markdown.
+    return f'`{", ".join(action.option_strings)}{value}`'.replace('|', ' or ')
 
 
 def _count(action: argparse.Action) -> str:
@@ -200,7 +201,7 @@ def command(name: str) -> str:
         formatter = parser._get_formatter()
         found += [f'### {words}'] if words != f'crossspec {name}' else []               # that stands above already
         found.append(said[0].upper() + said[1:] + '.')
-        rows = [(_cell(_option(action)), _cell(formatter._expand_help(action)) if action.help else '')
+        rows = [(_option(action), _cell(formatter._expand_help(action)) if action.help else '')
                 for action in parser._actions if not isinstance(action, argparse._HelpAction)]
         found += [_rows(('Option', 'Meaning'), iter(rows))] if rows else []
     return '\n\n'.join(found)

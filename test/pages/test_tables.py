@@ -75,5 +75,6 @@ def test_command_tables_name_every_option():
     assert '| `--image-reliability {best_effort,reliable}` |' in RENDERED['command up']
     assert '### crossspec bag cut' in RENDERED['command bag']
     assert '### crossspec bench stream' in RENDERED['command bench']
+    assert '`--rgb FOLDER or FILM`' in RENDERED['command events']
     home = str(Path.home())
     assert not any(home in text for text in RENDERED.values()), 'a default is of this machine'
