@@ -103,12 +103,17 @@ def run_convert(args: argparse.Namespace) -> int:
     return 0
 
 
+def _is_events(path: Path) -> bool:
+    """Whether a path is a file of events and no bag; a file that is neither is refused here, by what it is."""
+    from crossspec_ros.recordings.event_files.headers import kind_of
+    return path.is_file() and kind_of(path) != 'bag'
+
+
 def _to_bag(args: argparse.Namespace) -> dict[str, Any]:
-    from crossspec_ros.recordings.event_files.opening import is_event_file
     from crossspec_ros.recordings.event_files.to_bag import write_bag
     from crossspec_ros.recordings.sources import open_source
     path = Path(args.source)
-    if not is_event_file(path):
+    if not _is_events(path):
         for option in ('rgb', 'rgb_times', 'size', 'offset'):
             if getattr(args, option):
                 raise CrossSpecError(f'--{option.replace("_", "-")} is for a file of events, and {args.source} is none')
@@ -146,14 +151,14 @@ def _file_source(args: argparse.Namespace, path: Path) -> tuple[Any, dict[str, A
 
 def _to_file(args: argparse.Namespace, name: str) -> dict[str, Any]:
     from crossspec_ros.recordings.event_files.bag_events import BagEvents
-    from crossspec_ros.recordings.event_files.opening import is_event_file, open_event_file
+    from crossspec_ros.recordings.event_files.opening import open_event_file
     from crossspec_ros.recordings.event_files.to_file import write_file
     for option in ('resume', 'duration', 'rgb_times'):
         if getattr(args, option):
             raise CrossSpecError(f'--{option.replace("_", "-")} is for a new bag; {args.out} is a file, written in '
                                  'one go')
     path = Path(args.source)
-    if is_event_file(path):
+    if _is_events(path):
         source = open_event_file(path, size_of(args.size))
     else:
         source = BagEvents(path, args.topic, args.image_topic)

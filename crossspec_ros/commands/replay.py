@@ -94,7 +94,8 @@ def run_over_dds(args: argparse.Namespace, topics: Sequence[str] = ()) -> int:
     shell.settle()
     # What is no path is the name of a source: world:SEED, load:RATE, or one that another package has.
     uri = str(Path(args.bag).absolute()) if Path(args.bag).exists() else args.bag
-    values = {'rate': args.rate, 'loop': args.loop, 'start_s': args.start, 'seconds': args.seconds}
+    # Who starts the player by hand has started the others before, or wants to play without them.
+    values = {'wait_for': '', 'rate': args.rate, 'loop': args.loop, 'start_s': args.start, 'seconds': args.seconds}
     if topics:
         values['topics'] = list(topics)
     # On the topics of the graph that ``crossspec up`` starts, so that the two find each other.

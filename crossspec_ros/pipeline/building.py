@@ -49,7 +49,8 @@ def build_engine(config: VerifierConfig) -> CaptionEngine:
 
 
 def build_verifying(config: VerifierConfig, prompt: str = '', *, newest_wins: bool = True,
-                    account: Account | None = None, history: FrameHistory | None = None) -> tuple[VerifyingPipeline, CaptionEngine]:
+                    account: Account | None = None, history: FrameHistory | None = None
+                    ) -> tuple[VerifyingPipeline, CaptionEngine]:
     """Load the verifier, measure it, and set up its windows. Raises CrossSpecError as above."""
     from crossspec_ros.pipeline.verifying import VerifyingPipeline
 

@@ -14,6 +14,7 @@ from crossspec_ros.events.types import Events, Packet
 from crossspec_ros.frames.images import picture_size
 from crossspec_ros.recordings.bag import BagMessage, BagReader, ImageFrame
 from crossspec_ros.recordings.bag_types import EVENT_TYPES, IMAGE_TYPES
+from crossspec_ros.recordings.storages import ROS1
 from crossspec_ros.recordings.timeline import Timeline, read_times
 from crossspec_ros.timing.stamps import StampJudgement
 
@@ -122,7 +123,9 @@ def describe(bag: BagReader, advance: Callable[[int], None] = lambda count: None
     counters: dict[str, EventTopic | _ImageTopic] = {
         name: EventTopic() if info.type in EVENT_TYPES else _ImageTopic()
         for name, info in topics.items() if info.readable and info.type in (*EVENT_TYPES, *IMAGE_TYPES)}
-    timeline = Timeline(read_times(bag, [name for name, info in topics.items() if info.readable]))
+    # Of ROS 1 only what is known can be looked into.
+    timeline = Timeline(read_times(bag, [name for name, info in topics.items() if info.readable
+                                         and (name in counters or info.serialisation != ROS1)]))
     for message in bag.messages(list(counters)) if counters else ():
         _count(counters[message.topic], message, timeline.judged.get(message.topic))
         advance(1)

@@ -34,7 +34,7 @@ def write_bag(path, *, image_stamp=lambda i, at: at, event_stamp=lambda i, at: a
                 bag.write_packet('/events', log(at), packetizer.packet(burst, event_stamp(number, at)))
             if images and ms % image_ms == 0:
                 stamp = image_stamp(ms // image_ms - 1, at)
-                bag.write_rgb('/image', log(at) + MS, stamp, np.full((12, 16, 3), ms % 200, np.uint8))
+                bag.write_rgb('/image', log(at) + MS, stamp, np.full((12, 16, 3), np.linspace(0, 255, 48, dtype=np.uint8).reshape(16, 3)))
     return path
 
 

@@ -9,7 +9,7 @@ from crossspec_ros.errors import CrossSpecError
 
 _LONGEST = 1 << 16
 _MAGIC = ((b'\x89MCAP0\r\n', 'bag'), (b'SQLite format 3\0', 'bag'), (b'#!AER-DAT4', 'aedat4'),
-          (b'\x89HDF\r\n\x1a\n', 'hdf5'), (b'% ', 'percent'), (b'#ROSBAG V2.0', 'ros1'), (b'#!AER-DAT', 'aedat_old'),
+          (b'\x89HDF\r\n\x1a\n', 'hdf5'), (b'% ', 'percent'), (b'#ROSBAG V2.0', 'bag'), (b'#!AER-DAT', 'aedat_old'),
           (b'version https://git-lfs', 'lfs'))
 _EVT = {'3.0': 'evt3', '2.0': 'evt2', '2.1': 'evt21', 'EVT3': 'evt3', 'EVT2': 'evt2', 'EVT21': 'evt21'}
 # Sensors by the name or the generation that older headers give instead of a size.
@@ -17,7 +17,6 @@ _SIZES = {'gen31': (640, 480), '3.1': (640, 480), '3.0': (640, 480), 'gen3': (64
           '4.1': (1280, 720), '4.2': (1280, 720), 'gen4': (1280, 720), '4.0': (1280, 720), 'imx636': (1280, 720),
           'imx646': (1280, 720), 'genx320': (320, 320), '320.0': (320, 320)}
 _NOT_READ = {
-    'ros1': 'is a bag of ROS 1; run "rosbags-convert --src FILE --dst FOLDER" and give the folder',
     'aedat_old': 'is AEDAT of a version before 4; convert it to AEDAT4 with the maker\'s DV software',
     'lfs': 'is a Git LFS pointer, not the recording; run "git lfs pull" where it came from'}
 
@@ -91,6 +90,11 @@ def first_bytes(path: Path) -> bytes:
             return file.read(_LONGEST)
     except OSError as error:
         raise CrossSpecError(f'{path} cannot be read: {error.strerror}') from error
+
+
+def begins_like_events(path: Path) -> bool:
+    """Whether a file begins as files of events do, whole or not; what else it may be is for others to say."""
+    return first_bytes(path).startswith((b'#!AER-DAT', b'\x89HDF\r\n\x1a\n', b'% '))
 
 
 def kind_of(path: Path) -> str:

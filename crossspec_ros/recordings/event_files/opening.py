@@ -5,7 +5,7 @@ from pathlib import Path
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.recordings.event_files.dat import DatFile, DatWriter
-from crossspec_ros.recordings.event_files.headers import kind_of
+from crossspec_ros.recordings.event_files.headers import begins_like_events, kind_of
 from crossspec_ros.recordings.event_files.piece import EventFile, EventWriter
 from crossspec_ros.recordings.event_files.raw import RawFile, RawWriter
 
@@ -17,7 +17,7 @@ _BY_SUFFIX = {'.raw': 'evt3', '.dat': 'dat', '.aedat4': 'aedat4', '.hdf5': 'prop
 
 def is_event_file(path: Path) -> bool:
     """Whether the path is a file of events other than a bag; raises CrossSpecError like ``kind_of``."""
-    return path.is_file() and kind_of(path) != 'bag'
+    return path.is_file() and begins_like_events(path) and kind_of(path) != 'bag'
 
 
 def open_event_file(path: str | Path, size: tuple[int, int] | None = None) -> EventFile:

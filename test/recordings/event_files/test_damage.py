@@ -60,7 +60,7 @@ def test_a_name_that_lies_is_no_matter(tmp_path):
     pytest.param(b'% evt 4.0\n% geometry 640x480\n% end\nabcd', '4.0', id='evt4'),
     pytest.param(b'% evt 3.0\n% end\nabcd', '--size', id='no_size'),
     pytest.param(b'% camera x\nabcd', 'names no format', id='no_format'),
-    pytest.param(b'#ROSBAG V2.0\n', 'rosbags-convert', id='ros1'),
+    pytest.param(b'#ROSBAG V2.0\n', 'bag', id='ros1'),
     pytest.param(b'version https://git-lfs.github.com/spec/v1\n', 'git lfs pull', id='lfs'),
     pytest.param(b'#!AER-DAT3.1\r\n', 'before 4', id='aedat3'),
     pytest.param(b'\x89HDF\r\n\x1a\n' + bytes(100), 'cut or damaged', id='hdf5'),

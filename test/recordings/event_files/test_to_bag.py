@@ -18,7 +18,7 @@ import pytest
 from streams import columns_of, everything, stream, write
 
 from crossspec_ros.cli import main
-from crossspec_ros.demo.options import _check_source
+from crossspec_ros.demo.options import DemoOptions, _check_source
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.recordings.bag import BagReader
 from crossspec_ros.recordings.bag_edit import partial_path
@@ -238,7 +238,7 @@ def test_files_are_taken_where_recordings_are(tmp_path, capsys):
         source.close()
     assert main(['bag', 'info', str(tmp_path / 'a.raw'), '--json']) == 0
     assert json.loads(capsys.readouterr().out)['events'] == 4000
-    assert _check_source(tmp_path / 'a.raw').events
+    assert _check_source(DemoOptions(out=tmp_path, bag=tmp_path / 'a.raw')).events
 
 
 def test_stamps_are_of_the_first_event_and_never_0(tmp_path):
