@@ -1,4 +1,4 @@
-"""Every default of every node, once: the ROS parameters, the YAML files' checks and the README's tables are made from
+"""Every default of every node, once: the ROS parameters, the YAML files' checks and the tables of docs/ are made from
 these.
 
 A field's metadata holds its parameter name, its description, its range or choices, and whether it may change while the
@@ -295,7 +295,7 @@ def _range_text(info: ParameterInfo) -> str:
 
 
 def parameter_table(node: str) -> str:
-    """The README's table of a node's parameters, in markdown."""
+    """The table of a node's parameters in docs/, in markdown."""
     rows = ['| Parameter | Default | Range | Meaning |', '| --- | --- | --- | --- |']
     for info in parameters_of(NODES[node]):
         live = '; may change while running' if info.live else ''

@@ -1,4 +1,4 @@
-"""Defaults, ranges, and that README, YAML and dataclasses say the same."""
+"""Defaults, ranges, and that YAML and dataclasses say the same; test/pages holds docs/ to them."""
 import dataclasses
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from crossspec_ros.config import (NODES, DrafterConfig, MonitorConfig, PlayerConfig, VerifierConfig, check, make,
-                                  parameter_table, parameters_of)
+                                  parameters_of)
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.graph import check_params_file
 from crossspec_ros.speculation.settings import EngineConfig
@@ -117,14 +117,6 @@ def test_yaml_file_that_cannot_be_read_is_told(tmp_path, text, rule):
         path.write_text(text)
     with pytest.raises(CrossSpecError, match=rule):
         check_params_file(path)
-
-
-@pytest.mark.parametrize('node', NODES)
-def test_readme_has_the_table_of_every_node(node):
-    readme = ROOT / 'README.md'
-    if not readme.exists() or f'`{parameters_of(NODES[node])[0].name}`' not in readme.read_text(encoding='utf-8'):
-        pytest.skip('the README has no parameter tables')
-    assert parameter_table(node) in readme.read_text(encoding='utf-8')
 
 
 def test_player_wall_clock_has_no_rate():

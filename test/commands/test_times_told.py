@@ -20,6 +20,7 @@ from crossspec_ros.recordings.bag import BagWriter
 MS, S = 1_000_000, 1_000_000_000
 START = 1_726_000_000 * S
 ROOT = Path(__file__).resolve().parents[2]
+PICTURE = np.full((12, 16, 3), np.linspace(0, 255, 48, dtype=np.uint8).reshape(16, 3))
 
 
 @pytest.fixture(scope='module')
@@ -49,7 +50,7 @@ def _bag(path, image_ms, *, packets_ms=(), late_ms=0, stamp=lambda at: at):
                 bag.write_packet('/events', START + at_ms * MS, packetizer.packet(burst, START + at_ms * MS))
             else:
                 stamp_ns = stamp(START + (at_ms - late_ms) * MS)
-                bag.write_rgb('/image', START + at_ms * MS, stamp_ns, np.full((12, 16, 3), np.linspace(0, 255, 48, dtype=np.uint8).reshape(16, 3)))
+                bag.write_rgb('/image', START + at_ms * MS, stamp_ns, PICTURE)
     return path
 
 

@@ -17,6 +17,7 @@ from crossspec_ros.recordings.timeline import header_stamp_ns, with_stamp
 MS, S = 1_000_000, 1_000_000_000
 START = 1_726_000_000 * S
 LATER = 200 * 86_400 * S
+PICTURE = np.full((12, 16, 3), np.linspace(0, 255, 48, dtype=np.uint8).reshape(16, 3))
 
 
 def write_bag(path, *, image_stamp=lambda i, at: at, event_stamp=lambda i, at: at, log=lambda at: at, seconds=3.0,
@@ -34,7 +35,7 @@ def write_bag(path, *, image_stamp=lambda i, at: at, event_stamp=lambda i, at: a
                 bag.write_packet('/events', log(at), packetizer.packet(burst, event_stamp(number, at)))
             if images and ms % image_ms == 0:
                 stamp = image_stamp(ms // image_ms - 1, at)
-                bag.write_rgb('/image', log(at) + MS, stamp, np.full((12, 16, 3), np.linspace(0, 255, 48, dtype=np.uint8).reshape(16, 3)))
+                bag.write_rgb('/image', log(at) + MS, stamp, PICTURE)
     return path
 
 

@@ -48,7 +48,8 @@ class Hdf5File:
         try:
             self._file = h5py.File(path, 'r')
         except OSError as error:
-            raise CrossSpecError(f'{path} cannot be opened as HDF5, it is cut or damaged ({error}); copy it again') from error
+            raise CrossSpecError(f'{path} cannot be opened as HDF5, it is cut or damaged ({error}); copy it again'
+                                 ) from error
         try:
             self.format = self._layout()
             self._columns = self._open_columns()
