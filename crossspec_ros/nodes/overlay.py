@@ -159,7 +159,9 @@ class OverlayNode(Node):
         parts = [mode.value]
         if draft is not None:
             parts.append(f'draft {draft.compute_ms:.0f} ms')
-        if caption is not None and caption.target_passes:
+        if caption is not None and caption.stage is Stage.STILL_VALID:
+            parts.append(f'still valid, {caption.words_age_ms / 1000:.1f} s old')
+        elif caption is not None and caption.target_passes:
             passes = f'{caption.target_passes} pass{"es" if caption.target_passes > 1 else ""}'
             parts.append(f'caption {caption.answer_ms:.0f} ms, {passes}, '
                          f'{caption.accepted} of {caption.drafted} draft tokens')

@@ -58,6 +58,7 @@ class DirectReplay:
         self._drafting, self._verifying, self._grid = drafting, verifying, grid
         self._on_line = on_line
         self._now_ns: int | None = None
+        self._step_begin_ns = 0                                 # of the monotonic clock
 
     def run(self, messages: Iterable[ReplayMessage]) -> None:
         """Everything, and then time alone until the last window that holds something of it is settled."""
@@ -90,6 +91,7 @@ class DirectReplay:
 
     def _step(self) -> None:
         assert self._now_ns is not None
+        self._step_begin_ns = time.perf_counter_ns()
         if self._drafting is not None:
             jobs = self._drafting.due(self._now_ns)
             for change in self._drafting.take_changes():
@@ -162,6 +164,11 @@ class DirectReplay:
         self.dropped[cause] += 1
         if self.dropped[cause] == 1:
             logger.warning('%s: %s', cause, error)
+
+    @property
+    def reached_ns(self) -> int:
+        """The recording's time now: when the newest message was due, and what its step has taken so far."""
+        return (self._now_ns or 0) + time.perf_counter_ns() - self._step_begin_ns
 
     @property
     def mode(self) -> Mode:

@@ -3,9 +3,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from dataclasses import replace
 
 from crossspec_ros.frames.slots import Frame
-from crossspec_ros.speculation.types import SceneChange
+from crossspec_ros.speculation.types import Caption, SceneChange, Stage
 from crossspec_ros.timing.when import Speaking
 
 _WAITING = 64               # of what is heard ahead of the frames; older goes
@@ -51,6 +52,10 @@ class Openings:
         """A window was opened."""
         self._opened = max(self._opened or 0, window_id)
 
+    def ahead(self, window_id: int) -> bool:
+        """Whether a window is opened with its first frame, since nothing can prevent it."""
+        return self.speaking.grid_too and self.speaking.on_beat(window_id)
+
     def alone(self, slot: int) -> bool:
         """Whether the window that ends here is opened without being told."""
         speaking = self.speaking
@@ -86,3 +91,15 @@ class RecentFrames:
         there = [slot for slot in slots if self._slots.get(slot) is not None]
         own = [slot for slot in there if slot >= scene_id] or there
         return [self._slots[slot] if slot in own else None for slot in slots], own, len(there) - len(own)
+
+
+def confirmed(words: Caption, window_id: int, window_end_ns: int) -> Caption:
+    """The words of an earlier window for one that is not decoded, since nothing has changed."""
+    return replace(words, window_id=window_id, window_end_ns=window_end_ns, stage=Stage.STILL_VALID, drafted=0, accepted=0,
+                   target_passes=0, stage_ms={}, answer_ms=0.0, near_ties=0,
+                   words_age_ms=(window_end_ns - words.window_end_ns) / 1e6)
+
+
+def retracted(caption: Caption) -> Caption:
+    """What tells everyone that a caption shown before no longer holds."""
+    return replace(caption, stage=Stage.RETRACTED, text='', stable_length=0, token_ids=())

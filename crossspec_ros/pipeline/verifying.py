@@ -18,7 +18,7 @@ from crossspec_ros.frames.history import FrameHistory
 from crossspec_ros.frames.slots import SKIPPED, Frame, FrameSlots, Slot
 from crossspec_ros.pipeline.account import FORGOTTEN, FRAMES, UNCHANGED, Account
 from crossspec_ros.pipeline.frame_latency import ENCODED, PREFILLED, RECEIVED, UNPACKED, AgeBook
-from crossspec_ros.pipeline.openings import Openings, RecentFrames
+from crossspec_ros.pipeline.openings import Openings, RecentFrames, confirmed
 from crossspec_ros.speculation.engine import CaptionEngine
 from crossspec_ros.speculation.session import Session
 from crossspec_ros.speculation.types import Caption, Draft, Opening, SceneChange, Stage, Verdict
@@ -193,8 +193,7 @@ class VerifyingPipeline:
                 raise
         if settled:
             self._drop_passed(settled[-1].index)
-        if self._openings is not None:
-            self._follow_changes()
+        self._follow_changes()
 
     def _place(self, slot: Slot) -> None:
         """Put a settled slot into every window that contains it."""
@@ -206,7 +205,9 @@ class VerifyingPipeline:
         frames, stride = self._grid.window_frames, self._grid.stride_frames
         first = -(-slot.index // stride)
         inside: list[tuple[int, _Window]] = []
-        for window_id in filter(self._opens_ahead, range(first, (slot.index + frames - 1) // stride + 1)):
+        for window_id in range(first, (slot.index + frames - 1) // stride + 1):
+            if self._openings is not None and not self._openings.ahead(window_id):
+                continue
             window = self._windows.get(window_id)
             if window is None:
                 if own is None or window_id <= self._newest_opened:
@@ -227,11 +228,6 @@ class VerifyingPipeline:
         if self._openings is not None:
             self._keep(slot.index, own)
 
-    def _opens_ahead(self, window_id: int) -> bool:
-        """Whether a window is opened with its first frame."""
-        speaking = None if self._openings is None else self._openings.speaking
-        return speaking is None or speaking.grid_too and speaking.on_beat(window_id)
-
     def _keep(self, slot: int, own: Frame | None) -> None:
         """Keep a slot's frame for windows that may be opened."""
         for passed in self._recent.add(slot, own):
@@ -242,7 +238,7 @@ class VerifyingPipeline:
             self._open_late(slot)
 
     def _follow_changes(self) -> None:
-        for change in self._openings.take(self._recent.newest):
+        for change in self._openings.take(self._recent.newest) if self._openings is not None else ():
             if change.reason is not Opening.NONE:
                 self._open_late(change.window_id, change.scene_id)
             elif self._openings.speaking.on_beat(change.window_id) and not change.changed:
@@ -265,13 +261,13 @@ class VerifyingPipeline:
     def _confirm(self, change: SceneChange) -> None:
         """Say that the last words still hold, or open a window where there are none of this scene and question."""
         words, prompt = self._words or (None, '')
-        if any(window_id >= change.reference_id for window_id in self._windows):
-            self.counts['windows_unchanged'] += 1               # the words are about to come
-        elif words is None or prompt != self.prompt or words.window_id < change.reference_id:
+        coming = any(window_id >= change.reference_id for window_id in self._windows)
+        if not coming and (words is None or prompt != self.prompt or words.window_id < change.reference_id):
             self.counts['windows_unconfirmed'] += 1
             self._open_late(change.window_id)
-        else:
-            self.counts['windows_unchanged'] += 1
+            return
+        self.counts['windows_unchanged'] += 1
+        if not coming:
             self._confirmed.append(confirmed(words, change.window_id, change.window_end_ns))
 
     def take_confirmed(self) -> list[Caption]:
@@ -454,15 +450,3 @@ class VerifyingPipeline:
     def wait_ns(self) -> int:
         """How long past a slot's end its frame is waited for."""
         return self._slots.wait_ns
-
-
-def retracted(caption: Caption) -> Caption:
-    """What tells everyone that a caption shown before no longer holds."""
-    return replace(caption, stage=Stage.RETRACTED, text='', stable_length=0, token_ids=())
-
-
-def confirmed(words: Caption, window_id: int, window_end_ns: int) -> Caption:
-    """The words of an earlier window for one that is not decoded, since nothing has changed."""
-    return replace(words, window_id=window_id, window_end_ns=window_end_ns, stage=Stage.STILL_VALID, drafted=0, accepted=0,
-                   target_passes=0, stage_ms={}, answer_ms=0.0, near_ties=0,
-                   words_age_ms=(window_end_ns - words.window_end_ns) / _MS)

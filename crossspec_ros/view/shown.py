@@ -55,7 +55,7 @@ class Shown:
         caption = self._caption if self._caption and now_ns - self._caption.window_end_ns <= self.stale_ns else None
         if caption is None or (draft is not None and draft.window_id > caption.window_id):
             return '', draft.text if draft is not None else ''
-        if caption.stage is Stage.FINAL:
+        if caption.stage in (Stage.FINAL, Stage.STILL_VALID):
             return caption.text, ''
         verified = caption.text[:caption.stable_length]
         same = draft is not None and draft.window_id == caption.window_id
