@@ -59,9 +59,10 @@ class Openings:
     def alone(self, slot: int) -> bool:
         """Whether the window that ends here is opened without being told."""
         speaking = self.speaking
-        if self._told is None or slot - self._told >= speaking.max_slots or speaking.grid_too:
-            return speaking.on_beat(slot)
-        return self._opened is not None and slot - self._opened >= speaking.max_slots
+        if self._opened is not None and slot - self._opened >= speaking.max_slots:
+            return True
+        silent = self._told is None or slot - self._told >= speaking.max_slots
+        return (silent or speaking.grid_too) and speaking.on_beat(slot)
 
 
 class RecentFrames:

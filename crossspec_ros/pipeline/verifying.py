@@ -88,6 +88,7 @@ class VerifyingPipeline:
         self._newest_stamp_ns: int | None = None
         self._reset_wanted = False
         self._openings = None if speaking is None else Openings(speaking)
+        self._ahead = (lambda window_id: True) if self._openings is None else self._openings.ahead
         self._recent = RecentFrames(grid.window_frames)
         self._to_encode: deque[Frame] = deque(maxlen=grid.window_frames)
         self._known: deque[int] = deque(maxlen=64)              # windows opened lately
@@ -206,12 +207,10 @@ class VerifyingPipeline:
         first = -(-slot.index // stride)
         inside: list[tuple[int, _Window]] = []
         for window_id in range(first, (slot.index + frames - 1) // stride + 1):
-            if self._openings is not None and not self._openings.ahead(window_id):
-                continue
             window = self._windows.get(window_id)
             if window is None:
-                if own is None or window_id <= self._newest_opened:
-                    continue                                    # no frame to begin with, or given up already
+                if own is None or window_id <= self._newest_opened or not self._ahead(window_id):
+                    continue                                    # no frame to begin with, given up, or to be told of
                 window = self._open(window_id)
             inside.append((window_id, window))
         if own is not None and (inside or self._openings is not None):
@@ -336,9 +335,6 @@ class VerifyingPipeline:
                 window.fed += 1
                 self._note_stages(window)
                 return True
-        return self._encode_ahead()
-
-    def _encode_ahead(self) -> bool:
         if not self._to_encode:
             return False
         frame = self._to_encode.popleft()
