@@ -40,7 +40,7 @@ class WindowConfig:
                       high=3600)
     max_s: float = _p(5.0, 'by change: a window is captioned this long after the last one at the latest, s',
                       name='window.max_s', low=0, high=3600)
-    change: float = _p(0.16, 'by change: how much the events of a frame interval must differ from those before, or '
+    change: float = _p(0.14, 'by change: how much the events of a frame interval must differ from those before, or '
                        'twice as much from the last caption\'s', name='window.change', low=0, high=1)
 
     def grid(self) -> WindowGrid:

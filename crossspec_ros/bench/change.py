@@ -31,6 +31,7 @@ from crossspec_ros.world.clip import EVALUATION_SEED
 from crossspec_ros.world.script import PACES, Script
 
 _NS = 1_000_000_000
+_CALM_NS = 2 * _NS          # after a change nothing new is left to say
 _START_NS = 8 * _NS         # of the drives on the grid: their first windows are not the grid's first
 
 
@@ -81,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
     for table in report.values():
         for when in WHENS:
             table[when]['captions_saved'] = 1 - table[when]['captions'] / max(1, table['grid']['captions'])
+            calm = table['grid']['calm_captions']
+            table[when]['calm_captions_saved'] = 1 - table[when]['calm_captions'] / calm if calm else None
             table[when]['cpu_saved'] = 1 - table[when]['cpu_s'] / table['grid']['cpu_s']
     report |= {'drives': args.drives, 'seconds': args.seconds, 'threshold': args.change, 'hardware': hardware()}
     if args.json:
@@ -151,7 +154,9 @@ def _measure(drafting: Any, verifying: Any, engine: Any, grid: Any, messages: Se
     replay.run(messages)
     cpu_s = time.process_time() - begin_s
     opened = [_slot_after(change, spoken) for change in changes]
-    return {'captions': len(spoken), 'confirmed': confirmed, 'cpu_s': cpu_s, 'drafts': replay.drafts, 'opened_ms': opened,
+    calm = sum(any(change.begin_ns + _CALM_NS < each.window_end_ns <= change.end_ns for change in changes)
+               for each in spoken)
+    return {'captions': len(spoken), 'calm_captions': calm, 'confirmed': confirmed, 'cpu_s': cpu_s, 'drafts': replay.drafts, 'opened_ms': opened,
             'ages_ms': ages_ms(changes, spoken), 'changes': [asdict(change) for change in changes]}
 
 
@@ -168,7 +173,7 @@ def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     opened = [age for run in runs for age in run['opened_ms'] if age is not None]
     return {'changes': len(ages), 'told': len(told), 'missed': len(ages) - len(told), 'no_window': len(ages) - len(opened),
             'words_age_ms': _percentiles(told), 'window_age_ms': _percentiles(opened),
-            **{name: sum(run[name] for run in runs) for name in ('captions', 'confirmed', 'drafts', 'cpu_s')}}
+            **{name: sum(run[name] for run in runs) for name in ('captions', 'calm_captions', 'confirmed', 'drafts', 'cpu_s')}}
 
 
 def _percentiles(values: Sequence[float]) -> dict[str, float] | None:
@@ -183,7 +188,7 @@ def describe(report: dict[str, Any]) -> list[str]:
             row = report[pace][when]
             age, window = row['words_age_ms'] or {'p50': float('nan')}, row['window_age_ms'] or {'p50': float('nan')}
             lines.append(f'{pace} {when}: {row["told"]} of {row["changes"]} changes told, words p50 {age["p50"]:.0f} ms '
-                         f'after the change, first window p50 {window["p50"]:.0f} ms; {row["captions"]} decoded, '
+                         f'after the change, first window p50 {window["p50"]:.0f} ms; {row["captions"]} decoded ({row["calm_captions"]} of them with nothing new to say), '
                          f'{row["confirmed"]} confirmed, {row["cpu_s"]:.1f} s of CPU '
                          f'({100 * row["cpu_saved"]:.0f}% saved)')
     return lines
