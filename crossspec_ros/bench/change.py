@@ -32,6 +32,7 @@ from crossspec_ros.world.script import PACES, Script
 
 _NS = 1_000_000_000
 _CALM_NS = 2 * _NS          # after a change nothing new is left to say
+_SUMS = ('captions', 'calm_captions', 'confirmed', 'drafts', 'cpu_s')
 _START_NS = 8 * _NS         # of the drives on the grid: their first windows are not the grid's first
 
 
@@ -156,8 +157,9 @@ def _measure(drafting: Any, verifying: Any, engine: Any, grid: Any, messages: Se
     opened = [_slot_after(change, spoken) for change in changes]
     calm = sum(any(change.begin_ns + _CALM_NS < each.window_end_ns <= change.end_ns for change in changes)
                for each in spoken)
-    return {'captions': len(spoken), 'calm_captions': calm, 'confirmed': confirmed, 'cpu_s': cpu_s, 'drafts': replay.drafts, 'opened_ms': opened,
-            'ages_ms': ages_ms(changes, spoken), 'changes': [asdict(change) for change in changes]}
+    return {'captions': len(spoken), 'calm_captions': calm, 'confirmed': confirmed, 'cpu_s': cpu_s,
+            'caption_ages_ms': [(each.at_ns - each.window_end_ns) / 1e6 for each in spoken],
+            'drafts': replay.drafts, 'opened_ms': opened, 'ages_ms': ages_ms(changes, spoken), 'changes': [asdict(change) for change in changes]}
 
 
 def _slot_after(change: Change, spoken: Sequence[Spoken]) -> float | None:
@@ -171,9 +173,11 @@ def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     ages = [age for run in runs for age in run['ages_ms']]
     told = [age for age in ages if age is not None]
     opened = [age for run in runs for age in run['opened_ms'] if age is not None]
-    return {'changes': len(ages), 'told': len(told), 'missed': len(ages) - len(told), 'no_window': len(ages) - len(opened),
+    return {'changes': len(ages), 'told': len(told), 'missed': len(ages) - len(told),
+            'no_window': len(ages) - len(opened),
             'words_age_ms': _percentiles(told), 'window_age_ms': _percentiles(opened),
-            **{name: sum(run[name] for run in runs) for name in ('captions', 'calm_captions', 'confirmed', 'drafts', 'cpu_s')}}
+            'caption_age_ms': _percentiles([age for run in runs for age in run['caption_ages_ms']]),
+            **{name: sum(run[name] for run in runs) for name in _SUMS}}
 
 
 def _percentiles(values: Sequence[float]) -> dict[str, float] | None:
@@ -188,7 +192,8 @@ def describe(report: dict[str, Any]) -> list[str]:
             row = report[pace][when]
             age, window = row['words_age_ms'] or {'p50': float('nan')}, row['window_age_ms'] or {'p50': float('nan')}
             lines.append(f'{pace} {when}: {row["told"]} of {row["changes"]} changes told, words p50 {age["p50"]:.0f} ms '
-                         f'after the change, first window p50 {window["p50"]:.0f} ms; {row["captions"]} decoded ({row["calm_captions"]} of them with nothing new to say), '
+                         f'after the change, first window p50 {window["p50"]:.0f} ms; {row["captions"]} decoded, '
+                         f'{row["calm_captions"]} of them with nothing new to say, '
                          f'{row["confirmed"]} confirmed, {row["cpu_s"]:.1f} s of CPU '
                          f'({100 * row["cpu_saved"]:.0f}% saved)')
     return lines

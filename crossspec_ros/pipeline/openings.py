@@ -1,4 +1,4 @@
-"""Which windows are answered and which words confirmed, by what the drafter says: the verifier's part of `window.when`."""
+"""Which windows are answered and which words confirmed, by what the drafter says: the verifier's `window.when`."""
 from __future__ import annotations
 
 import threading
@@ -96,8 +96,8 @@ class RecentFrames:
 
 def confirmed(words: Caption, window_id: int, window_end_ns: int) -> Caption:
     """The words of an earlier window for one that is not decoded, since nothing has changed."""
-    return replace(words, window_id=window_id, window_end_ns=window_end_ns, stage=Stage.STILL_VALID, drafted=0, accepted=0,
-                   target_passes=0, stage_ms={}, answer_ms=0.0, near_ties=0,
+    return replace(words, window_id=window_id, window_end_ns=window_end_ns, stage=Stage.STILL_VALID, drafted=0,
+                   accepted=0, target_passes=0, stage_ms={}, answer_ms=0.0, near_ties=0,
                    words_age_ms=(window_end_ns - words.window_end_ns) / 1e6)
 
 

@@ -1,9 +1,12 @@
 """Windows that are opened when they are told of: exactly the captions of the same frames, and nothing lost."""
 import numpy as np
 import pytest
+import tiny_models
+from engine_harness import FRAMES, QUESTION, clip_of, make_engine, strip
 from test_verifying import Engine, answered
 
 from crossspec_ros.frames.slots import Frame
+from crossspec_ros.models.targets import load_target
 from crossspec_ros.pipeline.verifying import VerifyingPipeline
 from crossspec_ros.speculation.types import Opening, SceneChange, Stage
 from crossspec_ros.timing.when import Speaking
@@ -125,3 +128,27 @@ def test_foreign_window_is_refused():
     wrong = SceneChange(7, 1, 0.0, 0.16, False, Opening.NONE, 0)
     assert core.hear(wrong) == 'foreign_window' and core.counts['change_foreign_window'] == 1
     assert VerifyingPipeline(Engine(), WindowGrid(), 'What?').hear(told(8)) == 'foreign_window'
+
+
+@pytest.mark.parametrize('kind', ['video_llava', 'llava_onevision'])
+def test_window_opened_late_says_what_generate_says_of_its_frames(kind, tmp_path):
+    target = load_target(tiny_models.write_checkpoint(tmp_path, kind))
+    engine, grid = make_engine(target), WindowGrid(FRAMES, 100.0, 1)
+    core = VerifyingPipeline(engine, grid, QUESTION, speaking=Speaking(FRAMES, 1, 40, 0.16))
+    pictures, captions = clip_of(np.random.default_rng(3), 9), {}
+    for slot, picture in enumerate(pictures, start=31):
+        core.add_frame(Frame(slot * 100 * MS, picture))
+        scene_id = slot if slot == 37 else 0
+        reason = Opening.CHANGE if slot in (34, 35, 37) else Opening.NONE
+        core.hear(SceneChange(slot, grid.end_ns(slot), 0.5, 0.16, True, reason, slot, scene_id))
+        core.advance()
+        while core.feed():
+            pass
+        while (window := core.ready()) is not None:
+            *_, captions[window] = (each for each in core.answer(window) if hasattr(each, 'stage'))
+    assert set(captions) == {34, 35, 37}
+    for window, caption in captions.items():
+        clip = pictures[window - 31 - FRAMES + 1:window - 31 + 1] if window != 37 else [pictures[6]] * FRAMES
+        assert caption.stage is Stage.FINAL and caption.lossless
+        assert caption.token_ids == tuple(strip(target, target.generate(clip, QUESTION, engine.config.max_new_tokens)))
+    assert engine.counters.frames_encoded <= len(pictures)      # each at most once, whichever windows it is in
