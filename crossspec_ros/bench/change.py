@@ -13,7 +13,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -159,7 +159,7 @@ def _measure(drafting: Any, verifying: Any, engine: Any, grid: Any, messages: Se
                for each in spoken)
     return {'captions': len(spoken), 'calm_captions': calm, 'confirmed': confirmed, 'cpu_s': cpu_s,
             'caption_ages_ms': [(each.at_ns - each.window_end_ns) / 1e6 for each in spoken],
-            'drafts': replay.drafts, 'opened_ms': opened, 'ages_ms': ages_ms(changes, spoken), 'changes': [asdict(change) for change in changes]}
+            'drafts': replay.drafts, 'opened_ms': opened, 'ages_ms': ages_ms(changes, spoken)}
 
 
 def _slot_after(change: Change, spoken: Sequence[Spoken]) -> float | None:
@@ -191,8 +191,8 @@ def describe(report: dict[str, Any]) -> list[str]:
         for when in WHENS:
             row = report[pace][when]
             age, window = row['words_age_ms'] or {'p50': float('nan')}, row['window_age_ms'] or {'p50': float('nan')}
-            lines.append(f'{pace} {when}: {row["told"]} of {row["changes"]} changes told, words p50 {age["p50"]:.0f} ms '
-                         f'after the change, first window p50 {window["p50"]:.0f} ms; {row["captions"]} decoded, '
+            lines.append(f'{pace} {when}: {row["told"]} of {row["changes"]} changes told, words p50 '
+                         f'{age["p50"]:.0f} ms after the change, first window p50 {window["p50"]:.0f} ms; {row["captions"]} decoded, '
                          f'{row["calm_captions"]} of them with nothing new to say, '
                          f'{row["confirmed"]} confirmed, {row["cpu_s"]:.1f} s of CPU '
                          f'({100 * row["cpu_saved"]:.0f}% saved)')

@@ -281,5 +281,6 @@ class WindowMoments:
         for first_ns in sorted(self._slices):
             each = self._slices[first_ns]
             if first_ns >= start_ns and each.last_ns <= end_ns:
-                self._add_bins(each.packed, each.sums, self._now[SHIFT_BITS], rate, (first_ns - start_ns) * rate, *halves)
+                share = (first_ns - start_ns) * rate
+                self._add_bins(each.packed, each.sums, self._now[SHIFT_BITS], rate, share, *halves)
         return activity_map(halves.reshape(2, *self.shape[1:]))

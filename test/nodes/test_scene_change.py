@@ -1,4 +1,4 @@
-"""Windows by changes of the scene over real DDS: a burst opens one, a still scene confirms, a dead drafter is replaced."""
+"""Windows by changes of the scene over real DDS: a burst opens one, silence confirms, a dead drafter is replaced."""
 import threading
 import time
 
