@@ -140,7 +140,9 @@ setup(
     ],
     extras_require={
         'forms': ['llguidance>=1.9,<2'],
+        'formats': ['aedat>=2.3', 'dv-processing>=2.0'],         # reading and writing AEDAT4
         'eval': ['sacrebleu>=2.4', 'rouge-score>=0.1.2', 'pycocoevalcap>=1.2'],
+        'view': ['rerun-sdk>=0.41,<0.42; python_version >= "3.11"', 'foxglove-sdk>=0.30,<0.31'],
         'test': ['pytest>=8,<8.4', 'pytest-timeout>=2.3', 'hypothesis>=6.100'],
     },
     entry_points={'console_scripts': ['crossspec = crossspec_ros.cli:main']},

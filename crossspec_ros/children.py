@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 _log = logging.getLogger(__name__)
 _PR_SET_PDEATHSIG = 1
@@ -20,8 +20,27 @@ _INSISTING = 1 / 3                                              # of the time th
 _ENDING = 1 / 6
 
 
-def _prepare() -> None:
-    """In the child, before exec: SIGINT as usual (shells let background children ignore it), and never outlive us."""
+class Process(Protocol):
+    """What is used of a child, whoever started it: part of `subprocess.Popen`."""
+
+    pid: int
+    returncode: int | None
+
+    def poll(self) -> int | None:
+        """The exit code, None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code. Raises `subprocess.TimeoutExpired`."""
+
+    def send_signal(self, sig: int) -> None:
+        """Signal it."""
+
+
+def prepare() -> None:
+    """In a child, before it becomes what it is to be: it never outlives us, and SIGINT is as usual.
+
+    Shells let background children ignore SIGINT.
+    """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -33,7 +52,7 @@ def start(command: Sequence[str], environment: Mapping[str, str], **options: Any
     The death of the thread that started it ends a child too (SIGTERM; on Linux). ``options`` go to `subprocess.Popen`.
     """
     with _signals_held() as held:
-        process = subprocess.Popen(list(command), env=dict(environment), start_new_session=True, preexec_fn=_prepare,
+        process = subprocess.Popen(list(command), env=dict(environment), start_new_session=True, preexec_fn=prepare,
                                    **options)
     try:
         for number in held:
@@ -63,7 +82,7 @@ def _signals_held() -> Iterator[list[int]]:
             signal.signal(sign, handler)
 
 
-def end(processes: Iterable[subprocess.Popen], timeout_s: float,
+def end(processes: Iterable[Process], timeout_s: float,
         say: Callable[[str], None] = _log.warning) -> None:
     """Ask children to end (SIGINT), insist (SIGTERM), then end them (SIGKILL), all of them together.
 

@@ -15,13 +15,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from crossspec_ros import __version__
+from crossspec_ros import __version__, shell
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.interrupts import interruptible
 
 DESCRIPTION = 'Live captions of a driving scene from an event camera and an RGB camera.'
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
+_WITHOUT_SHELL = {'doctor', '--help', '-h', '--version'}            # which tell about the shell, or need nothing of it
 
 
 class Command(NamedTuple):
@@ -35,12 +36,14 @@ COMMANDS: dict[str, Command] = {
     'demo': Command('crossspec_ros.commands.demo', 'the whole graph live, with a report of what it did'),
     'doctor': Command('crossspec_ros.commands.doctor', 'what is here, what is missing, and what to do about it'),
     'up': Command('crossspec_ros.commands.up', 'start the nodes of a vehicle, on machines with no launch system'),
+    'view': Command('crossspec_ros.commands.view', 'the graph live in a browser, in Foxglove or in a file'),
     'replay': Command('crossspec_ros.commands.replay', 'play a recording, over DDS or straight through the core'),
     'bag': Command('crossspec_ros.commands.bag', 'look into, cut or render a rosbag2'),
+    'events': Command('crossspec_ros.commands.events', 'files of event cameras to rosbag2 and back'),
     'dsec': Command('crossspec_ros.commands.dsec', 'turn a DSEC sequence into a rosbag2'),
     'world': Command('crossspec_ros.commands.world', 'the synthetic driving world: pictures and recordings'),
     'model': Command('crossspec_ros.commands.model', 'what a checkpoint is, and whether it is served exactly'),
-    'bench': Command('crossspec_ros.commands.bench', 'measure: events, stream, traces, decode, exactness'),
+    'bench': Command('crossspec_ros.commands.bench', 'measure: events, stream, traces, decode, view, exactness'),
     'train': Command('crossspec_ros.commands.train', 'train the built-in pair'),
     'eval': Command('crossspec_ros.commands.eval', 'what the built-in pair sees, on scenes it has never seen'),
 }
@@ -83,7 +86,10 @@ def _fail(message: object) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 2 bad input or something missing, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    shell.settle_streams()
     try:
+        if not set(arguments) & _WITHOUT_SHELL:
+            shell.settle(ros=False)
         parser = build_parser('crossspec', DESCRIPTION, COMMANDS, arguments)
         parser.add_argument('--version', action='version', version=f'crossspec {__version__}')
         parser.add_argument('-v', '--verbose', action='count', default=0, help='more log lines; twice: debug')
@@ -95,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CrossSpecError as error:
         return _fail(error)
     except ModuleNotFoundError as error:
-        return _fail(explain_missing(error))
+        return _fail(shell.explain(error) or explain_missing(error))
     except KeyboardInterrupt:
         print('crossspec: interrupted', file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -103,6 +109,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output has gone (`| head`); nothing more can be written, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        line = shell.explain(error)
+        if line is None:
+            raise
+        return _fail(line)
 
 
 if __name__ == '__main__':

@@ -7,6 +7,7 @@ node runs (``live``). ``parameters_of(NodeConfig)`` lists them; ``make(NodeConfi
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -160,6 +161,26 @@ class OverlayConfig(WindowConfig):
 
 
 @dataclass(frozen=True)
+class ViewerConfig(WindowConfig):
+    """Parameters of the viewer node."""
+
+    rerun: bool = _p(True, 'serve a page for browsers')
+    bind: str = _p('127.0.0.1', 'address to listen at; 0.0.0.0: everybody on the network may look')
+    port: int = _p(9090, 'port of the page; the two after it are used too; 0: free ones', low=0, high=65533)
+    foxglove: bool = _p(False, 'serve a websocket for Foxglove and Lichtblick')
+    foxglove_port: int = _p(8765, 'port of the websocket; 0: a free one', low=0, high=65535)
+    save_path: str = _p('', 'write what is shown to this .rrd file too; empty: none')
+    save_mb: int = _p(2000, 'the file ends at this size, MB', low=1, high=1000000)
+    open_browser: bool = _p(False, 'open the page here')
+    rate_hz: float = _p(5.0, 'pictures of each camera a second at most', low=0.1, high=30)
+    width: int = _p(640, 'width of the pictures at most, px', low=64, high=4096)
+    memory_mb: int = _p(300, 'what the server keeps for pages opened later, MB at most', low=16, high=65536)
+    show_events: bool = _p(True, 'show the events as a picture; subscribes events')
+    image_transport: str = _p('raw', 'raw: image; compressed: image/compressed', choices=('raw', 'compressed'))
+    stale_ms: float = _p(4000.0, 'a caption older than this is taken off the page, ms', low=100, high=600000)
+
+
+@dataclass(frozen=True)
 class MonitorConfig(WindowConfig):
     """Parameters of the monitor node."""
 
@@ -191,7 +212,10 @@ class PlayerConfig:
     drain_s: float = _p(3.0, '/clock goes on this long after the end, s', low=0, high=3600)
     clock_hz: float = _p(200.0, 'rate of /clock', low=1, high=10000)
     wait_for_subscribers: int = _p(0, 'subscribers of each topic to wait for before the start', low=0, high=100)
-    wait_timeout_s: float = _p(60.0, 'wait for them this long at most, s', low=0, high=3600)
+    wait_for: str = _p('', 'lifecycle nodes to wait for before the start, until they are active and listen; names in '
+                       'the player\'s namespace, or from / on, with spaces between')
+    wait_timeout_s: float = _p(60.0, 'wait this long at most for subscribers and for nodes that do not show up, s',
+                               low=0, high=3600)
     autostart: bool = _p(True, 'play at once; false: ~/play starts it')
     world_width: int = _p(320, 'width of the synthetic world\'s cameras, px', low=64, high=1920)
     world_height: int = _p(240, 'height of the synthetic world\'s cameras, px', low=48, high=1080)
@@ -217,7 +241,8 @@ class KeeperConfig:
 
 
 NODES: dict[str, type] = {'drafter': DrafterConfig, 'verifier': VerifierConfig, 'overlay': OverlayConfig,
-                          'monitor': MonitorConfig, 'player': PlayerConfig, 'keeper': KeeperConfig}
+                          'monitor': MonitorConfig, 'player': PlayerConfig, 'keeper': KeeperConfig,
+                          'viewer': ViewerConfig}
 
 
 @dataclass(frozen=True)
@@ -273,7 +298,9 @@ def make(config: type, values: Mapping[str, Any]) -> Any:
     infos = {info.name: info for info in parameters_of(config)}
     unknown = sorted(set(values) - set(infos))
     if unknown:
-        raise CrossSpecError(f'{config.__name__} has no parameter {unknown[0]!r}; it has {", ".join(infos)}')
+        close = difflib.get_close_matches(unknown[0], infos, 1)
+        raise CrossSpecError(f'{config.__name__} has no parameter {unknown[0]!r}; '
+                             + (f'did you mean {close[0]}?' if close else f'it has {", ".join(infos)}'))
     made = with_values(config(), {infos[name].field: check(infos[name], value) for name, value in values.items()})
     if isinstance(made, WindowConfig):
         made.grid()

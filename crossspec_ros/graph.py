@@ -11,14 +11,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from crossspec_ros import params_file
 from crossspec_ros.config import NODES, make, parameters_of
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.resources import share_path
 
 PACKAGE = 'crossspec_ros'
+LAUNCH_ARGUMENTS = ('use_rviz', 'respawn', 'respawn_delay')      # of no use to crossspec up, which has --restart
+# Environment variable: the process whose death ends a node that it has started.
+FOLLOWED = 'CROSSSPEC_PARENT'
 LIFECYCLE_NODES = ('drafter', 'verifier')
+# What the nodes with a model import, most of it only while they load; and what they compile.
+MODEL_LIBRARIES = ('crossspec_ros.nodes.drafter', 'crossspec_ros.nodes.verifier', 'crossspec_ros.pipeline.building',
+                   'crossspec_ros.pipeline.drafting', 'crossspec_ros.pipeline.verifying',
+                   'crossspec_ros.models.drafter', 'crossspec_ros.models.targets')
+MODEL_WARM_UP = ('crossspec_ros.events.warm:warm_up',)
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,9 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument('use_rviz', 'false', 'start RViz with the package\'s view', ('true', 'false')),
     Argument('keep', 'false', 'keep the last seconds in memory and write them as a bag when something happens',
              ('true', 'false')),
+    Argument('respawn', 'true', 'launch files: start a node again that has ended by itself', ('true', 'false')),
+    Argument('respawn_delay', '0.0', 'launch files: wait this long before, s'),
+    Argument('viewer', 'false', 'show the graph live in a browser; needs the extra `view`', ('true', 'false')),
     Argument('bag', '', 'recording to play: a bag, a DSEC sequence, world:SEED; empty: real cameras'),
 )
 
@@ -113,7 +123,7 @@ def arguments_from(given: Mapping[str, str]) -> dict[str, str]:
 
 def declare(given: Mapping[str, str] | None = None, parameters: Mapping[str, Mapping[str, Any]] | None = None
             ) -> list[NodeSpec]:
-    """The nodes of the graph for these arguments; the player is among them where ``bag`` is given.
+    """The nodes of the graph for these arguments; ``bag`` and ``viewer`` bring player and viewer.
 
     ``parameters`` has more by node name; they win over the YAML file and over the arguments.
 
@@ -122,8 +132,8 @@ def declare(given: Mapping[str, str] | None = None, parameters: Mapping[str, Map
     """
     values = arguments_from(given or {})
     shared = _remaps(values)
-    params_file = values['params_file'] or str(share_path('config', 'crossspec.yaml'))
-    check_params_file(params_file)
+    file = values['params_file'] or str(share_path('config', 'crossspec.yaml'))
+    by_bare_name = check_params_file(file, values['namespace'])
     dtype = 'float32' if values['quantization'] == 'none' else values['quantization']
     autostart, transport = values['autostart'] == 'true', values['image_transport']
     own: dict[str, dict[str, Any]] = {
@@ -133,9 +143,12 @@ def declare(given: Mapping[str, str] | None = None, parameters: Mapping[str, Map
         'overlay': {'image_transport': transport},
         'monitor': {},
     }
+    if values['viewer'] == 'true':
+        own['viewer'] = {'image_transport': transport}
     if values['bag']:
         # Who follows /clock gets the recorded stamps; who does not, stamps of now.
-        own['player'] = {'source': values['bag'], 'clock': 'sim' if values['use_sim_time'] == 'true' else 'wall'}
+        own['player'] = {'source': values['bag'], 'clock': 'sim' if values['use_sim_time'] == 'true' else 'wall',
+                         'wait_for': ' '.join(LIFECYCLE_NODES)}
     if values['keep'] == 'true':
         own['keeper'] = {}
     specs = []
@@ -143,11 +156,11 @@ def declare(given: Mapping[str, str] | None = None, parameters: Mapping[str, Map
         defaults = {info.name: info.default for info in parameters_of(NODES[name])}
         # An argument at its default says nothing, so that the YAML file can.
         merged = {key: value for key, value in settings.items() if value != defaults[key]}
-        merged |= (parameters or {}).get(name, {})
+        merged = by_bare_name.get(name, {}) | merged | (parameters or {}).get(name, {})
         _check_parameters(name, merged)
         merged['use_sim_time'] = values['use_sim_time'] == 'true' and name != 'player'
         merged |= _image_qos(name, values)
-        specs.append(NodeSpec(name, values['namespace'], merged, shared, (params_file,)))
+        specs.append(NodeSpec(name, values['namespace'], merged, shared, (file,)))
     return specs
 
 
@@ -158,44 +171,20 @@ def _remaps(values: Mapping[str, str]) -> dict[str, str]:
 
 def _image_qos(name: str, values: Mapping[str, str]) -> dict[str, str]:
     """The override of the images' reliability, by the name that the topic has after remapping."""
-    if name not in ('verifier', 'overlay') or values['image_reliability'] == 'best_effort':
+    if name not in ('verifier', 'overlay', 'viewer') or values['image_reliability'] == 'best_effort':
         return {}
     topic = values['image_topic'] + ('/compressed' if values['image_transport'] == 'compressed' else '')
     return {f'qos_overrides.{topic}.subscription.reliability': values['image_reliability']}
 
 
 def _check_parameters(name: str, settings: Mapping[str, Any]) -> None:
-    make(NODES[name], {key: value for key, value in settings.items() if not key.startswith('qos_overrides.')})
+    make(NODES[name], {key: value for key, value in settings.items()
+                       if key not in params_file.ROS_OWN and not key.startswith(params_file.QOS_PREFIX)})
 
 
-def check_params_file(path: str | Path) -> None:
-    """Raises CrossSpecError where a parameter file is missing, is no YAML, or sets what a node does not have."""
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding='utf-8')) or {}
-    except OSError as error:
-        raise CrossSpecError(f'params_file must be readable, got {path}: {error.strerror}') from error
-    except yaml.YAMLError as error:
-        raise CrossSpecError(f'params_file must be YAML, got {path}: {error}') from error
-    for key, body in content.items() if isinstance(content, dict) else ():
-        name = str(key).rsplit('/', 1)[-1]
-        settings = body.get('ros__parameters', {}) if isinstance(body, dict) else {}
-        if name in NODES:
-            flat = _flatten(settings)
-            flat.pop('use_sim_time', None)
-            try:
-                _check_parameters(name, flat)
-            except CrossSpecError as error:
-                raise CrossSpecError(f'{path}, {key}: {error}') from error
-
-
-def _flatten(settings: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f'{prefix}{key}.')
-        else:
-            flat[f'{prefix}{key}'] = value
-    return flat
+def check_params_file(path: str | Path, namespace: str = ARGUMENTS[0].default) -> dict[str, dict[str, Any]]:
+    """What a parameter file has for nodes by their bare names, by node. Raises CrossSpecError as `params_file.read`."""
+    return params_file.read(path, {name: NodeSpec(name, namespace).full_name for name in NODES})
 
 
 def node_command(name: str, parameters: Mapping[str, Any] | None = None, *, namespace: str = '',
@@ -230,4 +219,6 @@ def node_environment(base: Mapping[str, str] | None = None, *, domain_id: int | 
         environment['PYTHONPATH'] = os.pathsep.join([checkout, *filter(None, paths)])
     # The loops of small models gain nothing from a thread a core, and lose much when processes fight for them.
     environment.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+    # `python -m` looks into the current folder first, where a source folder of ROS may lie.
+    environment.setdefault('PYTHONSAFEPATH', '1')
     return environment

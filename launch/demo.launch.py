@@ -3,4 +3,4 @@ from crossspec_ros.launching import describe
 
 
 def generate_launch_description():
-    return describe({'bag': 'world:1'}, parameters={'overlay': {'show_events': True}})
+    return describe({'bag': 'world:1', 'respawn': 'false'}, parameters={'overlay': {'show_events': True}})

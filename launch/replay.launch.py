@@ -3,4 +3,4 @@ from crossspec_ros.launching import describe
 
 
 def generate_launch_description():
-    return describe({'use_sim_time': 'true'}, required=('bag',))
+    return describe({'use_sim_time': 'true', 'respawn': 'false'}, required=('bag',))

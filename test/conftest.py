@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))                  # shared_data, t
 os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
 os.environ.setdefault('ROS_PYTHON_CHECK_FIELDS', '1')           # off by default; a wrong field type is to fail here
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
+os.environ['CROSSSPEC_CACHE_DIR'] = ''                          # what one test has loaded is tried again by the next
 
 load_vision_ops()                                               # before a test imports a class of transformers
 torch.set_num_threads(1)                                        # tiny models: a second thread would only wait

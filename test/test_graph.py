@@ -93,8 +93,10 @@ def test_environment_names_the_profile_and_keeps_what_the_user_set():
 
 def test_profile_asks_for_the_transport_of_large_messages():
     root = ElementTree.parse(fastdds_profile()).getroot()
-    transports = [node for node in root.iter() if node.tag.endswith('builtinTransports')]
-    assert [node.text for node in transports] == ['LARGE_DATA'] and transports[0].get('max_msg_size') == '4MB'
+    texts = {node.tag.rpartition('}')[2]: node.text for node in root.iter()}
+    assert int(texts['segment_size']) >= 4 * int(texts['maxMessageSize']) >= 16 << 20
+    # UDP too: who is on Fast DDS's defaults must not hang on shared memory that a killed node may block.
+    assert {node.text for node in root.iter() if node.tag.endswith('}type')} == {'SHM', 'UDPv4'}
 
 
 def parse(*argv):
@@ -160,9 +162,37 @@ def test_supervisor_restarts_a_killed_node_and_lets_an_ended_one_rest():
         first = supervisor.running['one'].process
         first.send_signal(signal.SIGKILL)
         wait_for(lambda: supervisor.look() is None and supervisor.running['one'].process.pid != first.pid)
-        assert supervisor.running['two'].process.returncode == 0
+        wait_for(lambda: supervisor.look() is None and supervisor.running['two'].process.poll() == 0)
+        assert supervisor.running['two'].restart_at_s in (None, float('inf'))
     finally:
         supervisor.end()
+
+
+@pytest.mark.parametrize('failures', [0, 1, 4])
+def test_supervisor_restarts_at_once_what_had_lived_for_a_while(monkeypatch, failures):
+    monkeypatch.setattr(up, '_STABLE_S', 0.0)
+    supervisor = supervised(True, one='raise SystemExit(1)')
+    supervisor.running['one'].failures = failures
+    try:
+        supervisor.running['one'].process.wait(20)
+        supervisor.look()
+        assert supervisor.running['one'].restart_at_s <= time.monotonic()
+    finally:
+        supervisor.end()
+
+
+def test_supervisor_waits_longer_for_what_ends_at_its_start(monkeypatch):
+    monkeypatch.setattr(up, '_STABLE_S', 1e9)
+    waits = []
+    for failures in range(7):
+        supervisor = supervised(True, one='raise SystemExit(1)')
+        supervisor.running['one'].failures = failures
+        supervisor.running['one'].process.wait(20)
+        before_s = time.monotonic()
+        supervisor.look()
+        waits.append(round(supervisor.running['one'].restart_at_s - before_s))
+        supervisor.end()
+    assert waits == [0, 1, 2, 5, 10, 10, 10]
 
 
 def run_up() -> tuple[subprocess.Popen, int]:

@@ -115,7 +115,7 @@ def decoding_contest(packets: Sequence[Packet]) -> Contest:
         'fused voxel_grid': lambda: fused_voxel_grids(packets, moments),
         'two steps voxel_grid': lambda: voxel_grids_of_arrays(packets),
         'numpy': lambda: len(decode_evt3_numpy(words, width, height)),
-        **installed_peers(words, width, height),
+        **installed_peers([packet.payload for packet in packets], width, height),
     }
     return Contest(count, _those_that_agree(contestants, count))
 
@@ -219,6 +219,9 @@ def ratios(times: dict[str, list[float]]) -> dict[str, float]:
         'packets / fastest other': faster('packets', fastest),
         'stream / fastest other': faster('stream', fastest),
     }
+    if by_packets := [name for name in peers if name.endswith(' packets')]:
+        fastest = min(by_packets, key=lambda name: statistics.median(times[name]))
+        found['packets / fastest other by packets'] = faster('packets', fastest)
     found['fused voxel_grid / two steps'] = faster('fused voxel_grid', 'two steps voxel_grid')
     for name in ('histogram', 'voxel_grid'):
         found[f'{name} / numpy'] = faster(name, f'numpy {name}')

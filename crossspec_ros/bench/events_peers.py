@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -84,13 +84,21 @@ def raw_file(words: np.ndarray, width: int, height: int) -> bytes:
     return header.encode() + words.tobytes()
 
 
-def installed_peers(words: np.ndarray, width: int, height: int) -> dict[str, Callable[[], int]]:
-    """Decoders of other packages, by name and version: each decodes all words once and returns the number of events."""
-    peers = {}
-    for package, make in (('evutils', _evutils), ('faery', _faery)):
+def installed_peers(payloads: Sequence[np.ndarray], width: int, height: int) -> dict[str, Callable[[], int]]:
+    """Decoders of other packages, by name and version: each decodes all words once and returns the number of events.
+
+    ``payloads`` are those of a stream's packets, uint8 (B,) each; a name that ends in 'packets' gets them one by one.
+    """
+    raw = raw_file(np.concatenate(payloads).view(np.uint16), width, height)
+    peers: dict[str, Callable[[], int]] = {}
+    makers: dict[str, Callable[[], dict[str, Callable[[], int]]]] = {
+        'evutils': lambda: {'': _evutils(raw)},
+        'faery': lambda: {'': _faery(raw, width, height)},
+        'evt3': lambda: _evt3(payloads, width, height),
+    }
+    for package, make in makers.items():
         try:
-            run = make(raw_file(words, width, height), width, height)
-            peers[f'{package} {metadata.version(package)}'] = run
+            peers |= {f'{package} {metadata.version(package)}{way}': run for way, run in make().items()}
         except ImportError:
             logger.info('%s is not installed here: not compared', package)
         except (AttributeError, TypeError, ValueError, OSError) as error:
@@ -98,7 +106,21 @@ def installed_peers(words: np.ndarray, width: int, height: int) -> dict[str, Cal
     return peers
 
 
-def _evutils(raw: bytes, width: int, height: int) -> Callable[[], int]:
+def _evt3(payloads: Sequence[np.ndarray], width: int, height: int) -> dict[str, Callable[[], int]]:
+    import evt3
+    packets = [payload.tobytes() for payload in payloads]
+    whole = b''.join(packets)
+
+    def one_by_one() -> int:
+        decoder = evt3.Decoder(width, height)
+        count = sum(len(decoder.feed(packet)) for packet in packets)
+        decoder.finish()
+        return count
+
+    return {'': lambda: len(evt3.decode_bytes(whole, width, height)), ' packets': one_by_one}
+
+
+def _evutils(raw: bytes) -> Callable[[], int]:
     from evutils.io._evt import EventDecoder_EVT
     from evutils.io._source import BufferSource
     decoder = EventDecoder_EVT(BufferSource(raw))

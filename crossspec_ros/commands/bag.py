@@ -4,6 +4,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from crossspec_ros.commands.progress import progress_bar
@@ -45,6 +46,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run_info(args: argparse.Namespace) -> int:
     """Print what the bag holds."""
     from crossspec_ros.recordings.bag_info import describe, readable_messages
+    from crossspec_ros.recordings.event_files.opening import is_event_file
+    if is_event_file(Path(args.bag)):
+        from crossspec_ros.commands.events import run_info as run_file_info
+        return run_file_info(argparse.Namespace(file=args.bag, size=None, json=args.json))
     with BagReader(args.bag) as bag, progress_bar('reading', readable_messages(bag), 'messages') as advance:
         info = describe(bag, advance)
     _choose(args, info)
@@ -73,6 +78,9 @@ def _choose(args: argparse.Namespace, info: dict[str, Any]) -> None:
 
 
 def _print_info(info: dict[str, Any]) -> None:
+    print(f'start {info["start_ns"] / 1e9:.6f} s, duration {info["duration_s"]:.3f} s')
+    for note in info['notes']:
+        print(f'note: {note}')
     for name, topic in info['topics'].items():
         print(name)
         for key, value in topic.items():
@@ -99,6 +107,7 @@ def run_render(args: argparse.Namespace) -> int:
     from crossspec_ros.recordings.render import render
     with progress_bar('rendering', None, 'pictures') as advance:
         pictures = render(args.bag, args.out, fps=args.fps, height=args.height, start_s=args.start,
-                          duration_s=args.duration, topics=chosen_topics(args, args.bag), advance=advance)
+                          duration_s=args.duration, topics=chosen_topics(args, args.bag), advance=advance,
+                          tell=lambda note: print(f'crossspec: {args.bag}: {note}', file=sys.stderr))
     print(f'{args.out}: {pictures} pictures')
     return 0

@@ -8,8 +8,10 @@ import sys
 import webbrowser
 from pathlib import Path
 
+from crossspec_ros import shell
+from crossspec_ros.commands.devices import check_device
 from crossspec_ros.commands.topic_options import add_topic_options
-from crossspec_ros.demo.options import MAX_SECONDS, WORLD_SECONDS, DemoOptions, check
+from crossspec_ros.demo.options import MAX_SECONDS, VIEW_PORT, WORLD_SECONDS, DemoOptions, check, look_through
 
 _DESCRIPTION = """Runs the whole graph over real DDS, shows each window live (drafted words dim, verified words solid,
 ages in ms), decodes every window again without drafts, and leaves report.json, report.html, latency.csv and
@@ -37,6 +39,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='checkpoint folder, hub id or builtin')
     parser.add_argument('--drafter', default=default.drafter, metavar='MODEL', help='drafter folder or builtin')
     parser.add_argument('--device', default=default.device, help='torch device of the verifier (%(default)s)')
+    parser.add_argument('--frame-interval-ms', type=float, default=default.frame_interval_ms, metavar='MS',
+                        help='time between the frames of a window, for slow cameras (%(default)g)')
+    parser.add_argument('--view', type=int, nargs='?', const=VIEW_PORT, metavar='PORT',
+                        help=f'show it live in a browser too, at a port of this machine ({VIEW_PORT}; 0: a free one)')
     parser.add_argument('--domain-id', type=int, metavar='N', help='DDS domain (default: one that is free)')
     parser.add_argument('--json', action='store_true', help='report.json on stdout, everything else on stderr')
     parser.add_argument('--no-open', action='store_true', help='do not open the report in a browser')
@@ -44,17 +50,21 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the demo; 0 when every window that could be answered was, and no audited one differed."""
+    """Run the demo; 0 when something came of it and no audited window differed."""
+    shell.settle(own_graph=True)
     options = DemoOptions(out=args.out, seconds=args.seconds, bag=args.bag, seed=args.seed, pace=args.pace,
                           prompt=args.prompt,
                           verifier=args.verifier, drafter=args.drafter, device=args.device, domain_id=args.domain_id,
-                          topics=tuple(args.topics), image_topic=args.image_topic, events_topic=args.events_topic)
+                          topics=tuple(args.topics), image_topic=args.image_topic, events_topic=args.events_topic,
+                          frame_interval_ms=args.frame_interval_ms, view=args.view)
     topics = check(options)
-    for note in topics.notes:
-        print(f'crossspec: {options.source_name}: {note}', file=sys.stderr)
+    passing = look_through(options, topics)
+    check_device(options.device)
     from crossspec_ros.demo.orchestrate import run_demo            # after the checks: rclpy takes a second to import
 
-    report = run_demo(options, topics, screen=sys.stderr if args.json else sys.stdout)
+    report = run_demo(options, topics, passing, screen=sys.stderr if args.json else sys.stdout)
+    for note in report['notes']:
+        print(f'crossspec: {options.source_name}: {note}', file=sys.stderr)
     page = options.out.resolve() / 'report.html'
     if args.json:
         print(json.dumps(report, indent=1))
@@ -63,5 +73,8 @@ def run(args: argparse.Namespace) -> int:
     if report['audit']['mismatched']:
         print(f'crossspec: error: {report["audit"]["mismatched"]} of {report["audit"]["checked"]} captions differ '
               f'from what the verifier says without drafts; see {page}', file=sys.stderr)
+        return 1
+    if report['reason'] is not None:
+        print(f'crossspec: error: {report["reason"]}', file=sys.stderr)
         return 1
     return 0

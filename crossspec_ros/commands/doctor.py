@@ -4,6 +4,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 
 from crossspec_ros import __version__
@@ -35,8 +36,9 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({'version': __version__, 'ok': not missing, 'missing': missing,
                           'checks': [dataclasses.asdict(check) for check in checks]}, indent=1))
         return 1 if missing else 0
+    colour = sys.stdout.isatty() and not os.environ.get('NO_COLOR') and os.environ.get('TERM') != 'dumb'
     for check in checks:
-        print(format_check(check, colour=sys.stdout.isatty()))
+        print(format_check(check, colour=colour))
     print(f'\ncrossspec {__version__}: ' + (f'not ready, missing: {", ".join(missing)}' if missing else
                                             'everything the main job needs is here'))
     return 1 if missing else 0

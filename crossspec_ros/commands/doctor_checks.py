@@ -11,8 +11,17 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
+
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.shell import REFUSED, TOLD, TURNED, VARIABLES, explain, look, probe, settle
+
+from crossspec_ros.shared_memory import dead_segments
 
 PACKAGE = Path(__file__).resolve().parents[1]
 OK, NOTE, WARN, MISSING = 'ok', 'note', 'warn', 'missing'
@@ -25,7 +34,16 @@ REQUIRED = {'numpy': 'numpy', 'cv2': 'opencv-python-headless', 'rosbags': 'rosba
 OPTIONAL = {'launch_ros': 'launch files (without it: `crossspec up`)',
             'cv_bridge': 'not needed, images are converted here',
             'event_camera_py': 'another event decoder', 'rviz_2d_overlay_msgs': 'captions over RViz',
-            'foxglove_msgs': 'captions over images in Foxglove', 'hdf5plugin': 'DSEC files with compressed events'}
+            'foxglove_msgs': 'captions over images in Foxglove', 'rerun': '`crossspec view` in a browser',
+            'foxglove': '`crossspec view --foxglove`', 'hdf5plugin': 'DSEC files with compressed events'}
+
+
+# Distribution -> rclpy's major numbers, and the end of its life (the last day of the month that is planned).
+DISTRIBUTIONS = {'humble': (('3',), date(2027, 5, 31)), 'iron': (('4',), date(2024, 12, 4)),
+                 'jazzy': (('7',), date(2029, 5, 31)), 'kilted': (('9',), date(2026, 12, 31)),
+                 'lyrical': ((), date(2031, 5, 31))}
+TESTED, NEWEST = ('jazzy', 'kilted', 'lyrical'), 'lyrical'
+_SOON = timedelta(days=183)
 
 
 @dataclass(frozen=True)
@@ -60,17 +78,68 @@ def check_python() -> Check:
     return Check('python', OK, f'{version} at {sys.executable}')
 
 
+_RCLPY = """import json, rclpy
+from rclpy.utilities import get_rmw_implementation_identifier as rmw
+print(json.dumps([rmw(), rclpy.__file__]))"""
+_MESSAGES = """import importlib
+for module, names in {messages!r}.items():
+    loaded = importlib.import_module(module)
+    for name in names:
+        type(getattr(loaded, name)).__import_type_support__()"""
+_TORCH = """import json, torch
+count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+print(json.dumps([torch.__version__, torch.get_num_threads(),
+                  [torch.cuda.get_device_name(i) for i in range(count)]]))"""
+
+
+def check_shell() -> list[Check]:
+    """What the shell's variables would do, and what is made of it; a line for each that is wrong."""
+    status = {REFUSED: MISSING, TURNED: WARN, TOLD: WARN}
+    found = [Check(finding.variable, status[finding.kind], f'{finding.value!r} {finding.rule}', finding.advice)
+             for finding in look(os.environ)]
+    return found or [Check('shell', OK, f'{len(VARIABLES)} variables looked at, none that keeps nodes from running')]
+
+
+def _asked(code: str) -> tuple[Any, str]:
+    """What a child Python prints as JSON, or None and why not: its libraries may end a process."""
+    environment = dict(os.environ)
+    with suppress(CrossSpecError):                        # what is refused is told by `check_shell`
+        settle(environment, say=lambda text: None)
+    printed, error = probe(code, environment)
+    return (json.loads(printed or 'null'), '') if printed is not None else (None, error)
+
+
 def check_ros() -> list[Check]:
-    """rclpy, its middleware, discovery range and domain."""
-    try:
-        utilities = importlib.import_module('rclpy.utilities')
-        rmw = utilities.get_rmw_implementation_identifier()
-    except ImportError as error:
-        return [Check('ros', MISSING, f'rclpy cannot be imported ({error})',
+    """rclpy, its distribution and that one's end of life, its middleware, discovery range and domain."""
+    answer, error = _asked(_RCLPY)
+    if answer is None:
+        hidden = any(row.kind == REFUSED for row in look(os.environ))
+        return [Check('ros', MISSING, f'rclpy cannot be used ({error})', 'mend the variables named above' if hidden else
                       'pip install "ros-rclpy[fastrtps]" ros-common-interfaces, or source a ROS 2 host')]
-    distro = os.environ.get('ROS_DISTRO', 'distribution not named')
-    return [Check('ros', OK, f'rclpy {version_of("rclpy") or ""} ({distro})'), _check_rmw(rmw), _check_range(),
-            _check_domain()]
+    rmw, place = answer
+    return [Check('ros', OK, f'rclpy {version_of("rclpy") or ""} at {Path(place).parent}'),
+            check_distribution(name_distribution(version_of('rclpy') or '', os.environ), date.today()),
+            _check_rmw(rmw), _check_range(), _check_domain()]
+
+
+def name_distribution(rclpy_version: str, environment: Mapping[str, str]) -> str:
+    """The ROS 2 distribution by what is sourced, else by rclpy's major number; '' where neither says it."""
+    major = rclpy_version.partition('.')[0]
+    by_version = next((name for name, (numbers, _) in DISTRIBUTIONS.items() if major in numbers), '')
+    return environment.get('ROS_DISTRO', '') or by_version
+
+
+def check_distribution(name: str, today: date) -> Check:
+    """How long a distribution gets updates yet."""
+    if name not in DISTRIBUTIONS:
+        return Check('distribution', NOTE, name or 'not named', 'tested with ' + ', '.join(TESTED))
+    end = DISTRIBUTIONS[name][1]
+    text, advice = f'{name}, end of life {end:%B %Y}', f'move to {NEWEST} (until {DISTRIBUTIONS[NEWEST][1]:%B %Y})'
+    if today > end:
+        return Check('distribution', WARN, f'{text}: it gets no updates any more', advice)
+    if end - today < _SOON:
+        return Check('distribution', WARN, f'{text}: updates end in {(end - today).days} days', advice)
+    return Check('distribution', OK, text)
 
 
 def _check_rmw(rmw: str) -> Check:
@@ -81,8 +150,6 @@ def _check_rmw(rmw: str) -> Check:
 
 def _check_range() -> Check:
     value = os.environ.get('ROS_AUTOMATIC_DISCOVERY_RANGE', '')
-    if value and value not in ('SUBNET', 'LOCALHOST', 'OFF', 'SYSTEM_DEFAULT'):
-        return Check('discovery_range', WARN, value, 'ROS_AUTOMATIC_DISCOVERY_RANGE must be SUBNET, LOCALHOST or OFF')
     if value == 'OFF':
         return Check('discovery_range', WARN, 'OFF',
                      'nodes will not find each other; unset ROS_AUTOMATIC_DISCOVERY_RANGE')
@@ -90,24 +157,18 @@ def _check_range() -> Check:
 
 
 def _check_domain() -> Check:
-    text = os.environ.get('ROS_DOMAIN_ID', '0')
-    if not text.isdigit() or int(text) > 232:
-        return Check('domain_id', WARN, text, 'ROS_DOMAIN_ID must be 0 to 232')
-    if int(text) > 101:
+    text = os.environ.get('ROS_DOMAIN_ID') or '0'
+    if text.isdigit() and int(text) > 101:
         return Check('domain_id', WARN, text, 'ports of domains over 101 are also given to other programs on Linux')
     return Check('domain_id', OK, text)
 
 
 def check_messages() -> Check:
     """Messages importable and their type support loadable, which is what fails on a half-built installation."""
-    for module, names in MESSAGES.items():
-        try:
-            loaded = importlib.import_module(module)
-            for name in names:
-                type(getattr(loaded, name)).__import_type_support__()
-        except (ImportError, AttributeError, OSError) as error:
-            return Check('messages', MISSING, f'{module}: {error}',
-                         'run `pip install .` or `colcon build` in the repository, with a C++ compiler at hand')
+    _, error = _asked(_MESSAGES.format(messages=MESSAGES))
+    if error:
+        return Check('messages', MISSING, error,
+                     'run `pip install .` or `colcon build` in the repository, with a C++ compiler at hand')
     return Check('messages', OK, ', '.join(name for names in MESSAGES.values() for name in names))
 
 
@@ -121,20 +182,18 @@ def check_dds_profile() -> Check:
         text = Path(path).read_text(encoding='utf-8')
     except OSError as error:
         return Check('dds_profile', WARN, f'{path}: {error.strerror}', 'point FASTDDS_DEFAULT_PROFILES_FILE at a file')
-    if 'LARGE_DATA' not in text:
-        return Check('dds_profile', WARN, f'{path} does not set LARGE_DATA',
+    if 'LARGE_DATA' not in text and '<segment_size>' not in text:
+        return Check('dds_profile', WARN, f'{path} sets neither segment_size nor LARGE_DATA',
                      'best-effort images are nearly all lost with the default 512 KB segment')
     return Check('dds_profile', OK, path)
 
 
 def check_torch() -> Check:
-    try:
-        torch = importlib.import_module('torch')
-    except ImportError as error:
-        return Check('torch', MISSING, str(error), 'pip install torch')
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    gpus = [torch.cuda.get_device_name(i) for i in range(count)]
-    return Check('torch', OK, f'{torch.__version__}, {torch.get_num_threads()} threads, devices: '
+    answer, error = _asked(_TORCH)
+    if answer is None:
+        return Check('torch', MISSING, error, 'pip install torch')
+    version, threads, gpus = answer
+    return Check('torch', OK, f'{version}, {threads} threads, devices: '
                               + ', '.join(['cpu', *(f'cuda:{i} {name}' for i, name in enumerate(gpus))]))
 
 
@@ -208,21 +267,6 @@ def check_memory() -> Check:
     return Check('memory', OK, value)
 
 
-def dead_segments(shm: Path = Path('/dev/shm'), proc: Path = Path('/proc')) -> list[Path]:
-    """Shared-memory files of Fast DDS that no process has mapped or open: left behind by killed nodes."""
-    names = {path.name: path for path in shm.glob('*fastdds_*')} if shm.is_dir() else {}
-    for maps in proc.glob('[0-9]*/maps'):
-        try:
-            text = maps.read_text(errors='replace')
-            targets = [os.readlink(link) for link in (maps.parent / 'fd').iterdir()]
-        except OSError:
-            continue                                      # ended meanwhile, or not ours to read
-        for held in [*(line.rpartition('/')[2] for line in text.splitlines() if f'{shm}/' in line),
-                     *(target.rpartition('/')[2] for target in targets if target.startswith(f'{shm}/'))]:
-            names.pop(held, None)
-    return sorted(names.values())
-
-
 def check_shared_memory() -> Check:
     left = dead_segments()
     if not left:
@@ -232,7 +276,19 @@ def check_shared_memory() -> Check:
                  'no running process of this user holds them: rm /dev/shm/*fastdds_* when no node runs')
 
 
+_ALL: tuple[Callable[[], Check | list[Check]], ...] = (
+    check_python, check_shell, check_ros, check_messages, check_dds_profile, check_torch, check_numba, check_packages,
+    lambda: check_model('drafter'), lambda: check_model('verifier'), check_memory, check_shared_memory)
+
+
 def all_checks() -> list[Check]:
-    """Every check, in the order a person reads them."""
-    return [check_python(), *check_ros(), check_messages(), check_dds_profile(), check_torch(), check_numba(),
-            *check_packages(), check_model('drafter'), check_model('verifier'), check_memory(), check_shared_memory()]
+    """Every check, in the order a person reads them; one that fails is a finding itself."""
+    checks: list[Check] = []
+    for look_at in _ALL:
+        try:
+            found = look_at()
+        except Exception as error:  # noqa: BLE001 - doctor is for hosts on which anything may be broken
+            found = Check(look_at.__name__.removeprefix('check_'), MISSING, f'{type(error).__name__}: {error}',
+                          explain(error) or 'this part of the host cannot be looked at')
+        checks += [found] if isinstance(found, Check) else found
+    return checks

@@ -6,19 +6,26 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crossspec_ros import shell
 from crossspec_ros.commands.progress import progress_bar
 from crossspec_ros.commands.topic_options import add_topic_options, chosen_topics
+from crossspec_ros.config import DrafterConfig, VerifierConfig, make
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.recordings.outlook import Passing, why_few, why_never_together, why_no_window, why_nothing
 from crossspec_ros.recordings.replay import ReplayMessage, Source, iter_messages
-from crossspec_ros.recordings.sources import open_source, role_of
+from crossspec_ros.recordings.sources import BagSource, open_source, role_of
+from crossspec_ros.view.safe import clean
 
 if TYPE_CHECKING:
     from crossspec_ros.pipeline.direct import DirectReplay
+    from crossspec_ros.timing.window import WindowGrid
+
+EXIT_NOTHING = 1
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -39,35 +46,56 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     direct.add_argument('--model', default='builtin', help='verifier: builtin, a checkpoint folder or a hub id')
     direct.add_argument('--drafter', default='builtin', metavar='MODEL',
                         help='drafter: builtin, a checkpoint folder, or none')
+    direct.add_argument('--frame-interval-ms', type=float, default=VerifierConfig().frame_interval_ms, metavar='MS',
+                        help='time between the frames of a window, as window.frame_interval_ms (%(default)g)')
+    direct.add_argument('--frame-grace-ms', type=float, default=VerifierConfig().frame_grace_ms, metavar='MS',
+                        help='wait this long after its time for a frame, as frames.grace_ms (%(default)g)')
     parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Play it."""
+    """Play it; 1 where nothing came of it."""
     topics = chosen_topics(args, args.bag)
     source = open_source(args.bag, topics=topics)
     try:
-        if not args.no_dds:
+        if not args.no_dds:                                     # the player tells the notes of the source
             if next(iter_messages(source, args.start, args.seconds), None) is None:
                 raise CrossSpecError(f'{args.bag} has no message from {args.start} s on')
+            forecast(source)
             return run_over_dds(args, topics)
         if source.end_ns is None and not args.seconds:
             raise CrossSpecError(f'{args.bag} has no end: say how much of it with --seconds')
-        for note in getattr(source, 'notes', ()):
-            print(f'crossspec: {source.name}: {note}', file=sys.stderr)
+        tell(source)
         while True:
-            run_direct(args, source)
-            if not args.loop:
-                return 0
+            code = run_direct(args, source)
+            if not args.loop or code:
+                return code
     finally:
         source.close()
+
+
+def tell(source: Source) -> None:
+    """What was chosen of the recording, and what was found wrong with it and mended."""
+    for note in getattr(source, 'notes', ()):
+        print(f'crossspec: {source.name}: {note}', file=sys.stderr)
+
+
+def forecast(source: Source) -> None:
+    """Say beforehand where the images of a recording can fill no window of the usual grid, as who plays never learns
+    what became of them."""
+    if isinstance(source, BagSource) and (why := why_no_window(source.passing().images, VerifierConfig().grid())):
+        print(f'crossspec: no captions from {source.name}, where the verifier is not told otherwise: {why}',
+              file=sys.stderr)
 
 
 def run_over_dds(args: argparse.Namespace, topics: Sequence[str] = ()) -> int:
     """Become the player node: signals and the exit code are its own."""
     from crossspec_ros.graph import declare, node_environment
-    uri = args.bag if args.bag.startswith('world:') else str(Path(args.bag).absolute())
-    values = {'rate': args.rate, 'loop': args.loop, 'start_s': args.start, 'seconds': args.seconds}
+    shell.settle()
+    # What is no path is the name of a source: world:SEED, load:RATE, or one that another package has.
+    uri = str(Path(args.bag).absolute()) if Path(args.bag).exists() else args.bag
+    # Who starts the player by hand has started the others before, or wants to play without them.
+    values = {'wait_for': '', 'rate': args.rate, 'loop': args.loop, 'start_s': args.start, 'seconds': args.seconds}
     if topics:
         values['topics'] = list(topics)
     # On the topics of the graph that ``crossspec up`` starts, so that the two find each other.
@@ -76,10 +104,11 @@ def run_over_dds(args: argparse.Namespace, topics: Sequence[str] = ()) -> int:
     os.execve(command[0], command, node_environment())
 
 
-def run_direct(args: argparse.Namespace, source: Source) -> None:
-    """Caption the recording in this process and tell what came of it."""
+def run_direct(args: argparse.Namespace, source: Source) -> int:
+    """Caption the recording in this process and tell what came of it; 1 where nothing did."""
     digest = hashlib.sha256()
     lines: list[dict[str, Any]] = []
+    passing = Passing()
     with _lines_to(args.out) as write:
         def on_line(line: dict[str, Any]) -> None:
             text = json.dumps(line, ensure_ascii=False, sort_keys=True) + '\n'
@@ -88,37 +117,58 @@ def run_direct(args: argparse.Namespace, source: Source) -> None:
             if args.json:
                 lines.append(line)
             elif line['kind'] == 'caption':
-                print(f'{line["window_end_ns"] / 1e9:.3f} {line["text"]}', flush=True)
+                print(f'{line["window_end_ns"] / 1e9:.3f} {clean(line["text"])}', flush=True)
         replay = build_direct(args, source, on_line)
-        replay.run(_shown(source, args))
+        replay.run(passing.watch(_shown(source, args)))
     for line in getattr(source, 'lost', list)():
         print(f'crossspec: {line}', file=sys.stderr)
+    dropped = {**getattr(source, 'dropped', {}), **replay.lost()}
+    reason = _reason(replay, passing, dropped, args)
     report = {'source': source.name, 'mode': replay.mode.value, 'windows': len(replay.windows),
-              'drafts': replay.drafts, 'captions': replay.captions,
-              'dropped': {**getattr(source, 'dropped', {}), **replay.dropped},
+              'drafts': replay.drafts, 'captions': replay.captions, 'dropped': dropped,
+              'notes': list(getattr(source, 'notes', ())), 'reason': reason,
               'sha256': digest.hexdigest(), 'compute_ms': replay.times.table()}
     if args.json:
         print(json.dumps({**report, 'lines': lines}, indent=2, ensure_ascii=False))
     else:
         print_report(report)
+    if reason is not None:
+        print(f'crossspec: error: {reason}', file=sys.stderr)
+        return EXIT_NOTHING
+    for told in (why_never_together(passing, replay.drafted, replay.captioned),
+                 why_few(passing.images, dropped.get('window_few_frames', 0), _grid(args))):
+        if told:
+            print(f'crossspec: {told}', file=sys.stderr)
+    return 0
+
+
+def _reason(replay: DirectReplay, passing: Passing, dropped: Mapping[str, int], args: argparse.Namespace) -> str | None:
+    """Why nothing was made of what the recording was to be used for; None where something was."""
+    made = replay.drafts if replay.mode.value == 'draft_only' else replay.captions
+    return None if made else why_nothing(passing, dropped, _grid(args), args.frame_grace_ms)
+
+
+def _grid(args: argparse.Namespace) -> WindowGrid:
+    return make(DrafterConfig, {'window.frame_interval_ms': args.frame_interval_ms}).grid()
 
 
 def build_direct(args: argparse.Namespace, source: Source, on_line: Callable[[dict[str, Any]], None]) -> DirectReplay:
     """The parts of the pipeline that the recording has something for, with the models asked for."""
-    from crossspec_ros.config import DrafterConfig, VerifierConfig, make
     from crossspec_ros.pipeline.building import build_drafting, build_verifying
     from crossspec_ros.pipeline.direct import DirectReplay
     roles = {role_of(type_name) for type_name in source.topics.values()}
     drafting = verifying = None
+    grid = {'window.frame_interval_ms': args.frame_interval_ms}
     if 'events' in roles and args.drafter != 'none':
-        drafting = build_drafting(make(DrafterConfig, {'model.path': args.drafter}), args.prompt)
+        drafting = build_drafting(make(DrafterConfig, {'model.path': args.drafter, **grid}), args.prompt)
     if roles & {'image', 'compressed'}:
         # Nothing is skipped and nothing is given up: that would depend on how fast the machine is.
-        config = make(VerifierConfig, {'model.path': args.model, 'decode.timeout_ms': 3_600_000.0})
+        config = make(VerifierConfig, {'model.path': args.model, 'decode.timeout_ms': 3_600_000.0,
+                                       'frames.grace_ms': args.frame_grace_ms, **grid})
         verifying, _ = build_verifying(config, args.prompt, newest_wins=False)
     if drafting is None and verifying is None:
         raise CrossSpecError(f'{source.name} has nothing to caption: its topics are {", ".join(source.topics)}')
-    return DirectReplay(drafting, verifying, DrafterConfig().grid(), on_line)
+    return DirectReplay(drafting, verifying, _grid(args), on_line)
 
 
 def _shown(source: Source, args: argparse.Namespace) -> Iterator[ReplayMessage]:

@@ -4,31 +4,38 @@ from __future__ import annotations
 import argparse
 import shlex
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from crossspec_ros import children
+from crossspec_ros import children, shell
+from crossspec_ros.commands.devices import check_device
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.graph import ARGUMENTS, NodeSpec, declare, node_environment
+from crossspec_ros.graph import (ARGUMENTS, LAUNCH_ARGUMENTS, LIFECYCLE_NODES, MODEL_LIBRARIES, MODEL_WARM_UP,
+                                 NodeSpec, declare, node_environment)
 from crossspec_ros.interrupts import interruptible
+from crossspec_ros.nursery import Nursery
+from crossspec_ros.shared_memory import Leftovers
 
 _END_TIMEOUT_S = 15.0
-_RESTART_AFTER_S = (1.0, 2.0, 5.0, 10.0)                        # the longer, the more often in a row
-_STABLE_S = 60.0
+_RESTART_AFTER_S = (0.0, 1.0, 2.0, 5.0, 10.0)                   # the longer, the more often in a row
+_NOTE_S = 0.5                                                   # between looks at what nodes and their dead own
+_SWEEP_S = 5.0                                                  # may look at all processes of this host
+_STABLE_S = 3.0                                                # who has lived so long does not end at its start
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add ``up`` to the parser: an option for every argument of the launch files."""
     parser = subparsers.add_parser('up', help='start the nodes of a vehicle, on machines with no launch system')
     for argument in ARGUMENTS:
-        if argument.name == 'use_rviz':
-            continue                                            # needs a desktop's ROS, which has launch too
+        if argument.name in (*LAUNCH_ARGUMENTS, 'viewer'):      # --view is the option for it
+            continue
         parser.add_argument('--' + argument.name.replace('_', '-'), dest=argument.name, metavar='TEXT',
                             choices=argument.choices or None,
                             help=f'{argument.description} (default: {argument.default!r})')
+    parser.add_argument('--view', dest='viewer', action='store_const', const='true',
+                        help='show the graph live in a browser; its settings: --param viewer:NAME=VALUE')
     parser.add_argument('--only', nargs='+', metavar='NODE', help='start these nodes only')
     parser.add_argument('--without', nargs='+', metavar='NODE', default=[], help='start all but these')
     parser.add_argument('--param', action='append', default=[], metavar='NODE:NAME=VALUE', help='one more parameter')
@@ -71,7 +78,7 @@ class _Running:
     """A node's process and its history."""
 
     spec: NodeSpec
-    process: subprocess.Popen
+    process: children.Process
     started_s: float
     failures: int = 0
     restart_at_s: float | None = None
@@ -83,11 +90,18 @@ class _Supervisor:
 
     environment: dict[str, str]
     restart: bool
+    nursery: Nursery | None = None                              # of the nodes that import for long
     running: dict[str, _Running] = field(default_factory=dict)
     ending: bool = False
+    leftovers: Leftovers = field(default_factory=Leftovers)
+    next_note_s: float = 0.0
+    next_sweep_s: float = 0.0
 
     def start(self, spec: NodeSpec) -> None:
-        process = children.start(spec.command(), self.environment)
+        if self.nursery is not None and spec.name in LIFECYCLE_NODES:
+            process = self.nursery.start(spec.command())
+        else:
+            process = children.start(spec.command(), self.environment)
         known = self.running.get(spec.name)
         self.running[spec.name] = _Running(spec, process, time.monotonic(), known.failures if known else 0)
         print(f'crossspec: {spec.full_name} started, pid {process.pid}', file=sys.stderr)
@@ -95,16 +109,21 @@ class _Supervisor:
     def look(self) -> int | None:
         """Look after the processes; the exit code once all has ended, else None."""
         now_s = time.monotonic()
+        if self.nursery is not None and not self.ending:
+            self.nursery.revive()
+        self.tidy(now_s)
         for known in list(self.running.values()):
             code = known.process.poll()
             if code is None or self.ending:
                 continue
             if known.restart_at_s is None:
+                self.leftovers.ended(known.process.pid)
                 print(f'crossspec: {known.spec.full_name} ended with {code}', file=sys.stderr)
                 if self.restart and code != 0:
                     stable = now_s - known.started_s > _STABLE_S
-                    known.failures = 0 if stable else known.failures + 1
-                    known.restart_at_s = now_s + _RESTART_AFTER_S[min(known.failures, len(_RESTART_AFTER_S)) - 1]
+                    known.restart_at_s = now_s + _RESTART_AFTER_S[0 if stable else
+                                                                  min(known.failures, len(_RESTART_AFTER_S) - 1)]
+                    known.failures = 1 if stable else known.failures + 1
                 else:
                     known.restart_at_s = float('inf')
             elif now_s >= known.restart_at_s:
@@ -115,11 +134,30 @@ class _Supervisor:
             return max((abs(code) for code in codes), default=0)
         return None
 
+    def tidy(self, now_s: float) -> None:
+        """Note what the nodes have in shared memory, and remove what the dead left there."""
+        if now_s < self.next_note_s:
+            return
+        self.next_note_s = now_s + _NOTE_S
+        for known in self.running.values():
+            if known.process.poll() is None:
+                self.leftovers.note(known.process.pid)
+        if now_s >= self.next_sweep_s:
+            self.next_sweep_s = now_s + _SWEEP_S
+            self.leftovers.sweep()
+
     def end(self) -> None:
-        """End what still runs."""
+        """End what still runs, and remove what is left of it in shared memory."""
         self.ending = True
+        self.next_note_s = 0.0
+        self.tidy(time.monotonic())
         children.end([known.process for known in self.running.values()], _END_TIMEOUT_S,
                      lambda text: print(f'crossspec: {text}', file=sys.stderr))
+        if self.nursery is not None:
+            self.nursery.close()
+        for known in self.running.values():
+            self.leftovers.ended(known.process.pid)
+        self.leftovers.sweep(last=True)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -131,10 +169,15 @@ def run(args: argparse.Namespace) -> int:
         for spec in specs:
             print(shlex.join(spec.command()))
         return 0
+    check_device(given.get('device', 'cpu'))
+    shell.settle(without=() if args.domain_id is None else ('ROS_DOMAIN_ID',))
     supervisor = _Supervisor(node_environment(domain_id=args.domain_id, local=not args.network), args.restart)
     try:
         with interruptible(signal.SIGINT, signal.SIGTERM):
-            for spec in specs:
+            if args.restart and any(spec.name in LIFECYCLE_NODES for spec in specs):
+                supervisor.nursery = Nursery(supervisor.environment, MODEL_LIBRARIES, MODEL_WARM_UP)
+            # Those that wait for the imports come last.
+            for spec in sorted(specs, key=lambda spec: spec.name in LIFECYCLE_NODES):
                 supervisor.start(spec)
             while (code := supervisor.look()) is None:
                 time.sleep(0.1)

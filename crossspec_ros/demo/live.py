@@ -16,12 +16,13 @@ from rich.text import Text
 
 from crossspec_ros.timing.window import WindowGrid
 from crossspec_ros.view.record import Recorder, WindowRecord
-from crossspec_ros.view.words import Fate, compare, remainder
+from crossspec_ros.view.safe import clean
+from crossspec_ros.view.words import Fate
 
 _SHOWN = 5
 _PROGRESS_S = 5.0
-_GRID = WindowGrid()
 _DIM, _SOLID, _STRUCK, _ADDED = 'dim', 'bold', 'dim strike red', 'bold green'
+_STYLES = {Fate.OPEN: _DIM, Fate.KEPT: _SOLID, Fate.STRUCK: _STRUCK, Fate.ADDED: _ADDED}
 
 
 def format_age(age_ms: float | None) -> str:
@@ -33,15 +34,7 @@ def format_age(age_ms: float | None) -> str:
 
 def window_text(window: WindowRecord) -> Text:
     """The words of a window as they stand now."""
-    draft = window.draft.text if window.draft else ''
-    if window.caption is not None:
-        styles = {Fate.KEPT: _SOLID, Fate.STRUCK: _STRUCK, Fate.ADDED: _ADDED}
-        if not draft:
-            return Text(window.caption.text, style=_SOLID)
-        return Text(' ').join(Text(run.text, style=styles[run.fate]) for run in compare(draft, window.caption.text))
-    verified = window.newest.text[:window.newest.stable_length] if window.newest else ''
-    rest = remainder(draft, verified)
-    return Text.assemble((verified, _SOLID), (' ' if verified and rest else '', ''), (rest, _DIM))
+    return Text(' ').join(Text(run.text, style=_STYLES[run.fate]) for run in window.standing())
 
 
 class LiveView:
@@ -51,7 +44,9 @@ class LiveView:
     time since its start, and those that hold nothing of it are not shown.
     """
 
-    def __init__(self, record: Recorder, *, file: IO[str], title: str, force_terminal: bool | None = None) -> None:
+    def __init__(self, record: Recorder, *, file: IO[str], title: str, force_terminal: bool | None = None,
+                 grid: WindowGrid = WindowGrid()) -> None:
+        self._grid = grid
         self._record, self._title, self._status = record, title, ''
         self.first_ns: int | None = None
         self.last_ns: int | None = None
@@ -89,13 +84,13 @@ class LiveView:
         """A draft has arrived; off a terminal, one that goes on from verified words is no line of its own."""
         newest = window.drafts[-1]
         if self._live is None and newest.base_length == 0 and self._in_stream(window):
-            self._line(window, 'draft', window.draft_age_ms, Text(newest.text, style=_DIM))
+            self._line(window, 'draft', window.draft_age_ms, Text(clean(newest.text), style=_DIM))
 
     def caption(self, window: WindowRecord) -> None:
         """A caption has arrived; partial ones are shown on a terminal only."""
         if self._live is None and window.caption is not None and self._in_stream(window):
             passes = max(1, window.caption.target_passes)
-            self._line(window, 'caption', window.caption_age_ms, Text(window.caption.text, style=_SOLID),
+            self._line(window, 'caption', window.caption_age_ms, Text(clean(window.caption.text), style=_SOLID),
                        f'  [{(len(window.caption.token_ids) + 1) / passes:.1f} tokens/pass]')
 
     def _line(self, window: WindowRecord, what: str, age_ms: float | None, text: Text, tail: str = '') -> None:
@@ -110,7 +105,7 @@ class LiveView:
 
     def _in_stream(self, window: WindowRecord) -> bool:
         return ((self.first_ns is None or window.window_end_ns > self.first_ns)
-                and (self.last_ns is None or window.window_end_ns - _GRID.span_ns < self.last_ns))
+                and (self.last_ns is None or window.window_end_ns - self._grid.span_ns < self.last_ns))
 
     def tick(self) -> None:
         """Redraw."""

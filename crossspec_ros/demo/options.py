@@ -9,18 +9,24 @@ from pathlib import Path
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.recordings.bag import BagReader
-from crossspec_ros.recordings.sources import BagSource, role_of
+from crossspec_ros.recordings.event_files.opening import is_event_file
+from crossspec_ros.recordings.outlook import Passing
+from crossspec_ros.recordings.sources import BagSource, open_source, role_of
 from crossspec_ros.recordings.topics import choose
+from crossspec_ros.timing.window import WindowGrid
 
 MAX_SECONDS = 3600.0
 WORLD_SECONDS = 20.0
+VIEW_PORT = 9090
 _DDS_PORT_BASE, _DDS_PORTS_PER_DOMAIN, _DDS_UNICAST_OFFSET = 7400, 250, 10      # DDSI-RTPS 2.3, 9.6.1.1
 _LAST_DOMAIN = 101                          # ports of higher ones are given to other programs by Linux
 
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """The command line of ``crossspec demo``. ``seconds`` None: 20 of the synthetic world, all of a bag."""
+    """The command line of ``crossspec demo``. ``seconds`` None: 20 of the synthetic world, all of a bag; ``view``: the
+    port of the live view, None for none.
+    """
 
     out: Path = Path('crossspec-demo')
     seconds: float | None = None
@@ -35,6 +41,13 @@ class DemoOptions:
     topics: tuple[str, ...] = ()
     image_topic: str = ''
     events_topic: str = ''
+    frame_interval_ms: float = WindowGrid().frame_interval_ms
+    view: int | None = None
+
+    @property
+    def grid(self) -> WindowGrid:
+        """The windows of all nodes. Raises CrossSpecError where there cannot be such ones."""
+        return WindowGrid(frame_interval_ms=self.frame_interval_ms)
 
     @property
     def source(self) -> str:
@@ -53,13 +66,12 @@ class DemoOptions:
 class SourceTopics:
     """What the source holds for the graph; ``image_transport`` is raw or compressed, None without images.
 
-    ``names`` are the topics of a bag to play, ``notes`` lines about them and their pictures.
+    ``names`` are the topics of a bag that were asked for.
     """
 
     events: bool
     image_transport: str | None
     names: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 def check(options: DemoOptions) -> SourceTopics:
@@ -74,6 +86,9 @@ def check(options: DemoOptions) -> SourceTopics:
         raise CrossSpecError(f'seed must be 0 to {2**31 - 1}, got {options.seed}')
     if options.domain_id is not None and not 0 <= options.domain_id <= 232:
         raise CrossSpecError(f'domain-id must be 0 to 232, got {options.domain_id}')
+    WindowGrid(frame_interval_ms=options.frame_interval_ms)            # raises where it is out of range
+    if options.view is not None and not 0 <= options.view <= 65533:
+        raise CrossSpecError(f'view must be a port, 0 to 65533, got {options.view}')
     for role in ('verifier', 'drafter'):
         _check_model(role, getattr(options, role))
     topics = _check_source(options)
@@ -86,14 +101,31 @@ def _check_source(options: DemoOptions) -> SourceTopics:
         if options.topics or options.image_topic or options.events_topic:
             raise CrossSpecError('topics can be chosen of a bag only; give --bag too')
         return SourceTopics(events=True, image_transport='raw')
-    with BagReader(options.bag) as reader:
-        choice = choose(reader, options.topics, image=options.image_topic, events=options.events_topic)
-    source = BagSource(options.bag, choice.topics)
+    chosen = options.topics or options.image_topic or options.events_topic
+    names: tuple[str, ...] = ()
+    if is_event_file(options.bag):
+        if chosen:
+            raise CrossSpecError(f'topics can be chosen of a bag only, got {options.bag}')
+        source = open_source(str(options.bag))
+    else:
+        with BagReader(options.bag) as reader:
+            names = choose(reader, options.topics, image=options.image_topic, events=options.events_topic).topics
+        source = BagSource(options.bag, names)
     source.close()
     roles = {role_of(type_name) for type_name in source.topics.values()}
     transport = 'raw' if 'image' in roles else 'compressed' if 'compressed' in roles else None
-    return SourceTopics(events='events' in roles, image_transport=transport, names=choice.topics,
-                        notes=tuple(filter(None, (choice.line, *source.notes))))
+    return SourceTopics(events='events' in roles, image_transport=transport, names=names if chosen else ())
+
+
+def look_through(options: DemoOptions, topics: SourceTopics) -> Passing | None:
+    """What the recording holds by its times; None of what has none to judge: the synthetic world, a file of events."""
+    if options.bag is None or is_event_file(options.bag):
+        return None
+    source = BagSource(options.bag, topics.names)
+    try:
+        return source.passing()
+    finally:
+        source.close()
 
 
 def _check_model(role: str, name: str) -> None:

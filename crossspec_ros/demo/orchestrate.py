@@ -7,13 +7,14 @@ import os
 import shutil
 import signal
 import time
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
 from crossspec_ros import __version__
-from crossspec_ros.demo.counts import dropped_by_node, events_by_topic, stream_window_ids
+from crossspec_ros.demo.counts import events_by_topic, stream_window_ids
 from crossspec_ros.demo.live import LiveView
 from crossspec_ros.demo.options import WORLD_SECONDS, DemoOptions, SourceTopics, free_domain
 from crossspec_ros.demo.processes import Processes
@@ -23,6 +24,9 @@ from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.graph import LIFECYCLE_NODES, NodeSpec, declare, node_environment
 from crossspec_ros.interrupts import interruptible
 from crossspec_ros.nodes.tap import Tap, open_tap
+from crossspec_ros.recordings.outlook import Passing, why_few, why_never_together, why_nothing
+from crossspec_ros.timing.window import WindowGrid
+from crossspec_ros.view.drops import dropped_by_node
 from crossspec_ros.view.record import Recorder, WindowRecord
 
 _log = logging.getLogger(__name__)
@@ -31,14 +35,14 @@ READY_TIMEOUT_S = 240.0
 DRAIN_S = 3.0                       # after the last message at most, for the last windows to end and be answered
 SETTLE_S = 6.0                      # after the player has ended: captions still to come
 AUDIT_TIMEOUT_S = 600.0
-_ALIGN_MS = 1000.0                  # windows of the demo end on whole seconds; the stream begins with one
 _CLOSE_AFTER_MS = 2500.0            # a window without a final caption by then has none
 _FRAME_GRACE_MS = 500.0              # a busy machine delivers late; frames in time are not waited for any longer
 _LAST_LOOK_S = 0.6                  # the last caption stays in the film for a moment
 _DIAGNOSTICS_S = 1.3                # nodes tell their counts every second: wait for the last ones
 _TICK_S = 0.1
 _NAMESPACE = 'crossspec'
-_ORDER = ('verifier', 'drafter', 'overlay', 'monitor', 'player')      # the slowest to start is started first
+_MAX_ALIGN_MS = 60_000.0
+_ORDER = ('verifier', 'drafter', 'overlay', 'monitor', 'viewer', 'player')      # the slowest to start is started first
 
 
 @dataclass(frozen=True)
@@ -55,19 +59,28 @@ def declare_nodes(options: DemoOptions, topics: SourceTopics, work: Path) -> lis
     out = options.out.resolve()
     seconds = options.seconds if options.seconds is not None else (WORLD_SECONDS if options.bag is None else 0.0)
     arguments = {'namespace': _NAMESPACE, 'bag': options.source, 'image_transport': topics.image_transport or 'raw',
-                 'model': options.verifier, 'drafter_model': options.drafter, 'device': options.device}
+                 'viewer': 'false' if options.view is None else 'true', 'model': options.verifier,
+                 'drafter_model': options.drafter, 'device': options.device}
+    grid = {'window.frame_interval_ms': options.frame_interval_ms}
+    stride_ms = options.grid.stride_ns / 1e6                    # the stream begins with a window
     specs = declare(arguments, {
-        'player': {'clock': 'wall', 'seconds': seconds, 'autostart': False, 'drain_s': DRAIN_S,
-                   'wait_for_subscribers': 2, 'align_ms': _ALIGN_MS,
+        'player': {'clock': 'wall', 'seconds': seconds, 'autostart': False, 'drain_s': drain_s(options),
+                   'wait_for_subscribers': 2, 'align_ms': min(stride_ms, _MAX_ALIGN_MS),
                    **({'topics': list(topics.names)} if topics.names else {})},
-        'drafter': {'prompt': options.prompt},
-        'verifier': {'prompt': options.prompt, 'audit.keep': True, 'audit.rate': 0.0,
+        'drafter': {'prompt': options.prompt, **grid},
+        'verifier': {'prompt': options.prompt, **grid, 'audit.keep': True, 'audit.rate': 0.0,
                      'frames.grace_ms': _FRAME_GRACE_MS},
         'overlay': {'record_path': str(out / 'overlay.mp4'), 'show_events': topics.events,
-                    'snapshot_dir': str((work / 'pictures').resolve())},
-        'monitor': {'csv_path': str(out / 'latency.csv'), 'close_after_ms': _CLOSE_AFTER_MS},
+                    'snapshot_dir': str((work / 'pictures').resolve()), **grid},
+        'viewer': {'port': options.view or 0, 'show_events': topics.events, **grid},
+        'monitor': {'csv_path': str(out / 'latency.csv'), 'close_after_ms': _CLOSE_AFTER_MS, **grid},
     })
     return sorted(specs, key=lambda spec: _ORDER.index(spec.name))
+
+
+def drain_s(options: DemoOptions) -> float:
+    """How long to go on after the last message, s: until the last window has ended and been answered."""
+    return max(DRAIN_S, options.grid.span_ns / 1e9 + DRAIN_S - 1.0)
 
 
 class _Demo:
@@ -82,13 +95,16 @@ class _Demo:
         # The tap is a participant of this process: it needs the same transport as the nodes.
         os.environ.update({name: self._environment[name] for name in
                            ('FASTDDS_DEFAULT_PROFILES_FILE', 'ROS_AUTOMATIC_DISCOVERY_RANGE')})
-        self._view = LiveView(self.record, file=screen, title=f'crossspec demo: {options.source_name}')
+        self._view = LiveView(self.record, file=screen, title=f'crossspec demo: {options.source_name}',
+                              grid=options.grid)
         self._next_sample = self._next_tick = 0.0
+        self._processes: Processes | None = None
 
     def run(self) -> dict[str, Any]:
         """Everything up to the numbers; the processes are ended whatever happens."""
         began = time.monotonic()
         with Processes(self._work) as processes:
+            self._processes = processes
             self._start(processes)
             # The processes end before the tap: it could wait for ever for a connection to one that is silent.
             with open_tap(self.record, self._listen, domain_id=self._domain, namespace=_NAMESPACE) as tap, processes, \
@@ -104,6 +120,19 @@ class _Demo:
                 self._watch(processes, tap, _DIAGNOSTICS_S)
             numbers = {'audit': audit, 'ready_s': round(ready_s, 2), 'rss_mb': processes.rss_mb(),
                        'cpu_s': processes.cpu_s(), 'exit_codes': processes.exit_codes()}
+        return self._report(stream, numbers)
+
+    def unfinished(self, why: str) -> dict[str, Any] | None:
+        """The numbers of a demo that did not come to its end, with the reason; None where nothing was heard yet."""
+        windows = self.record.ordered()
+        if not windows or self._processes is None:
+            return None
+        last_ns = self._view.last_ns or windows[-1].window_end_ns
+        started_ns = int(self._player_value('started_ns')) or self.record.first_draft_ns or 0
+        stream = _Stream(self._view.first_ns or min(windows[0].window_end_ns - 1, last_ns), last_ns, started_ns)
+        processes = self._processes
+        numbers = {'audit': {'checked': 0, 'mismatched': 0}, 'ready_s': None, 'rss_mb': processes.rss_mb(),
+                   'cpu_s': processes.cpu_s(), 'exit_codes': processes.exit_codes(), 'unfinished': why}
         return self._report(stream, numbers)
 
     # ---- phases
@@ -138,11 +167,12 @@ class _Demo:
         if reply is None or not reply[0]:
             raise CrossSpecError(f'the player does not start: {reply[1] if reply else "no answer within 5 s"}; '
                                  f'the end of its log:\n{processes.log_tail("player")}')
-        self._view.say('playing')
+        page = self._node_value('viewer', 'page')
+        self._view.say(f'playing; live at {page}' if page else 'playing')
         while processes.running('player') and self._view.last_ns is None:
             self._watch(processes, tap, _TICK_S)
         self._view.say('the stream has ended; the last windows')
-        until = time.monotonic() + DRAIN_S
+        until = time.monotonic() + drain_s(self._options)
         while time.monotonic() < until and not self._last_is_verified():
             self._watch(processes, tap, _TICK_S)
         self._watch(processes, tap, _LAST_LOOK_S)
@@ -152,7 +182,8 @@ class _Demo:
         return _Stream(self._view.first_ns, self._view.last_ns, int(self._player_value('started_ns')))
 
     def _stream_windows(self) -> list[WindowRecord]:
-        ids = stream_window_ids(self.record, self._view.first_ns or 0, self._view.last_ns or 0)
+        ids = stream_window_ids(self.record, self._view.first_ns or 0, self._view.last_ns or 0,
+                                self._options.grid)
         return [self.record.windows[window_id] for window_id in ids]
 
     def _last_is_verified(self) -> bool:
@@ -160,9 +191,12 @@ class _Demo:
         windows = self._stream_windows()
         return bool(windows) and windows[-1].final and self._view.last_ns <= windows[-1].window_end_ns
 
+    def _node_value(self, node: str, key: str) -> str:
+        diagnostic = self.record.diagnostics.get(f'/{_NAMESPACE}/{node}')
+        return diagnostic.values.get(key, '') if diagnostic else ''
+
     def _player_value(self, key: str) -> str:
-        diagnostic = self.record.diagnostics.get(f'/{_NAMESPACE}/player')
-        return diagnostic.values.get(key, '0') if diagnostic else '0'
+        return self._node_value('player', key) or '0'
 
     def _follow_player(self) -> None:
         """Take over what the player has told about its stream."""
@@ -211,7 +245,8 @@ class _Demo:
             self._next_tick = now + 0.2
 
     def _report(self, stream: _Stream, numbers: dict[str, Any]) -> dict[str, Any]:
-        record = self.record.only(stream_window_ids(self.record, stream.first_ns, stream.last_ns))
+        record = self.record.only(stream_window_ids(self.record, stream.first_ns, stream.last_ns,
+                                                    self._options.grid))
         first_draft_ms = None
         if record.first_draft_ns is not None:
             first_draft_ms = round((record.first_draft_ns - stream.started_ns) / 1e6, 1)
@@ -234,19 +269,63 @@ def _fresh_work_folder(out: Path) -> Path:
     return work
 
 
-def run_demo(options: DemoOptions, topics: SourceTopics, *, screen: IO[str]) -> dict[str, Any]:
+def outcome(report: dict[str, Any], passing: Passing | None, grid: WindowGrid) -> dict[str, Any]:
+    """``notes`` on the recording and what came of it, and the ``reason`` why a recording with images gave no caption,
+    or one without them no draft; None where something came.
+
+    Of the synthetic world nothing is said: what does not come of it is for the counts to tell.
+    """
+    if passing is None:
+        return {'notes': [], 'reason': None}
+    dropped: Counter[str] = Counter()
+    for causes in report['dropped'].values():
+        dropped.update(causes)
+    if not report['captions' if passing.images.stamps_ns else 'drafts']:
+        return {'notes': list(passing.notes), 'reason': why_nothing(passing, dropped, grid, _FRAME_GRACE_MS)}
+    drafted, captioned = ({entry['window_id'] for entry in report['captions_by_window'] if entry[kind] is not None}
+                          for kind in ('draft', 'caption'))
+    told = (why_never_together(passing, drafted, captioned),
+            why_few(passing.images, dropped['window_few_frames'], grid))
+    return {'notes': [*passing.notes, *(each for each in told if each)], 'reason': None}
+
+
+def run_demo(options: DemoOptions, topics: SourceTopics, passing: Passing | None = None, *, screen: IO[str]
+             ) -> dict[str, Any]:
     """Run one demo and leave its report in ``options.out``; returns what ``report.json`` holds.
+
+    ``passing`` is what the recording holds, so that the report can say why nothing came of it. Where it ends early, by
+    an error or a signal, the report is of what there was, and says why under ``unfinished``.
 
     Raises:
         CrossSpecError: a process failed or did not get ready; the text holds the end of its log.
     """
     work = _fresh_work_folder(options.out)
     with interruptible(signal.SIGINT, signal.SIGTERM):          # either way its processes are ended first
-        report = _Demo(options, topics, work, screen).run()
-    write_json(options.out / 'report.json', report)
-    write_html(options.out / 'report.html', report, work / 'pictures')
+        demo = _Demo(options, topics, work, screen)
+        try:
+            report = demo.run()
+        except (CrossSpecError, KeyboardInterrupt) as error:
+            _keep_unfinished(demo.unfinished(str(error).splitlines()[0] if str(error) else 'interrupted'), options.out)
+            raise
+    report |= outcome(report, passing, options.grid)
+    _write(report, options.out)
     print(closing_words(report, options.out), file=screen)
     return report
+
+
+def _write(report: dict[str, Any], out: Path) -> None:
+    write_json(out / 'report.json', report)
+    write_html(out / 'report.html', report, out / 'logs' / 'pictures')
+
+
+def _keep_unfinished(report: dict[str, Any] | None, out: Path) -> None:
+    """Write what there is of a demo that ends with an error, which must come out and not one of writing."""
+    if report is None:
+        return
+    try:
+        _write(report, out)
+    except CrossSpecError as error:
+        _log.warning('no report of the unfinished demo: %s', error)
 
 
 def closing_words(report: dict[str, Any], out: Path) -> str:

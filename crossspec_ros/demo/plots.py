@@ -10,6 +10,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from crossspec_ros.view.safe import clean
+
 _MANY = 80                          # windows; beyond, marks and bars of their own would run into each other
 DRAFT, CAPTION, GRID, INK = '#e08a1e', '#1f6fb4', '#d9dee3', '#3b4650'
 SOURCE_COLOURS = ('#1f6fb4', '#e08a1e', '#3f9d6b', '#9467bd', '#c7504b', '#6b7a86', '#b8a03a')
@@ -26,6 +28,11 @@ def _svg(figure: Figure) -> str:
     svg = text.getvalue()[text.getvalue().index('<svg'):]
     return re.sub(r'<svg ([^>]*?)width="[^"]*"([^>]*?)height="[^"]*"|<svg ([^>]*?)height="[^"]*"([^>]*?)width="[^"]*"',
                   lambda match: '<svg ' + ' '.join(part for part in match.groups() if part), svg, count=1)
+
+
+def _label(name: str) -> str:
+    """A name of others as a plot shows it: cleaned, and no mathematics whatever it holds."""
+    return clean(name).replace('$', r'\$')
 
 
 def _axes(width: float, height: float, title: str, x_label: str, y_label: str = '') -> tuple[Figure, Axes]:
@@ -91,8 +98,9 @@ def acceptance_by_source(per_source: Mapping[str, Mapping[str, Any]]) -> str:
         figure, axes = _axes(4.4, 1.3 + 0.3 * max(2, len(names)), 'Draft tokens by source', 'tokens')
         checked = [per_source[name]['num_draft_tokens'] for name in names]
         accepted = [per_source[name]['num_accepted_tokens'] for name in names]
-        axes.barh(names, checked, color='#dfe5ea', label='checked by the target')
-        axes.barh(names, accepted, color=CAPTION, height=0.5, label='accepted')
+        labels = [_label(name) for name in names]
+        axes.barh(labels, checked, color='#dfe5ea', label='checked by the target')
+        axes.barh(labels, accepted, color=CAPTION, height=0.5, label='accepted')
         axes.grid(axis='y', visible=False)
         figure.legend(frameon=False, loc='outside lower center', ncols=2)
         return _svg(figure)
@@ -109,9 +117,9 @@ def stages(entries: Sequence[Mapping[str, Any]]) -> str:
             top = [low + value for low, value in zip(bottom, values, strict=True)]
             windows = range(1, len(entries) + 1)
             if len(entries) <= _MANY:
-                axes.bar(windows, values, bottom=bottom, color=colour, label=name, width=0.8)
+                axes.bar(windows, values, bottom=bottom, color=colour, label=_label(name), width=0.8)
             else:
-                axes.fill_between(windows, bottom, top, step='mid', color=colour, label=name, linewidth=0)
+                axes.fill_between(windows, bottom, top, step='mid', color=colour, label=_label(name), linewidth=0)
             bottom = top
         if names:
             axes.legend(frameon=False, loc='center left', bbox_to_anchor=(1, 0.5))

@@ -13,6 +13,7 @@ import psutil
 
 from crossspec_ros import children
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.shared_memory import Leftovers
 
 _log = logging.getLogger(__name__)
 _TAIL_LINES = 15
@@ -36,6 +37,7 @@ class Processes:
     def __init__(self, log_dir: Path) -> None:
         self._log_dir = log_dir
         self._children: dict[str, _Child] = {}
+        self._leftovers = Leftovers()
 
     def __enter__(self) -> Processes:
         return self
@@ -84,6 +86,7 @@ class Processes:
     def sample(self) -> None:
         """Keep the largest resident set and the CPU time of every process so far."""
         for child in self._children.values():
+            self._leftovers.note(child.process.pid)
             try:
                 process = psutil.Process(child.process.pid)
                 with process.oneshot():
@@ -112,4 +115,9 @@ class Processes:
     def _end(self, names: Sequence[str], timeout_s: float) -> None:
         for name in names:
             self._children[name].told_to_end = True
+            self._leftovers.note(self._children[name].process.pid)
         children.end([self._children[name].process for name in names], timeout_s)
+        for child in self._children.values():
+            if child.process.poll() is not None:
+                self._leftovers.ended(child.process.pid)
+        self._leftovers.sweep(last=True)                        # one that was killed has left its shared memory

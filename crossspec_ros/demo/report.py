@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from crossspec_ros.demo import plots
 from crossspec_ros.demo.live import format_age
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.view.safe import clean
 from crossspec_ros.view.words import compare
 
 MAX_PICTURED = 120                  # windows shown with pictures, about 70 KB each; of a longer demo every so many-th
@@ -39,7 +41,12 @@ def picture(folder: Path, window_id: int, suffix: str) -> str | None:
     path = folder / f'{window_id}{suffix}'
     if not path.is_file():
         return None
-    return 'data:image/jpeg;base64,' + base64.b64encode(path.read_bytes()).decode('ascii')
+    return Markup('data:image/jpeg;base64,' + base64.b64encode(path.read_bytes()).decode('ascii'))
+
+
+def _printed(value: Any) -> Any:
+    """What the page prints of a value: texts cleaned before they are escaped; our own markup as it is."""
+    return clean(value) if type(value) is str else value
 
 
 def _cards(report: Mapping[str, Any], snapshots: Path) -> list[dict[str, Any]]:
@@ -64,7 +71,8 @@ def _number(value: float | int | None, digits: int = 0) -> str:
 def render_html(report: Mapping[str, Any], snapshots: Path) -> str:
     """The page. ``snapshots`` holds ``<window_id>_frame.jpg`` and ``<window_id>_events.jpg``, where there are any."""
     environment = jinja2.Environment(loader=jinja2.PackageLoader('crossspec_ros.demo'), autoescape=True,
-                                     trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+                                     trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
+                                     finalize=_printed)
     environment.filters.update(age=_age, number=_number)
     entries = report['captions_by_window']
     per_source = report['acceptance']['per_source']

@@ -4,7 +4,7 @@ evt3 has whole microseconds and 11-bit pixels; sources as in ``evt3``.
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numba import types as nbt
@@ -19,6 +19,7 @@ ENCODERS = ('evt3', 'mono')
 
 _EVT3_SIDE = 1 << 11
 _BLOCK_US = 1 << 24                 # what TIME_HIGH and TIME_LOW can say; more is told by TIME_HIGH falling
+_BACK_STEPS = 10                    # of TIME_HIGH: more would be read as it having begun anew
 _MOST_BLOCKS = 1 << 16              # 12.7 days: a start later than that would need too many words to say
 _MONO_SPAN_NS = 1 << 32
 _WORDS_PER_EVENT = 4
@@ -68,6 +69,20 @@ class Evt3Encoder:
             )
         self._state = state
         return words[:used].astype('<u2', copy=False).view(np.uint8).copy()
+
+
+    def encode_words(self, t_us: int, words: Sequence[int]) -> np.ndarray:
+        """Payload that says a time and then ``words`` as they are (a trigger, a counter of the camera), uint8 (B,).
+
+        Raises ``CrossSpecError`` as ``encode`` does where time goes back by more than the format can say.
+        """
+        before = max(int(self._state[_TIME]), 0)
+        blocks = (t_us >> 24) - (before >> 24)
+        if blocks < 0 or blocks > _MOST_BLOCKS or (before >> 12) - (t_us >> 12) > _BACK_STEPS:
+            raise CrossSpecError(f't_us must be at most 40 ms before and 12.7 days after {before} in evt3, got {t_us}')
+        said = [0x8FFF, 0x8000] * blocks + [0x8000 | t_us >> 12 & 0xFFF, 0x6000 | t_us & 0xFFF, *words]
+        self._state[_TIME] = t_us
+        return np.array(said, '<u2').view(np.uint8)
 
 
 def encode_evt3(events: Events) -> np.ndarray:

@@ -152,7 +152,10 @@ def _decode_run(words, start, end, until_ns, width, height, t_out, x_out, y_out,
             last = t if inside else last
             i += ONE
         elif (SKIPPED_CODES >> code) & BIT:
+            # What a camera says of itself comes as several of these words in a row.
             i += ONE
+            while i < stop and (SKIPPED_CODES >> (np.uint32(words[i]) >> SHIFT)) & BIT:
+                i += ONE
         elif code == VECT_12 or code == VECT_8:
             if t >= until_ns or n > room:
                 reason = UNTIL if t >= until_ns else FULL

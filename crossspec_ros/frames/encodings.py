@@ -134,10 +134,19 @@ def promised_bits(encoding: str) -> int | None:
 
 
 def as_bytes(data: object) -> np.ndarray:
-    """Payload of a message (bytes, array.array, memoryview or ndarray) as uint8 (B,), without a copy."""
-    if isinstance(data, np.ndarray):
-        return data.reshape(-1).view(np.uint8)
-    return np.frombuffer(data, np.uint8)    # type: ignore[call-overload]
+    """Payload of a message as uint8 (B,), read-only or not, without a copy wherever it lies in one piece.
+
+    Whatever a distribution of ROS hands out: bytes, array.array, memoryview, ndarray, anything with Python's buffer
+    protocol, DLPack or ``__array__``, and at last a plain sequence of numbers.
+    """
+    if not isinstance(data, np.ndarray):
+        try:
+            return np.frombuffer(data, np.uint8)   # type: ignore[call-overload]
+        except (TypeError, ValueError, BufferError):
+            # No buffer of one piece. One on another device comes to this one here; numbers are a byte each.
+            data = np.from_dlpack(data) if hasattr(data, '__dlpack__') else np.asarray(data)
+            data = data if data.dtype == np.uint8 else data.astype(np.uint8)
+    return np.ascontiguousarray(data).reshape(-1).view(np.uint8)
 
 
 def unpack(encoding: str, height: int, width: int, step: int, is_bigendian: bool, data: object) -> np.ndarray:

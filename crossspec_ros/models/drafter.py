@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.builtin import model_path
+from crossspec_ros.models.devices import find_device
 from crossspec_ros.models.tokenizer import load_tokenizer, question_of, tokenizer_key
 from crossspec_ros.speculation.drafter import VoxelGrid
 
@@ -294,6 +295,7 @@ def load_drafter(name: str | Path = 'builtin', device: str = 'cpu') -> EventDraf
 
     Raises CrossSpecError where the folder, its weights or its tokenizer are missing, cut, or do not belong together.
     """
+    torch_device = find_device(device)
     folder = model_path(name, 'drafter')
     config, tokenizer = _read_config(folder), load_tokenizer(folder)
     if tokenizer_key(tokenizer) != config.tokenizer_key:
@@ -310,4 +312,11 @@ def load_drafter(name: str | Path = 'builtin', device: str = 'cpu') -> EventDraf
     except RuntimeError as error:
         raise CrossSpecError(f'the weights in {path} do not fit its config.json: {error}') from error
     _LOG.info('event drafter with %d parameters from %s', sum(p.numel() for p in drafter.parameters()), folder)
-    return drafter.to(device).eval()
+    return _moved(drafter, torch_device)
+
+
+def _moved(drafter: EventDrafter, device: torch.device) -> EventDrafter:
+    try:
+        return drafter.to(device).eval()
+    except (RuntimeError, TypeError) as error:                           # no room there, or it has no float32
+        raise CrossSpecError(f'the drafter cannot be moved to {device}: {str(error).splitlines()[0]}') from error

@@ -23,17 +23,6 @@ _log = logging.getLogger(__name__)
 _DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
 
-def find_device(device: str) -> torch.device:
-    """The device of this name. Raises `CrossSpecError` where torch cannot use it here."""
-    try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError, ValueError) as error:
-        raise CrossSpecError(f'device must be one that torch can use here (cpu, cuda, ...), got {device!r}: '
-                             f'{str(error).splitlines()[0]}') from error
-    return found
-
-
 def find_dtype(dtype: str) -> torch.dtype:
     """The type that weights compute in, by name."""
     if dtype not in _DTYPES:

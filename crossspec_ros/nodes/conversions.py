@@ -5,26 +5,30 @@ megabyte, an ``array`` takes 0.05.
 """
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticStatus
 from event_camera_msgs.msg import EventPacket
 from sensor_msgs.msg import CompressedImage, Image
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.types import Packet
-from crossspec_ros.frames.encodings import known_encoding
+from crossspec_ros.frames.encodings import as_bytes, known_encoding
 from crossspec_ros.frames.images import PictureReader
 from crossspec_ros.frames.slots import Frame
 from crossspec_ros.msg import Caption as CaptionMsg
 from crossspec_ros.msg import Draft as DraftMsg
 from crossspec_ros.msg import SceneChange as SceneChangeMsg
 from crossspec_ros.msg import Verdict as VerdictMsg
+from crossspec_ros.msg import WindowLatency
 from crossspec_ros.nodes.bridge import bridged
 from crossspec_ros.speculation.types import Caption, Draft, Mode, Opening, SceneChange, Stage, Verdict
+from crossspec_ros.view.record import Diagnostic, Latency
 
 if TYPE_CHECKING:
     from crossspec_ros.recordings.bag import ImageFrame
@@ -46,7 +50,7 @@ def packet_from(message: EventPacket) -> Packet:
     """An event packet; the payload is a view of the message."""
     return Packet(encoding=message.encoding, width=message.width, height=message.height, seq=message.seq,
                   time_base_ns=message.time_base, stamp_ns=to_ns(message.header.stamp),
-                  payload=np.frombuffer(message.events, np.uint8), is_bigendian=message.is_bigendian)
+                  payload=as_bytes(message.events), is_bigendian=message.is_bigendian)
 
 
 def packet_to(packet: Packet, frame_id: str = 'event_camera') -> EventPacket:
@@ -67,7 +71,7 @@ def frame_from(message: Image | CompressedImage, reader: PictureReader | None = 
 
 
 def _rgb_of(message: Image | CompressedImage, reader: PictureReader) -> np.ndarray:
-    data = np.frombuffer(message.data, np.uint8)
+    data = as_bytes(message.data)
     if isinstance(message, CompressedImage):
         return reader.compressed(message.format, data)
     if known_encoding(message.encoding) is None and (rgb := bridged(message)) is not None:
@@ -198,3 +202,25 @@ def verdict_from(message: VerdictMsg) -> Verdict:
         window_id=message.window_id, window_end_ns=to_ns(message.header.stamp), committed=tuple(message.committed),
         committed_hash=message.committed_hash, target_passes=message.target_passes, final=message.final,
         accepted=dict(zip(message.sources, message.accepted)), drafted=dict(zip(message.sources, message.drafted)))
+
+
+def _seen(value: float) -> float | None:
+    """A message's number, None where NaN says that there was nothing to measure."""
+    return None if math.isnan(value) else float(value)
+
+
+def latency_from(message: WindowLatency) -> Latency:
+    """The monitor's row of one window."""
+    return Latency(
+        window_id=message.window_id, first_draft_age_ms=_seen(message.first_draft_age_ms),
+        draft_age_ms=_seen(message.draft_age_ms), first_partial_age_ms=_seen(message.first_partial_age_ms),
+        caption_age_ms=_seen(message.caption_age_ms), draft_compute_ms=_seen(message.draft_compute_ms),
+        stage_ms=dict(zip(message.stage_names, message.stage_ms)), mode=message.mode,
+        draft_over_budget=message.draft_over_budget, caption_over_budget=message.caption_over_budget,
+        draft_deadline_misses=message.draft_deadline_misses, caption_deadline_misses=message.caption_deadline_misses)
+
+
+def diagnostic_from(status: DiagnosticStatus) -> Diagnostic:
+    """The newest status of a part of the graph."""
+    return Diagnostic(level=int.from_bytes(status.level, 'little'), message=status.message,
+                      values={item.key: item.value for item in status.values})

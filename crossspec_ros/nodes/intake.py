@@ -27,6 +27,7 @@ from crossspec_ros.timing.arrivals import StampJudge, offset_in_words
 from crossspec_ros.timing.deadline import DeadlineKeeper
 
 _S, _MS = 1_000_000_000, 1_000_000
+_OLDEST_NS = 600 * _S                                           # no message waits longer in a reader
 _HANDOVER_TICKS = 5                                             # seconds that two subscriptions may overlap
 
 
@@ -62,6 +63,8 @@ class Intake:
         self._keeper = DeadlineKeeper(round(spec.gap_ms * _MS))
         self._deadlines_missed = 0
         self._frame_id = ''
+        self._received_ns = 0
+        self._system_time = not node.get_parameter('use_sim_time').value
         self._subscription = self._subscribe(spec.profile, options)
         self._profile = self._subscription.qos_profile          # with what parameters override
         self._requested_ns = qos.deadline_ns(self._profile)
@@ -77,7 +80,7 @@ class Intake:
     def judge(self, stamp_ns: int, frame_id: str = '') -> int | None:
         """The time that a message which arrives now is taken with, ROS time in ns; None: it is dropped, and counted."""
         self._frame_id = frame_id
-        judged = self._judge.judge(stamp_ns, self.now_ns(), time.perf_counter_ns())
+        judged = self._judge.judge(stamp_ns, self._arrival_ns(), time.perf_counter_ns())
         if judged.cause is not None:
             self.account.drop(judged.cause)
             self._health.say(f'{self._spec.name}_{judged.cause}', f'a message with the stamp {stamp_ns / _S:.3f} s was '
@@ -96,6 +99,14 @@ class Intake:
         self._keeper.rest()
         self.ages.reset()
 
+    def _arrival_ns(self) -> int:
+        """When the message being looked at arrived: by the middleware, which receives while callbacks wait, so that a
+        backlog is not taken for another clock; by the clock where that is not the system's.
+        """
+        now_ns = self.now_ns()
+        behind_ns = now_ns - self._received_ns
+        return self._received_ns if self._system_time and 0 <= behind_ns < _OLDEST_NS else now_ns
+
     def now_ns(self) -> int:
         """The ROS clock."""
         return self._node.get_clock().now().nanoseconds
@@ -108,6 +119,7 @@ class Intake:
             return
         if missing:
             self.account.lose(missing)
+        self._received_ns = info.get('received_timestamp') or 0
         self.account.receive()
         self._touch()
         self._keeper.seen(time.perf_counter_ns(), info.get('source_timestamp'))

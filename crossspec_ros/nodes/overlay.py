@@ -8,30 +8,23 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from event_camera_msgs.msg import EventPacket
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import Image
 
 from crossspec_ros.config import OverlayConfig
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.events.buffer import EventBuffer
-from crossspec_ros.events.decode import Decoder, make_decoder
-from crossspec_ros.events.pictures import render_events
-from crossspec_ros.events.warm import warm_up
-from crossspec_ros.frames.images import PictureReader
-from crossspec_ros.frames.slots import Frame
 from crossspec_ros.msg import Caption as CaptionMsg
 from crossspec_ros.msg import Draft as DraftMsg
 from crossspec_ros.nodes import parameters, process, qos
-from crossspec_ros.nodes.conversions import caption_from, draft_from, frame_from, image_to, packet_from, to_time
+from crossspec_ros.nodes.conversions import caption_from, draft_from, image_to, to_time
 from crossspec_ros.nodes.health import Health
+from crossspec_ros.nodes.pictures import Pictures
 from crossspec_ros.speculation.types import Stage
 from crossspec_ros.view.drawing import UNVERIFIED, VERIFIED, Words, as_html, compose
 from crossspec_ros.view.shown import Shown
 
-_EVENT_SPAN_NS = 60_000_000
 _LARGEST_SHARE = 0.3         # of a core that drawing may take
 _SNAPSHOT_WIDTH = 480        # at most, px
 
@@ -49,24 +42,16 @@ class OverlayNode(Node):
         parameters.follow_changes(self, self._config, self._reconfigure)
         config, grid = self._config, self._config.grid()
         self._shown = Shown(round(config.stale_ms * 1e6), grid.stride_ns)
-        self._image: Image | CompressedImage | None = None      # newest; converted only when it is drawn
-        self._frame: Frame | None = None
-        self._reader = PictureReader()                          # the verifier tells what it finds
-        self._decoder: Decoder | None = None
-        self._format: tuple[str, int, int] | None = None
-        self._buffer: EventBuffer | None = None
-        if config.show_events:
-            warm_up()                                           # no picture waits for a compiler
-            self._buffer = EventBuffer(max_bytes=32 << 20, max_span_ns=500_000_000)
         self._film, self._film_begin_s = None, 0.0
         self._rest_until_s = 0.0
         self._pictured = -1                                     # window of the last snapshot
         if config.record_path:
             from crossspec_ros.recordings.film import Film
-            self._film = Film(config.record_path, config.rate_hz, preset='ultrafast')
+            self._film = Film(config.record_path, config.rate_hz, live=True)
         if config.snapshot_dir and not Path(config.snapshot_dir).is_dir():
             raise CrossSpecError(f'snapshot_dir must be a folder that exists, got {config.snapshot_dir}')
         self._health = Health(self)
+        self._cameras = Pictures(self, self._health, config.image_transport, events=config.show_events)
         self._communicate()
         # Pictures come at their rate also while /clock stands still.
         self.create_timer(1.0 / config.rate_hz, self._draw, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -75,14 +60,8 @@ class OverlayNode(Node):
     def _communicate(self) -> None:
         options = {'qos_overriding_options': qos.overridable()}
         self._pictures = self.create_publisher(Image, 'overlay/image', qos.picture(), **options)
-        compressed = self._config.image_transport == 'compressed'
-        topic, kind = ('image/compressed', CompressedImage) if compressed else ('image', Image)
-        self.create_subscription(kind, topic, self._on_image, qos.image(),
-                                 event_callbacks=self._health.subscription_events('image'), **options)
         self.create_subscription(DraftMsg, 'draft', self._on_draft, qos.draft(), **options)
         self.create_subscription(CaptionMsg, 'caption', self._on_caption, qos.caption(), **options)
-        if self._config.show_events:
-            self.create_subscription(EventPacket, 'events', self._on_packet, qos.events(), **options)
         self._rviz = self._optional('rviz_2d_overlay_msgs.msg', 'OverlayText', 'overlay/text')
         self._foxglove = self._optional('foxglove_msgs.msg', 'ImageAnnotations', 'overlay/annotations')
 
@@ -93,9 +72,6 @@ class OverlayNode(Node):
         except ImportError:
             return None
         return self.create_publisher(kind, topic, qos.picture())
-
-    def _on_image(self, message: Image | CompressedImage) -> None:
-        self._image = message
 
     def _on_draft(self, message: DraftMsg) -> None:
         self._shown.add_draft(draft_from(message))
@@ -111,65 +87,16 @@ class OverlayNode(Node):
         if caption.stage is Stage.FINAL:
             self._snapshot(caption.window_id)
 
-    def _on_packet(self, message: EventPacket) -> None:
-        packet = packet_from(message)
-        wanted = (packet.encoding, packet.width, packet.height)
-        try:
-            if wanted != self._format:
-                self._decoder, self._format = make_decoder(*wanted), wanted
-                self._buffer.clear()
-            self._buffer.append(self._decoder.decode(packet))
-        except CrossSpecError as error:
-            self._health.drop('packet_refused', error)
-
     def _reset(self) -> None:
         self._shown.reset()
-        if self._buffer is not None:
-            self._buffer.clear()
-            self._format = None
-
-    def _newest_rgb(self) -> np.ndarray | None:
-        message, self._image = self._image, None
-        if message is not None:
-            try:
-                frame = frame_from(message, self._reader)
-                frame.unpack()
-                self._frame = frame
-            except CrossSpecError as error:
-                self._health.drop('image_refused', error)
-        return self._frame.unpack() if self._frame is not None else None
-
-    def _event_picture(self) -> np.ndarray | None:
-        newest_ns = self._buffer.newest_ns
-        if newest_ns is None:
-            return None
-        _, width, height = self._format
-        shape = (height, width) if width <= 640 else (height * 640 // width, 640)
-        return render_events(self._buffer.cut_parts(newest_ns - _EVENT_SPAN_NS, newest_ns), shape)
+        self._cameras.reset()
 
     def _words(self) -> list[Words]:
         verified, unverified = self._shown.text(self.get_clock().now().nanoseconds)
         return [words for words in (Words(verified, VERIFIED), Words(unverified, UNVERIFIED)) if words.text]
 
-    def _note(self) -> str:
-        mode = self._shown.mode(self.get_clock().now().nanoseconds)
-        if mode is None:
-            return 'waiting for drafts and captions'
-        draft, caption = self._shown.draft, self._shown.caption
-        parts = [mode.value]
-        if draft is not None:
-            parts.append(f'draft {draft.compute_ms:.0f} ms')
-        if caption is not None and caption.stage is Stage.STILL_VALID:
-            parts.append(f'still valid, {caption.words_age_ms / 1000:.1f} s old')
-        elif caption is not None and caption.target_passes:
-            passes = f'{caption.target_passes} pass{"es" if caption.target_passes > 1 else ""}'
-            parts.append(f'caption {caption.answer_ms:.0f} ms, {passes}, '
-                         f'{caption.accepted} of {caption.drafted} draft tokens')
-        return '   '.join(parts)
-
     def _draw(self) -> None:
-        seen = self._image is not None or self._frame is not None or self._format is not None
-        filming = self._film is not None and seen               # a film begins with the first thing to be seen
+        filming = self._film is not None and self._cameras.seen     # a film begins with the first thing to be seen
         watched = self._pictures.get_subscription_count() > 0
         if not (filming or watched or self._rviz or self._foxglove):
             return
@@ -177,12 +104,13 @@ class OverlayNode(Node):
         if begin_s < self._rest_until_s:
             self._health.count('pictures_skipped')
             return
-        words, rgb = self._words(), self._newest_rgb()
-        pictures = [rgb, self._event_picture()] if self._config.show_events else [rgb]
-        picture = compose(pictures, words, self._note(), self._config.width)
-        stamp_ns = self._frame.stamp_ns if self._frame is not None else self.get_clock().now().nanoseconds
+        words, rgb = self._words(), self._cameras.rgb()
+        pictures = [rgb, self._cameras.events()] if self._config.show_events else [rgb]
+        now_ns = self.get_clock().now().nanoseconds
+        picture = compose(pictures, words, self._shown.note(now_ns), self._config.width)
+        stamp_ns = now_ns if self._cameras.stamp_ns is None else self._cameras.stamp_ns
         if watched:
-            self._pictures.publish(image_to(picture, stamp_ns, 'overlay'))
+            self._pictures.publish(image_to(picture, stamp_ns, self._cameras.frame_id))
         self._health.count('pictures')
         if filming:
             self._record(picture)
@@ -209,8 +137,7 @@ class OverlayNode(Node):
         if not self._config.snapshot_dir or window_id == self._pictured:
             return
         self._pictured = window_id
-        rgb = self._newest_rgb()
-        pictures = {'frame': rgb, 'events': self._event_picture() if self._buffer is not None else None}
+        pictures = {'frame': self._cameras.rgb(), 'events': self._cameras.events()}
         for name, picture in pictures.items():
             if picture is None:
                 continue

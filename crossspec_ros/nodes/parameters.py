@@ -36,6 +36,7 @@ def declare(node: Node, config: type) -> Any:
     """
     values = {}
     for info in parameters_of(config):
+        _fit_override(node, info)
         try:
             # An empty list has no type in ROS; [''] stands for it.
             default = (list(info.default) or ['']) if isinstance(info.default, tuple) else info.default
@@ -48,6 +49,17 @@ def declare(node: Node, config: type) -> Any:
             check(info, given)
             raise CrossSpecError(f'{info.name}: {error}') from error
     return make(config, values)
+
+
+def _fit_override(node: Node, info: ParameterInfo) -> None:
+    """Take a whole number for a time or a rate, and an empty list, which has no type in ROS, for no texts."""
+    given = node._parameter_overrides.get(info.name)
+    if given is None:
+        return
+    if isinstance(info.default, float) and given.type_ == Parameter.Type.INTEGER:
+        node._parameter_overrides[info.name] = Parameter(info.name, Parameter.Type.DOUBLE, float(given.value))
+    elif isinstance(info.default, tuple) and given.type_ == Parameter.Type.NOT_SET:
+        node._parameter_overrides[info.name] = Parameter(info.name, Parameter.Type.STRING_ARRAY, [''])
 
 
 def follow_changes(node: Node, config: Any, changed: Callable[[Any], None]) -> None:

@@ -8,7 +8,10 @@ from dataclasses import replace
 from itertools import islice
 
 from event_camera_msgs.msg import EventPacket
+from lifecycle_msgs.msg import State
+from lifecycle_msgs.srv import GetState
 from rclpy.node import Node
+from rclpy.client import Client
 from rclpy.publisher import Publisher
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
@@ -62,6 +65,8 @@ class PlayerNode(Node):
             self._clock_publisher = self.create_publisher(Clock, '/clock', qos.clock())
         self._hooks = Hooks(message=self._on_message, clock=self._on_clock, looped=self._on_loop)
         self._begin = threading.Event()
+        self._awaited: dict[str, Client] = {name: self.create_client(GetState, f'{name}/get_state')
+                                            for name in config.wait_for.split()}
         self.create_service(Trigger, '~/play', self._on_play)
         self.create_service(Trigger, '~/stop', self._on_stop)
         self._thread = threading.Thread(target=self._play, name='playing', daemon=True)
@@ -99,6 +104,7 @@ class PlayerNode(Node):
         config = self._config
         try:
             self._begin.wait()
+            self._wait_for_nodes()
             self._wait_for_subscribers()
             if not self._hooks.stopped.is_set():
                 self.get_logger().info(f'playing {self._source.name}')
@@ -117,16 +123,44 @@ class PlayerNode(Node):
         finally:
             self.finished = True
 
+    def _wait_for_nodes(self) -> None:
+        """Wait until each node of ``wait_for`` says that it is active: before, what is played is lost to it.
+
+        As long as a node takes to load, where it is there; `wait_timeout_s` for one that is not.
+        """
+        unseen_s = time.monotonic() + self._config.wait_timeout_s
+        for name, client in self._awaited.items():
+            while not self._is_active(client) and not self._hooks.stopped.is_set():
+                if not client.service_is_ready() and time.monotonic() > unseen_s:
+                    self.get_logger().warning(f'no lifecycle node {name} in {self._config.wait_timeout_s:g} s; '
+                                              'playing without it')
+                    break
+                self._hooks.stopped.wait(0.05)
+
+    def _is_active(self, client: Client) -> bool:
+        """Whether a node says so. One that loads its model answers when it has done so."""
+        if not client.service_is_ready():
+            return False
+        future, answered = client.call_async(GetState.Request()), threading.Event()
+        future.add_done_callback(lambda done: answered.set())
+        while client.service_is_ready() and not self._hooks.stopped.is_set():
+            if answered.wait(0.1):
+                return future.result().current_state.id == State.PRIMARY_STATE_ACTIVE
+        return False
+
     def _wait_for_subscribers(self) -> None:
         """Wait until each topic has its subscribers: what is played before they match is lost to them."""
         wanted, stop_ns = self._config.wait_for_subscribers, time.monotonic() + self._config.wait_timeout_s
+        # Who is awaited listens to one of the topics at least; all that the graph knows of are to be matched.
+        wanted_of = {publisher: max(wanted, len(self.get_subscriptions_info_by_topic(publisher.topic_name))
+                                    if self._awaited else 0) for publisher in self._publishers_by_role.values()}
         while not self._hooks.stopped.is_set():
             missing = [publisher.topic_name for publisher in self._publishers_by_role.values()
-                       if publisher.get_subscription_count() < wanted]
+                       if publisher.get_subscription_count() < wanted_of[publisher]]
             if not missing:
                 return
             if time.monotonic() > stop_ns:
-                self.get_logger().warning(f'{", ".join(missing)} did not get {wanted} subscribers in '
+                self.get_logger().warning(f'{", ".join(missing)} did not get all subscribers in '
                                           f'{self._config.wait_timeout_s:g} s; playing anyway')
                 return
             time.sleep(0.05)
@@ -181,7 +215,8 @@ class PlayerNode(Node):
     def _statistics(self) -> dict[str, object]:
         pacing = self._pacer.pacing.as_dict()
         playing = self._begin.is_set() and not self._played
-        return {'source': self._source.name, 'playing': playing, **self._times, **pacing}
+        dropped = {f'dropped_{cause}': count for cause, count in getattr(self._source, 'dropped', {}).items()}
+        return {'source': self._source.name, 'playing': playing, **self._times, **pacing, **dropped}
 
     def close(self) -> None:
         """Stop playing; the process ends."""

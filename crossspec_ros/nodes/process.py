@@ -1,19 +1,25 @@
 """What every node's process does: threads beside the callbacks, time jumps, start and end with the right exit code."""
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 import rclpy
 from rclpy.clock import JumpHandle, JumpThreshold, TimeJump
 from rclpy.duration import Duration
+from rclpy.exceptions import NameValidationException, NoTypeSupportImportedException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.node import Node
+from rosidl_generator_py.import_type_support_impl import UnsupportedTypeSupport
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.interrupts import interruptible
@@ -21,6 +27,11 @@ from crossspec_ros.nodes.watchdog import leave_if_stuck
 
 EXIT_BAD_INPUT = 2
 _DESTROY_S = 3.0
+_REFUSALS = (rclpy_implementation.RCLError, rclpy_implementation.RMWError, rclpy_implementation.UnknownROSArgsError,
+             NameValidationException, NoTypeSupportImportedException, UnsupportedTypeSupport, ImportError)
+_PR_SET_PDEATHSIG = 1
+FOLLOWED = 'CROSSSPEC_PARENT'                                   # as `graph` names it
+_CLOSE_S = 12.0                                                 # less than a supervisor's patience
 
 
 class Worker:
@@ -91,6 +102,17 @@ def autostart(node: LifecycleNode) -> bool:
     return node.trigger_configure() == success and node.trigger_activate() == success
 
 
+@contextmanager
+def starting() -> Iterator[None]:
+    """Around the start of ROS 2 and of a node: what its libraries have against it becomes a CrossSpecError."""
+    try:
+        yield
+    except _REFUSALS as error:
+        text = ' '.join(str(error).split())
+        raise CrossSpecError(f'ROS 2 does not start here: {text.partition(", at /")[0]}; '
+                             '`crossspec doctor` looks at the shell') from error
+
+
 def run(make: Callable[[], Node], args: Sequence[str] | None = None) -> int:
     """Spin a node until it is told to end; returns the exit code.
 
@@ -99,7 +121,8 @@ def run(make: Callable[[], Node], args: Sequence[str] | None = None) -> int:
     nodes: list[Node] = []
 
     def spin() -> int:
-        nodes.append(make())
+        with starting():
+            nodes.append(make())
         node, executor = nodes[0], SingleThreadedExecutor()
         executor.add_node(node)
         start = getattr(node, 'start', None)
@@ -112,20 +135,38 @@ def run(make: Callable[[], Node], args: Sequence[str] | None = None) -> int:
     return run_nodes(spin, nodes, args)
 
 
+def follow_parent() -> None:
+    """End (SIGTERM) when the process that the launch files name as having started this one dies, however it does.
+
+    Linux; elsewhere, and where none is named, nothing is done.
+    """
+    named = os.environ.get(FOLLOWED, '')
+    if not named.isdigit() or not sys.platform.startswith('linux'):
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() == 1 and named != '1':                      # it was gone before it could be followed
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def run_nodes(spin: Callable[[], int], nodes: Sequence[Node], args: Sequence[str] | None) -> int:
     """Call ``spin`` with ROS there, then close the ``nodes`` it has made by then; returns the exit code as `run`."""
     code = 1
     try:
-        with interruptible(), rclpy.init(args=args):
-            code = spin()
+        follow_parent()
+        with interruptible():
+            with starting():
+                ros = rclpy.init(args=args)
+            with ros:
+                code = spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         code = 0
     except CrossSpecError as error:
         print(f'error: {error}', file=sys.stderr)
         code = EXIT_BAD_INPUT
     finally:
-        for node in nodes:
-            _close_node(node, code)
+        with leave_if_stuck(_CLOSE_S, code):                    # what is on disk by now can be read
+            for node in nodes:
+                _close_node(node, code)
     return code
 
 

@@ -39,7 +39,7 @@ class _Goal:
 
 
 class QuestionServer:
-    """``~/ask`` of a node. ``answering()`` is None while the node cannot answer, ``draft()`` the newest draft's text."""
+    """``~/ask`` of a node. ``answering()`` is None while it cannot answer, ``draft()`` the newest draft's text."""
 
     def __init__(self, node: Node, answering: Callable[[], Answering | None], draft: Callable[[], str]) -> None:
         self._node, self._answering, self._draft = node, answering, draft

@@ -1,7 +1,6 @@
 """A listener inside a program of its own, such as ``crossspec demo``: what the topics say, as the core's values."""
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,27 +25,13 @@ from crossspec_ros.msg import FrameLatency
 from crossspec_ros.msg import Verdict as VerdictMsg
 from crossspec_ros.msg import WindowLatency
 from crossspec_ros.nodes import qos
-from crossspec_ros.nodes.conversions import caption_from, draft_from, to_ns, verdict_from
+from crossspec_ros.nodes.conversions import (caption_from, diagnostic_from, draft_from, latency_from, to_ns,
+                                             verdict_from)
 from crossspec_ros.nodes.frame_latency import frame_latency_from
-from crossspec_ros.view.record import Diagnostic, Latency, Recorder, WindowRecord
+from crossspec_ros.nodes.process import starting
+from crossspec_ros.view.record import Recorder, WindowRecord
 
 Listener = Callable[[str, WindowRecord], None]
-
-
-def _seen(value: float) -> float | None:
-    """A message's number, None where NaN says that there was nothing to measure."""
-    return None if math.isnan(value) else float(value)
-
-
-def latency_from(message: WindowLatency) -> Latency:
-    """The monitor's row of one window."""
-    return Latency(
-        window_id=message.window_id, first_draft_age_ms=_seen(message.first_draft_age_ms),
-        draft_age_ms=_seen(message.draft_age_ms), first_partial_age_ms=_seen(message.first_partial_age_ms),
-        caption_age_ms=_seen(message.caption_age_ms), draft_compute_ms=_seen(message.draft_compute_ms),
-        stage_ms=dict(zip(message.stage_names, message.stage_ms)), mode=message.mode,
-        draft_over_budget=message.draft_over_budget, caption_over_budget=message.caption_over_budget,
-        draft_deadline_misses=message.draft_deadline_misses, caption_deadline_misses=message.caption_deadline_misses)
 
 
 @dataclass
@@ -109,9 +94,7 @@ class Tap:
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
-            self._record.add_diagnostic(status.name, Diagnostic(
-                level=int.from_bytes(status.level, 'little'), message=status.message,
-                values={item.key: item.value for item in status.values}))
+            self._record.add_diagnostic(status.name, diagnostic_from(status))
 
     # ---- what is asked
 
@@ -170,7 +153,8 @@ def open_tap(record: Recorder, listener: Listener | None = None, *, domain_id: i
              use_sim_time: bool = False) -> Iterator[Tap]:
     """A tap in a context of its own; SIGINT stays with the program. Transport settings come from the environment."""
     context = rclpy.Context()
-    rclpy.init(context=context, domain_id=domain_id, signal_handler_options=SignalHandlerOptions.NO)
+    with starting():
+        rclpy.init(context=context, domain_id=domain_id, signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = Node('tap', context=context, namespace=namespace, enable_rosout=False, start_parameter_services=False,
                     parameter_overrides=[Parameter('use_sim_time', value=use_sim_time)])

@@ -50,13 +50,14 @@ def build_engine(config: VerifierConfig) -> CaptionEngine:
 
 
 def build_verifying(config: VerifierConfig, prompt: str = '', *, newest_wins: bool = True,
-                    account: Account | None = None, history: FrameHistory | None = None) -> tuple[VerifyingPipeline, CaptionEngine]:
+                    account: Account | None = None, history: FrameHistory | None = None
+                    ) -> tuple[VerifyingPipeline, CaptionEngine]:
     """Load the verifier, measure it, and set up its windows. Raises CrossSpecError as above."""
     from crossspec_ros.pipeline.verifying import VerifyingPipeline
 
     engine = build_engine(config)
     prompt = prompt or config.prompt or DEFAULT_PROMPT
-    engine.warm_up(prompt)
+    _warm_up(engine, config, prompt)
     pipeline = VerifyingPipeline(engine, config.grid(), prompt, frame_grace_ms=config.frame_grace_ms,
                                  frame_grace_max_ms=config.frame_grace_max_ms, queue=config.frame_queue,
                                  timeout_ms=config.timeout_ms, newest_wins=newest_wins, account=account,
@@ -70,3 +71,19 @@ def constraint_of(engine: CaptionEngine, form: str) -> Constraint | None:
 
     parsed = parse_form(form)
     return None if parsed is None else GrammarConstraint(parsed, engine.target)
+
+
+def _warm_up(engine: CaptionEngine, config: VerifierConfig, prompt: str) -> None:
+    """Warm the engine up; what a forward costs is measured once for a checkpoint, prompt and number of threads."""
+    import torch
+
+    from crossspec_ros.models.remembered import keep, recall
+
+    folder = engine.target.adapter.parts.folder
+    settings = {'prompt': prompt, 'frames': config.window_frames, 'device': config.device, 'dtype': config.dtype,
+                'threads': torch.get_num_threads(), 'nodes': config.decode.first_nodes}
+    kept = recall(folder, 'costs', **settings)
+    known = {int(count): cost_ms for count, cost_ms in kept.items()} if isinstance(kept, dict) else None
+    costs = engine.warm_up(prompt, known=known)
+    if known is None:
+        keep(folder, 'costs', {str(count): cost_ms for count, cost_ms in costs.items()}, **settings)

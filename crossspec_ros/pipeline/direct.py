@@ -24,6 +24,10 @@ from crossspec_ros.timing.window import WindowGrid
 
 logger = logging.getLogger(__name__)
 
+_DRAFTING_LOSSES = {'windows_skipped', 'drafts_given_up', 'time_went_back', 'buffer_overflow'}
+_VERIFYING_LOSSES = {'frames_overflow', 'frames_late', 'frames_damaged', 'time_went_back'}
+
+
 class ComputeTimes:
     """Compute times in ms by what was computed."""
 
@@ -52,7 +56,8 @@ class DirectReplay:
                  on_line: Callable[[dict[str, Any]], None]) -> None:
         self.times = ComputeTimes()
         self.dropped: Counter[str] = Counter()
-        self.windows: set[int] = set()
+        self.drafted: set[int] = set()
+        self.captioned: set[int] = set()
         self.captions = 0
         self.drafts = 0
         self._drafting, self._verifying, self._grid = drafting, verifying, grid
@@ -120,7 +125,7 @@ class DirectReplay:
             return
         self.times.add('draft', (time.perf_counter_ns() - start) / 1e6)
         self.drafts += 1
-        self.windows.add(draft.window_id)
+        self.drafted.add(draft.window_id)
         # Drafts that follow a verdict depend on how many tokens a pass was given, and so on how fast the machine is.
         if not draft.base_length:
             self._on_line(draft_line(draft))
@@ -150,7 +155,7 @@ class DirectReplay:
         for stage, stage_ms in caption.stage_ms.items():
             self.times.add(f'caption: {stage}', stage_ms)
         self.captions += 1
-        self.windows.add(caption.window_id)
+        self.captioned.add(caption.window_id)
         self._on_line(caption_line(caption))
 
     def _timed(self, name: str, call: Callable[[], Any]) -> Any:
@@ -169,6 +174,22 @@ class DirectReplay:
     def reached_ns(self) -> int:
         """The recording's time now: when the newest message was due, and what its step has taken so far."""
         return (self._now_ns or 0) + time.perf_counter_ns() - self._step_begin_ns
+
+    @property
+    def windows(self) -> set[int]:
+        """Windows with a draft or a caption."""
+        return self.drafted | self.captioned
+
+    def lost(self) -> dict[str, int]:
+        """All that came and was not used, by cause: refused input, late frames, windows given up, refused drafts."""
+        lost = Counter(self.dropped)
+        if self._drafting is not None:
+            lost.update({cause: count for cause, count in self._drafting.statistics().items()
+                         if cause.startswith('dropped_') or cause in _DRAFTING_LOSSES})
+        if self._verifying is not None:
+            lost.update({cause: count for cause, count in self._verifying.statistics().items()
+                         if cause.startswith(('draft_', 'window_')) or cause in _VERIFYING_LOSSES})
+        return {cause: count for cause, count in lost.items() if count}
 
     @property
     def mode(self) -> Mode:

@@ -303,6 +303,10 @@ class BagWriter:
         """Stop and leave the bag without metadata."""
         self._writer.abort()
 
+    def note(self, key: str, value: str) -> None:
+        """Keep a text in the bag's metadata (``custom_data``)."""
+        self._writer.set_custom_data(key, value)
+
     def types_from(self, reader: BagReader) -> None:
         """Learn the message definitions that another bag carries, for copying its topics."""
         self._types.adopt(reader._types)

@@ -24,7 +24,8 @@ _PACKED = ('.zstd', '.zst')
 _BLOCK_BYTES = 1 << 20
 _ZSTD = b'\x28\xb5\x2f\xfd'
 _STORAGES = {b'\x89MCAP': McapStorage, b'SQLite format 3\0': SqliteStorage, b'#ROSBAG V2': Ros1Storage}
-_WANTED = 'a rosbag2 (its folder, or an .mcap or .db3 file) or a ROS 1 .bag file'
+_WANTED = ('a rosbag2 (its folder, or an .mcap or .db3 file), a ROS 1 .bag file or a file of events (RAW, DAT, '
+           'AEDAT4, HDF5)')
 # First bytes -> what the file is, and the way out.
 _OTHERS = {
     b'version https://git-lfs': 'is a Git LFS pointer, its contents were never fetched; run "git lfs pull" in its '

@@ -14,6 +14,9 @@ from crossspec_ros.events.types import Events, Packet
 from crossspec_ros.frames.images import picture_size
 from crossspec_ros.recordings.bag import BagMessage, BagReader, ImageFrame
 from crossspec_ros.recordings.bag_types import EVENT_TYPES, IMAGE_TYPES
+from crossspec_ros.recordings.storages import ROS1
+from crossspec_ros.recordings.timeline import Timeline, read_times
+from crossspec_ros.timing.stamps import StampJudgement
 
 _PACKED = np.dtype([('t', '<i8'), ('x', '<u2'), ('y', '<u2'), ('p', 'u1')])
 # The resolution of the encoding is the unit of the hash: a decoder may keep times in us or ns and agree.
@@ -85,20 +88,28 @@ class _ImageTopic:
         self.fields: dict[str, Any] = {'encoding': None, 'width': None, 'height': None,
                                        'first_ns': None, 'last_ns': None}
 
-    def add(self, frame: ImageFrame) -> None:
-        if self.fields['first_ns'] is None:
+    def add(self, frame: ImageFrame, time_ns: int | None) -> None:
+        """Take a picture and its time, None where its stamp says nothing."""
+        if self.fields['encoding'] is None:
             width, height = frame.width, frame.height
             if frame.compressed:
                 try:
                     width, height = picture_size(frame.data)
                 except CrossSpecError:
                     pass                                # a damaged first picture says nothing about the others
-            self.fields.update(encoding=frame.encoding, width=width, height=height, first_ns=frame.stamp_ns)
-        self.fields['last_ns'] = frame.stamp_ns
+            self.fields.update(encoding=frame.encoding, width=width, height=height)
+        if time_ns is not None:
+            first_ns = self.fields['first_ns']
+            self.fields.update(first_ns=time_ns if first_ns is None else first_ns, last_ns=time_ns)
 
 
 def bag_info(path: str | Path, advance: Callable[[int], None] = lambda count: None) -> dict[str, Any]:
-    """``{'topics': {name: {...}}}`` of a bag, with every event decoded.
+    """``{'start_ns', 'duration_s', 'notes', 'topics': {name: {...}}, 'stamps': {name: {...}}}`` of a bag, with every
+    event decoded.
+
+    Start and duration are those of the messages that can be used, by the times of all of them, gaps shortened: what a
+    player needs. ``notes`` say in a line each what is wrong with times; ``stamps`` has for event and image topics the
+    numbers of the messages without a stamp and of those stamped far from all others.
 
     ``advance`` is called with the number of messages read since its last call. Raises CrossSpecError on a broken bag.
     """
@@ -112,8 +123,11 @@ def describe(bag: BagReader, advance: Callable[[int], None] = lambda count: None
     counters: dict[str, EventTopic | _ImageTopic] = {
         name: EventTopic() if info.type in EVENT_TYPES else _ImageTopic()
         for name, info in topics.items() if info.readable and info.type in (*EVENT_TYPES, *IMAGE_TYPES)}
+    # Of ROS 1 only what is known can be looked into.
+    timeline = Timeline(read_times(bag, [name for name, info in topics.items() if info.readable
+                                         and (name in counters or info.serialisation != ROS1)]))
     for message in bag.messages(list(counters)) if counters else ():
-        _count(counters[message.topic], message)
+        _count(counters[message.topic], message, timeline.judged.get(message.topic))
         advance(1)
     table: dict[str, Any] = {}
     for name, info in topics.items():
@@ -129,7 +143,9 @@ def describe(bag: BagReader, advance: Callable[[int], None] = lambda count: None
             table[name].update(counter.fields)
         if counter is not None and bag.malformed[name]:
             table[name].setdefault('dropped', {})['malformed_message'] = bag.malformed[name]
-    return {'topics': table}
+    return {'start_ns': timeline.start_ns, 'duration_s': (timeline.end_ns - timeline.start_ns) / 1e9,
+            'notes': timeline.notes, 'topics': table,
+            'stamps': {name: _stamps(judgement) for name, judgement in timeline.judged.items()}}
 
 
 def readable_messages(bag: BagReader) -> int:
@@ -138,5 +154,19 @@ def readable_messages(bag: BagReader) -> int:
                if info.readable and info.type in (*EVENT_TYPES, *IMAGE_TYPES))
 
 
-def _count(counter: EventTopic | _ImageTopic, message: BagMessage) -> None:
-    counter.add(message.data)
+def _stamps(judgement: StampJudgement) -> dict[str, Any]:
+    clock = judgement.clocks[0] if judgement.clocks else None
+    return {'unstamped': list(judgement.unstamped), 'off': list(judgement.off),
+            'recording_times_stand_in': judgement.arrival_stands_in,
+            'recorded_after_stamp_ms': None if clock is None else clock.offset_ns / 1e6}
+
+
+def _count(counter: EventTopic | _ImageTopic, message: BagMessage, judgement: StampJudgement | None) -> None:
+    if isinstance(counter, EventTopic):
+        counter.add(message.data)
+        return
+    if judgement is None or judgement.arrival_stands_in:
+        counter.add(message.data, message.log_ns)
+        return
+    dropped = judgement.cause(message.log_ns, message.stamp_ns) is not None
+    counter.add(message.data, None if dropped else message.stamp_ns)

@@ -5,9 +5,7 @@ of. When the last segment is done they become one bag at ``OUT`` by a rename.
 """
 from __future__ import annotations
 
-import json
 import logging
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -17,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.encode import Packetizer
 from crossspec_ros.recordings.bag import BagWriter
 from crossspec_ros.recordings.bag_edit import check_out, finish, partial_path
@@ -30,6 +27,7 @@ from crossspec_ros.recordings.dsec_source import (
     DsecSource,
     event_lines,
 )
+from crossspec_ros.recordings.journal import Journal
 from crossspec_ros.recordings.replay import ReplayMessage
 
 logger = logging.getLogger(__name__)
@@ -68,7 +66,7 @@ def convert(root: str | Path, out: str | Path, options: DsecOptions = DsecOption
     source = DsecSource(root, options)
     try:
         assert source.end_ns is not None
-        journal = _Journal(partial_path(out), {'options': asdict(options), 'storage': storage, **_fingerprint(source)})
+        journal = Journal(partial_path(out), {'options': asdict(options), 'storage': storage, **_fingerprint(source)})
         resumed = len(journal.segments)
         span_us = max(1, SEGMENT_MS // options.packet_ms) * options.packet_ms * 1000
         count = max(1, -(-(source.end_ns // 1000 + 1 - source.start_us) // span_us))
@@ -82,7 +80,7 @@ def convert(root: str | Path, out: str | Path, options: DsecOptions = DsecOption
     return _account(source, journal, resumed)
 
 
-def _account(source: DsecSource, journal: _Journal, resumed: int) -> Converted:
+def _account(source: DsecSource, journal: Journal, resumed: int) -> Converted:
     """Everything that was written and dropped: no event of the file is without a place."""
     assert source.end_ns is not None
     total = Counter[str]()
@@ -110,39 +108,7 @@ def _fingerprint(source: DsecSource) -> dict[str, Any]:
             'pictures': len(source.pictures), 'start_ns': source.start_ns, 'end_ns': source.end_ns}
 
 
-class _Journal:
-    """Which segments are done, on the disk before it is believed."""
-
-    def __init__(self, folder: Path, made_of: dict[str, Any]) -> None:
-        self.folder = folder
-        self._path = folder / 'journal.json'
-        self._made_of = made_of
-        self.segments: list[dict[str, int]] = []
-        folder.mkdir(exist_ok=True)
-        if self._path.exists():
-            self._load()
-
-    def _load(self) -> None:
-        try:
-            table = json.loads(self._path.read_text('utf-8'))
-            made_of, segments = table['made_of'], table['segments']
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CrossSpecError(f'{self._path} is damaged ({error}); remove {self.folder} to begin again') from error
-        if made_of != self._made_of:
-            raise CrossSpecError(f'{self.folder} was begun with another sequence or other options; give those again to '
-                                 'go on, or remove it to begin anew')
-        self.segments = segments
-
-    def done(self, segment: dict[str, int]) -> None:
-        """Note that the next segment is on the disk."""
-        self.segments.append(segment)
-        text = json.dumps({'made_of': self._made_of, 'segments': self.segments}, indent=1)
-        fresh = self._path.with_suffix('.new')
-        fresh.write_text(text, 'utf-8')
-        os.replace(fresh, self._path)
-
-
-def _convert_segment(source: DsecSource, journal: _Journal, number: int, span_us: int, storage: str) -> None:
+def _convert_segment(source: DsecSource, journal: Journal, number: int, span_us: int, storage: str) -> None:
     start_us = source.start_us + number * span_us
     folder = journal.folder / f'segment_{number:05d}'
     shutil.rmtree(folder, ignore_errors=True)

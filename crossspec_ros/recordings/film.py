@@ -11,20 +11,26 @@ import numpy as np
 from crossspec_ros.errors import CrossSpecError
 
 
+# A fragment each second that needs nothing of what follows: a film that is never ended plays to its last second.
+_FRAGMENTS = {'movflags': 'frag_keyframe+empty_moov+default_base_moof', 'flush_packets': '1'}
+
+
 class Film:
     """An mp4 file being written, a context manager; all pictures are uint8 (H, W, 3) RGB of the first one's size.
 
     Odd sizes lose their last row or column: H.264 has colours for 2x2 pixels. Raises CrossSpecError when the file
-    cannot be written or a picture has another size.
+    cannot be written or a picture has another size. With PyAV a process that is killed leaves a film that plays, up to
+    its last second.
     """
 
-    def __init__(self, path: str | Path, fps: float, preset: str = 'veryfast') -> None:
+    def __init__(self, path: str | Path, fps: float, live: bool = False) -> None:
         if not 0 < fps <= 1000:
             raise CrossSpecError(f'fps must be above 0 and at most 1000, got {fps}')
         self.path = Path(path)
         self.pictures = 0
         self._fps = Fraction(fps).limit_denominator(1000)
-        self._preset = preset                   # of x264: a live film cannot spend what a rendered one can
+        # A live film cannot spend what a rendered one can, nor keep pictures back.
+        self._effort = {'preset': 'ultrafast', 'tune': 'zerolatency'} if live else {'preset': 'veryfast'}
         self._size: tuple[int, int] | None = None
         self._container: Any = None
         self._stream: Any = None
@@ -54,9 +60,10 @@ class Film:
     def _open(self, height: int, width: int) -> None:
         try:
             import av
-            self._container = av.open(str(self.path), 'w', format='mp4', options={'movflags': 'faststart'})
+            self._container = av.open(str(self.path), 'w', format='mp4', options=_FRAGMENTS)
+            second = {'g': str(max(1, round(self._fps)))}       # from key picture to key picture, so a fragment
             self._stream = self._container.add_stream('libx264', rate=self._fps,
-                                                      options={'crf': '20', 'preset': self._preset})
+                                                      options={'crf': '20', **second, **self._effort})
             self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, 'yuv420p'
             self._container.start_encoding()            # opens the file, and says now if that cannot be done
             return

@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 
 def render(path: str | Path, out: str | Path, *, fps: float = 25.0, height: int = 480, start_s: float = 0.0,
            duration_s: float | None = None, topics: Sequence[str] = (),
-           advance: Callable[[int], None] = lambda count: None) -> int:
-    """Write the film and return its number of pictures.
+           advance: Callable[[int], None] = lambda count: None, tell: Callable[[str], None] = logger.warning) -> int:
+    """Write the film and return its number of pictures; ``tell`` gets what was chosen and mended, a line each.
 
     Each picture shows the events that came since the one before, and the newest image; a bag without one of them
     gives a film of the other. ``topics`` are those to show, found where none are given.
@@ -34,9 +34,9 @@ def render(path: str | Path, out: str | Path, *, fps: float = 25.0, height: int 
     if not 0 < fps <= 1000:
         raise CrossSpecError(f'fps must be above 0 and at most 1000, got {fps}')
     source = BagSource(path, topics)
-    for note in source.notes:
-        logger.warning('%s: %s', path, note)
     try:
+        for note in source.notes:
+            tell(note)
         stage = _Stage(height)
         with Film(out, fps) as film:
             for picture in _pictures(stage, source, fps, start_s, duration_s or 0.0):

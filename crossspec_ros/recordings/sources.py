@@ -3,19 +3,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.encode import Packetizer
-from crossspec_ros.recordings.bag import BagReader, rgb_frame
+from crossspec_ros.events.types import Packet
+from crossspec_ros.recordings.bag import BagMessage, BagReader, ImageFrame, rgb_frame
 from crossspec_ros.recordings.bag_types import EVENT_TYPES, IMAGE_TYPES, VIDEO_TYPES
+from crossspec_ros.recordings.event_files.opening import is_event_file
 from crossspec_ros.recordings.load import LoadSource
+from crossspec_ros.recordings.outlook import Passing
 from crossspec_ros.recordings.pictures import TopicPictures
+from crossspec_ros.recordings.plugged import plugged_source
 from crossspec_ros.recordings.replay import ReplayMessage, Source
+from crossspec_ros.recordings.timeline import Timeline, read_times, with_stamp
 from crossspec_ros.recordings.topics import choose
 
 _NS = 1_000_000_000
-_MAX_APART_NS = 60 * _NS
 
 
 def role_of(type_name: str) -> str:
@@ -29,33 +35,34 @@ def role_of(type_name: str) -> str:
 class BagSource:
     """A rosbag2, played in the order and at the pace of its recording.
 
-    Of several event topics, or several image topics, one is chosen unless ``topics`` names them (`topics.choose`), and
-    ``notes`` has a line about it and about its pictures. ``dropped`` counts video packets that gave no picture. A bag
-    that was written again long after it was recorded (stamps and recording times more than a minute apart)
-    is paced by its stamps, the only times that are still the sensors'. Raises CrossSpecError when the bag cannot be
+    Of several event topics, or several image topics, one is chosen unless ``topics`` names them (`topics.choose`). When
+    messages are due, and what their stamps mean, is decided from all of them (`timeline.Timeline`): a bag that was
+    written again long after it was recorded is paced by its stamps, the only times that are still the sensors'.
+    ``notes`` say what was chosen and what was mended, a line each; ``dropped`` counts by cause what the pass that is
+    read now did not hand on, video packets without a picture among it. Raises CrossSpecError when the bag cannot be
     read or has no events and no images.
     """
 
     def __init__(self, path: str | Path, topics: Sequence[str] | None = None) -> None:
         self.name = str(path)
+        self._dropped: Counter[str] = Counter()
         self._reader = BagReader(path)
         try:
             choice = choose(self._reader, topics or ())
             self._chosen, infos = choice.topics, self._reader.topics
             self._pictures = [TopicPictures(self._reader, name) for name in self._chosen
                               if role_of(infos[name].type) in ('image', 'compressed')]
+            self.topics = {name: infos[name].type for name in self._chosen}
+            self.topics |= {pictures.topic: pictures.type for pictures in self._pictures}
+            self._times = read_times(self._reader, self._chosen)
+            self.timeline = Timeline(self._times)
         except CrossSpecError:
             self._reader.close()
             raise
-        self.topics = {name: infos[name].type for name in self._chosen} | {p.topic: p.type for p in self._pictures}
-        self.notes: tuple[str, ...] = tuple(filter(None, (choice.line, *(n for p in self._pictures for n in p.notes))))
-        self.start_ns = self._reader.start_ns
-        self.end_ns: int | None = self._reader.end_ns
-        first = next(self._reader.messages(self._chosen), None)
-        self._by_stamps = first is not None and abs(first.log_ns - first.stamp_ns) > _MAX_APART_NS
-        if self._by_stamps:
-            newest = self._reader.messages(self._chosen, start_ns=self._reader.end_ns - _NS)
-            self.start_ns, self.end_ns = first.stamp_ns, max(message.stamp_ns for message in newest)
+        self.start_ns = self.timeline.start_ns
+        self.end_ns: int | None = self.timeline.end_ns
+        looks = (note for pictures in self._pictures for note in pictures.notes)
+        self.notes: tuple[str, ...] = tuple(filter(None, (choice.line, *looks, *self.timeline.notes)))
 
     @property
     def malformed(self) -> dict[str, int]:
@@ -64,33 +71,50 @@ class BagSource:
 
     @property
     def dropped(self) -> Counter[str]:
-        """Messages that gave no picture, by cause."""
-        return Counter({f'image_{cause}': count for pictures in self._pictures
-                        for cause, count in pictures.dropped.items()})
+        """What this pass did not hand on, by cause."""
+        return self._dropped + Counter({f'image_{cause}': count for pictures in self._pictures
+                                        for cause, count in pictures.dropped.items()})
+
+    def passing(self) -> Passing:
+        """What a pass through all of it holds, without reading it again."""
+        passing = Passing(self.notes)
+        for topic, type_name in self.topics.items():
+            passed = {'events': passing.events, 'other': None}.get(role_of(type_name), passing.images)
+            if passed is not None:
+                passed.topic = topic
+                for due_ns, stamp_ns in self.timeline.placed(topic, self._times[topic]):
+                    passed.due_ns.append(due_ns)
+                    passed.stamps_ns.append(stamp_ns)
+        return passing
 
     def messages(self, start_ns: int) -> Iterator[ReplayMessage]:
-        messages = self._recorded(start_ns)
+        messages = self._placed(start_ns)
         for pictures in self._pictures:
             messages = pictures.passed(messages)
         return messages
 
-    def _recorded(self, start_ns: int) -> Iterator[ReplayMessage]:
-        if self._by_stamps:
-            yield from self._messages_by_stamps(start_ns)
-            return
-        for m in self._reader.messages(self._chosen, start_ns=start_ns):
-            yield ReplayMessage(m.topic, m.type, role_of(m.type), m.log_ns, m.stamp_ns, m.data, m.cdr)
-
-    def _messages_by_stamps(self, start_ns: int) -> Iterator[ReplayMessage]:
-        due_ns = start_ns
-        for m in self._reader.messages(self._chosen):
-            if m.stamp_ns < start_ns:
+    def _placed(self, start_ns: int) -> Iterator[ReplayMessage]:
+        self._dropped = dropped = Counter()
+        due_ns = self.start_ns
+        for m in self._reader.messages(self._chosen, start_ns=self.timeline.first_log_ns(start_ns)):
+            placed = self.timeline.place(m.topic, m.log_ns, m.stamp_ns, due_ns)
+            if isinstance(placed, str):
+                dropped[f'{role_of(m.type)}_{placed}'] += 1
                 continue
-            due_ns = max(due_ns, m.stamp_ns)
-            yield ReplayMessage(m.topic, m.type, role_of(m.type), due_ns, m.stamp_ns, m.data, m.cdr)
+            due_ns, stamp_ns = placed
+            if due_ns < start_ns or (self.timeline.by_stamps and stamp_ns < start_ns):
+                continue
+            yield ReplayMessage(m.topic, m.type, role_of(m.type), due_ns, stamp_ns, *_restamped(m, stamp_ns))
 
     def close(self) -> None:
         self._reader.close()
+
+
+def _restamped(message: BagMessage, stamp_ns: int) -> tuple[Any, bytes]:
+    """Its data and its bytes, with this stamp."""
+    if stamp_ns == message.stamp_ns or not isinstance(message.data, (Packet, ImageFrame)):
+        return message.data, message.cdr
+    return replace(message.data, stamp_ns=stamp_ns), with_stamp(message.cdr, stamp_ns)
 
 
 class WorldSource:
@@ -126,7 +150,8 @@ class WorldSource:
 def open_source(uri: str, *, topics: Sequence[str] | None = None, world_width: int = 320,
                 world_height: int = 240) -> Source:
     """A source by name: ``world:SEED`` or ``world:SEED:brisk``, ``load:RATE`` (million events a second), the folder of
-    a DSEC sequence, or a bag (folder, .mcap, .db3).
+    a DSEC sequence, a bag (folder, .mcap, .db3), a file of events (RAW, DAT, AEDAT4, HDF5), or ``NAME:ARGUMENT`` of
+    another package (``plugged``).
 
     Raises CrossSpecError telling what is wrong with it.
     """
@@ -142,6 +167,11 @@ def open_source(uri: str, *, topics: Sequence[str] | None = None, world_width: i
         except ValueError as error:
             raise CrossSpecError(f'load:RATE must have a number, million events a second, got {uri!r}') from error
     path = Path(uri)
+    if not path.exists() and (plugged := plugged_source(uri)) is not None:
+        return plugged
+    if is_event_file(path):
+        from crossspec_ros.recordings.event_files.source import EventFileSource, FileOptions
+        return EventFileSource(path, FileOptions(images='raw'))
     if (path / 'events' / 'left').is_dir():
         from crossspec_ros.recordings.dsec_source import DsecSource     # h5py: only where it is asked for
         return DsecSource(path)

@@ -14,7 +14,8 @@ from crossspec_ros.speculation.tree import TokenTree
 _REPEATS = 5
 
 
-def measure_costs(target: Target, layout: Layout, counts: Sequence[int], height: int, width: int) -> dict[int, float]:
+def measure_costs(target: Target, layout: Layout, counts: Sequence[int], height: int, width: int,
+                  repeats: int = _REPEATS) -> dict[int, float]:
     """Milliseconds of a forward of n new tokens, a chain, for n in ``counts``, at the context length of the prompt.
 
     Also warms the target up: the first forwards of a process are several times slower. Raises `CrossSpecError` for a
@@ -31,7 +32,7 @@ def measure_costs(target: Target, layout: Layout, counts: Sequence[int], height:
         for count in sorted(counts):
             tokens, chain = target.embed([token] * count), TokenTree.chain([token] * (count - 1))
             times = []
-            for _ in range(_REPEATS):
+            for _ in range(repeats):
                 start = perf_counter_ns()
                 target.verify(cache, tokens, chain, (token,))
                 times.append((perf_counter_ns() - start) / 1e6)

@@ -5,7 +5,7 @@ Used from one inference thread; only `CaptionEngine.offer` may be called from ot
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from time import perf_counter_ns
 
@@ -148,14 +148,20 @@ class CaptionEngine:
 
     # -- what is measured, kept and counted ---------------------------------------------------------------------------
 
-    def warm_up(self, prompt: str, height: int = 240, width: int = 320) -> dict[int, float]:
+    def warm_up(self, prompt: str, height: int = 240, width: int = 320,
+                known: Mapping[int, float] | None = None) -> dict[int, float]:
         """Measure what a forward costs by its new tokens, at the real context length; ms by number of tokens.
 
-        Trees are sized by it. Raises `CrossSpecError` for a prompt that does not fit.
+        Trees are sized by it. Where the costs are ``known``, those are taken if they are of all that would be measured,
+        and the target is only warmed up. Raises `CrossSpecError` for a prompt that does not fit.
         """
         layout = self.target.layout(prompt, self.config.window_frames, height, width)
         counts = [count for count in _MEASURED if count <= layout.last_tokens + self.config.first_nodes]
-        costs = measure_costs(self.target, layout, counts, height, width)
+        if known is not None and set(counts) <= set(known):
+            measure_costs(self.target, layout, (counts[0], counts[-1]), height, width, repeats=1)
+            costs = {count: known[count] for count in counts}
+        else:
+            costs = measure_costs(self.target, layout, counts, height, width)
         for count, cost_ms in costs.items():
             self.proposer.cost.observe(count, cost_ms)
         self.counters.plain_ms = self.counters.pass_ms = costs[1]

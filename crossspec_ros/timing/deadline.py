@@ -10,8 +10,8 @@ _LEARNT, _KEPT = 16, 64
 class DeadlineKeeper:
     """Counts as DDS does: one miss for each whole ``deadline`` that passes without a message.
 
-    ``deadline_ns`` 0: three times the interval at which messages were lately sent, known after some. Times are ns of a clock
-    that never jumps. Counting begins with the first message after `rest`.
+    ``deadline_ns`` 0: three times the interval at which messages were lately sent, known after some. Times are ns of a
+    clock that never jumps. Counting begins with the first message after `rest`.
     """
 
     def __init__(self, deadline_ns: int = 0) -> None:

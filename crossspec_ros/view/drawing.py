@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from crossspec_ros.view.safe import rich_text
+
 VERIFIED = (255, 255, 255)
 UNVERIFIED = (125, 132, 145)
 NOTE = (110, 170, 220)
@@ -81,9 +83,8 @@ def _write(draw: ImageDraw.ImageDraw, words: Sequence[Words], note: str, size: i
 
 
 def as_html(words: Sequence[Words]) -> str:
-    """The text as the rich text of RViz' overlay: `<` and `&` escaped, each colour span closed with its semicolon."""
+    """The text as the rich text of RViz' overlay: escaped, each colour span closed with its semicolon."""
     spans = []
     for text, (red, green, blue) in words:
-        text = text.replace('&', '&amp;').replace('<', '&lt;').replace('>', '&gt;')
-        spans.append(f'<span style="color: rgb({red},{green},{blue});">{text}</span>')
+        spans.append(f'<span style="color: rgb({red},{green},{blue});">{rich_text(text)}</span>')
     return ' '.join(spans)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from crossspec_ros.speculation.types import Caption, Draft, Stage, Verdict
+from crossspec_ros.view.words import Run, standing
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,10 @@ class WindowRecord:
     @property
     def final(self) -> bool:
         return self.caption is not None
+
+    def standing(self) -> list[Run]:
+        """The window's words as they stand now, safe for screens."""
+        return standing(self.draft.text if self.draft else '', self.caption or self.newest)
 
 
 @dataclass
@@ -148,6 +153,11 @@ class Recorder:
 
     def add_diagnostic(self, name: str, status: Diagnostic) -> None:
         self.diagnostics[name] = status
+
+    def keep(self, count: int) -> None:
+        """Forget all but the newest windows."""
+        for key in sorted(self.windows)[:-count]:
+            del self.windows[key]
 
     def ordered(self) -> list[WindowRecord]:
         """All windows, oldest first."""

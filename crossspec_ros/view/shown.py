@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from crossspec_ros.speculation.types import Caption, Draft, Mode, Stage
+from crossspec_ros.view.safe import clean
 from crossspec_ros.view.words import remainder
 
 _KEPT_NS = 10_000_000_000
@@ -50,16 +51,16 @@ class Shown:
         return self._caption
 
     def text(self, now_ns: int) -> tuple[str, str]:
-        """Verified and unverified text of the newest window that has any and is not stale."""
+        """Verified and unverified text of the newest window that has any and is not stale, safe for screens."""
         draft = self._draft if self._draft and now_ns - self._draft.window_end_ns <= self.stale_ns else None
         caption = self._caption if self._caption and now_ns - self._caption.window_end_ns <= self.stale_ns else None
         if caption is None or (draft is not None and draft.window_id > caption.window_id):
-            return '', draft.text if draft is not None else ''
+            return '', clean(draft.text) if draft is not None else ''
         if caption.stage in (Stage.FINAL, Stage.STILL_VALID):
-            return caption.text, ''
+            return clean(caption.text), ''
         verified = caption.text[:caption.stable_length]
         same = draft is not None and draft.window_id == caption.window_id
-        return verified, remainder(draft.text, verified) if same else ''
+        return clean(verified), remainder(draft.text, verified) if same else ''
 
     def mode(self, now_ns: int) -> Mode | None:
         """The mode of the newest windows; None while there is nothing fresh."""
@@ -69,3 +70,20 @@ class Shown:
         if self._draft is not None and now_ns - self._draft.window_end_ns <= fresh_ns:
             return Mode.DRAFT_ONLY
         return None
+
+    def note(self, now_ns: int) -> str:
+        """The line of figures under the text: mode, and what the newest draft and caption took."""
+        mode = self.mode(now_ns)
+        if mode is None:
+            return 'waiting for drafts and captions'
+        parts = [mode.value]
+        if self._draft is not None:
+            parts.append(f'draft {self._draft.compute_ms:.0f} ms')
+        caption = self._caption
+        if caption is not None and caption.stage is Stage.STILL_VALID:
+            parts.append(f'still valid, {caption.words_age_ms / 1000:.1f} s old')
+        elif caption is not None and caption.target_passes:
+            passes = f'{caption.target_passes} pass{"es" if caption.target_passes > 1 else ""}'
+            parts.append(f'caption {caption.answer_ms:.0f} ms, {passes}, '
+                         f'{caption.accepted} of {caption.drafted} draft tokens')
+        return '   '.join(parts)

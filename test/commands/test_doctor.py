@@ -1,12 +1,14 @@
 """Findings of doctor: what is broken is named, and only what the main job needs decides the exit code."""
 import json
 import struct
+from datetime import date
 
 import pytest
 
 from crossspec_ros import cli
 from crossspec_ros.commands import doctor, doctor_checks
 from crossspec_ros.commands.doctor_checks import MISSING, NOTE, OK, WARN, Check
+from crossspec_ros.graph import fastdds_profile
 
 
 def _safetensors(payload: bytes = b'\0' * 8) -> bytes:
@@ -34,6 +36,7 @@ def test_safetensors_fault_compares_header_and_size(tmp_path, data, fault):
     pytest.param({'FASTDDS_DEFAULT_PROFILES_FILE': '{folder}/none.xml'}, WARN, 'No such file', id='no_file'),
     pytest.param({'FASTDDS_DEFAULT_PROFILES_FILE': '{folder}/plain.xml'}, WARN, 'LARGE_DATA', id='without_large_data'),
     pytest.param({'FASTDDS_DEFAULT_PROFILES_FILE': '{folder}/large.xml'}, OK, 'large.xml', id='good'),
+    pytest.param({'FASTDDS_DEFAULT_PROFILES_FILE': str(fastdds_profile())}, OK, 'fastdds.xml', id='ours'),
 ])
 def test_check_dds_profile_reads_the_file(tmp_path, monkeypatch, env, status, word):
     (tmp_path / 'plain.xml').write_text('<dds/>')
@@ -73,3 +76,46 @@ def test_doctor_says_what_is_not_installed(monkeypatch):
     checks = {check.name: check for check in doctor_checks.check_packages()}
     assert checks['no_such_module_here'].status == MISSING and 'some-package' in checks['no_such_module_here'].advice
     assert checks['no_such_option_here'].status == NOTE
+
+
+@pytest.mark.parametrize(('name', 'today', 'status', 'word'), [
+    pytest.param('kilted', date(2026, 1, 1), OK, 'December 2026', id='long before'),
+    pytest.param('kilted', date(2026, 11, 25), WARN, 'end in 36 days', id='near'),
+    pytest.param('kilted', date(2027, 1, 1), WARN, 'no updates any more', id='after'),
+    pytest.param('jazzy', date(2026, 11, 25), OK, 'May 2029', id='jazzy'),
+    pytest.param('lyrical', date(2026, 11, 25), OK, 'May 2031', id='lyrical'),
+    pytest.param('', date(2026, 11, 25), NOTE, 'not named', id='unknown')])
+def test_distribution_says_how_long_it_gets_updates(name, today, status, word):
+    check = doctor_checks.check_distribution(name, today)
+    assert check.status == status and word in check.value
+    assert ('lyrical' in check.advice) is (status == WARN or not name)
+
+
+@pytest.mark.parametrize(('version', 'environment', 'name'), [
+    pytest.param('9.1.2', {}, 'kilted', id='by version'), pytest.param('7.1.4', {}, 'jazzy', id='jazzy by version'),
+    pytest.param('9.1.2', {'ROS_DISTRO': 'lyrical'}, 'lyrical', id='sourced'), pytest.param('', {}, '', id='neither')])
+def test_distribution_is_named_by_what_is_sourced_or_by_rclpy(version, environment, name):
+    assert doctor_checks.name_distribution(version, environment) == name
+
+
+def test_check_that_fails_is_a_finding(monkeypatch):
+    def check_thing():
+        raise AttributeError('half installed')
+
+    monkeypatch.setattr(doctor_checks, '_ALL', (check_thing, doctor_checks.check_python))
+    broken, python = doctor_checks.all_checks()
+    assert (broken.name, broken.status) == ('thing', MISSING) and 'half installed' in broken.value
+    assert python.status == OK
+
+
+def test_doctor_lists_what_is_wrong_in_the_shell_and_goes_on(monkeypatch, capfd):
+    for name in ('CYCLONEDDS_URI', 'ROS_DISTRO'):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv('RMW_IMPLEMENTATION', 'rmw_cyclonedds_cpp')
+    monkeypatch.setenv('ROS_DOMAIN_ID', 'abc')
+    monkeypatch.setenv('RCUTILS_COLORIZED_OUTPUT', 'yes')
+    assert cli.main(['doctor', '--json']) == 1
+    report = json.loads(capfd.readouterr().out)
+    found = {check['name']: check for check in report['checks']}
+    assert {'RMW_IMPLEMENTATION', 'ROS_DOMAIN_ID'} <= set(report['missing'])
+    assert found['RCUTILS_COLORIZED_OUTPUT']['status'] == WARN and found['memory']['status'] in (OK, WARN)

@@ -3,6 +3,7 @@ import pytest
 import sample
 
 from crossspec_ros.demo import counts
+from crossspec_ros.view.drops import dropped_by_node
 from crossspec_ros.view.record import Diagnostic, Recorder
 
 DIAGNOSTICS = {
@@ -15,7 +16,7 @@ DIAGNOSTICS = {
 
 
 def test_dropped_by_node_keeps_causes_that_happened():
-    assert counts.dropped_by_node(DIAGNOSTICS) == {
+    assert dropped_by_node(DIAGNOSTICS) == {
         'drafter': {'dropped_time_back': 3}, 'verifier': {'draft_refused': 2, 'windows_skipped': 1}}
 
 

@@ -34,6 +34,19 @@ def test_report_html_escapes_what_a_model_says(tmp_path):
     assert '<script>' not in page and '&lt;script&gt;' in page
 
 
+@pytest.mark.parametrize('text', [
+    pytest.param('a \x1b[31mred\x9b2J car', id='escape'), pytest.param('a \u202egpj.exe\u2066 car', id='direction'),
+    pytest.param('a\u200b \ud800car', id='no width and half a pair')])
+def test_report_html_has_no_character_that_acts(tmp_path, text):
+    record = Recorder()
+    record.add_draft(sample.draft(1, text), 3.0, 0)
+    record.add_draft(sample.draft(2, 'a car'), 3.0, 0)
+    record.add_caption(sample.caption(2, text), 9.0)
+    page = report.render_html({**full_report(record), 'source': text}, tmp_path)
+    assert not re.search('[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2066-\u2069\ud800-\udfff]', page)
+    report.write_html(tmp_path / 'report.html', full_report(record), tmp_path)
+
+
 def test_report_html_of_an_empty_demo_is_whole(tmp_path):
     page = report.render_html(full_report(Recorder()), tmp_path)
     assert page.rstrip().endswith('</html>') and 'nothing was verified' in page

@@ -134,3 +134,54 @@ def test_decode_compressed_of_random_bytes_only_ever_raises_our_error():
             images.decode_compressed('jpeg', data[:random.integers(0, len(data) + 1)])
         except CrossSpecError:
             pass
+
+
+class _WithDlpack:
+    """As a message's array may be that lies in memory of its own: no buffer protocol."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self._values = values
+
+    def __dlpack__(self, **options: object) -> object:
+        return self._values.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._values.__dlpack_device__()
+
+
+class _WithArray:
+    def __init__(self, values: np.ndarray) -> None:
+        self._values = values
+
+    def __array__(self, dtype: object = None, copy: bool | None = None) -> np.ndarray:
+        return self._values
+
+
+_PAYLOAD = np.arange(250, dtype=np.uint8)
+
+
+@pytest.mark.parametrize(('make', 'shared'), [
+    pytest.param(lambda a: a.tobytes(), None, id='bytes'),
+    pytest.param(lambda a: bytearray(a.tobytes()), None, id='bytearray'),
+    pytest.param(lambda a: array.array('B', a.tobytes()), None, id='array'),
+    pytest.param(lambda a: array.array('b', a.tobytes()), None, id='array of signed'),
+    pytest.param(lambda a: array.array('H', a.tobytes()), None, id='array of two bytes each'),
+    pytest.param(lambda a: a, True, id='ndarray'),
+    pytest.param(lambda a: a.reshape(10, 25), True, id='ndarray of two dimensions'),
+    pytest.param(lambda a: np.repeat(a, 2)[::2], False, id='ndarray with gaps'),
+    pytest.param(lambda a: memoryview(a), True, id='memoryview'),
+    pytest.param(lambda a: memoryview(np.repeat(a, 2))[::2], False, id='memoryview with gaps'),
+    pytest.param(_WithDlpack, True, id='DLPack'), pytest.param(_WithArray, True, id='__array__'),
+    pytest.param(lambda a: a.tolist(), False, id='list'), pytest.param(lambda a: tuple(a.tolist()), False, id='tuple'),
+])
+def test_as_bytes_reads_whatever_an_array_of_a_message_is(make, shared):
+    payload = _PAYLOAD.copy()
+    found = images.as_bytes(make(payload))
+    assert found.dtype == np.uint8 and found.shape == (250,) and np.array_equal(found, _PAYLOAD)
+    if shared is not None:
+        assert np.shares_memory(found, payload) is shared
+
+
+@pytest.mark.parametrize('empty', [b'', array.array('B'), np.zeros(0, np.uint8), []], ids=lambda each: str(type(each)))
+def test_as_bytes_of_nothing_is_nothing(empty):
+    assert images.as_bytes(empty).shape == (0,)

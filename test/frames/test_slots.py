@@ -122,3 +122,11 @@ def test_frame_that_is_damaged_says_so_each_time():
     for _ in range(2):
         with pytest.raises(CrossSpecError, match='cut off'):
             damaged.unpack()
+
+
+def test_slots_wait_longer_than_the_grace_for_a_slow_camera():
+    slots = FrameSlots(GRID, 60 * MS, 500 * MS)
+    assert slots.wait_ns == 60 * MS
+    for stamp in range(500, 1100, 50):
+        slots.add(frame(stamp), (stamp + 300) * MS)
+    assert slots.wait_ns == 360 * MS

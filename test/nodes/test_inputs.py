@@ -93,11 +93,13 @@ def test_monitor_reports_the_inputs_of_all_nodes(graph, drive):
     def inputs() -> dict:
         return json.loads(probe.trigger('monitor/report').message)['inputs']
 
-    report = probe.wait_for(lambda: len(found := inputs()) == 2 and all(each['used'] for each in found.values()) and found,
-                            'both inputs in the report')
+    report = probe.wait_for(
+        lambda: len(found := inputs()) == 2 and all(each['used'] for each in found.values()) and found,
+        'both inputs in the report')
     assert set(report['/verifier image']['stage_ms']) == {'received', 'unpacked', 'encoded', 'prefilled'}
     assert set(report['/drafter events']['stage_ms']) == {'received', 'unpacked'}
-    assert all(ages['p50'] <= ages['p95'] <= ages['p99'] for each in report.values() for ages in each['stage_ms'].values())
+    assert all(ages['p50'] <= ages['p95'] <= ages['p99']
+               for each in report.values() for ages in each['stage_ms'].values())
     probe.wait_for(lambda: '/verifier image prefilled_p99_ms' in probe.diagnostics['/monitor'], 'it in diagnostics')
 
 
@@ -174,7 +176,7 @@ def test_images_that_come_while_the_verifier_sleeps_are_counted(graph, told, dri
     probe = graph.probe
     assert probe.change('verifier', Transition.TRANSITION_CONFIGURE)
     drive()
-    probe.wait_for(lambda: 'image' in told and dropped(told['image']).get('inactive', 0) > 20, 'counts of what was ignored')
+    probe.wait_for(lambda: 'image' in told and dropped(told['image']).get('inactive', 0) > 20, 'what was ignored')
     assert told['image'].received == dropped(told['image'])['inactive']
     assert probe.change('verifier', Transition.TRANSITION_ACTIVATE)
     probe.wait_for(lambda: told['image'].used, 'a caption')
@@ -207,8 +209,9 @@ def test_account_of_a_drafter_that_stands_still_closes(graph, told, drive):
     time.sleep(1)
     probe.send_packet(time.time_ns() - 20 * MS, 10**6)          # tells that those before it were sent
     sent += driver.packets + 1
-    message = probe.wait_for(lambda: told['events'].received + told['events'].lost >= sent - unmatched and told['events'],
-                             'that all are accounted for')
+    message = probe.wait_for(
+        lambda: told['events'].received + told['events'].lost >= sent - unmatched and told['events'],
+        'that all are accounted for')
     assert message.received + message.lost == sent - unmatched
     probe.wait_for(lambda: told['events'].waiting == 0, 'that nothing waits any more')
     assert closes(told['events']) and told['events'].used > 0

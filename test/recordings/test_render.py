@@ -1,6 +1,10 @@
 """Films of bags show the events and the images of their time."""
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+
 import av
 import numpy as np
 import pytest
@@ -71,3 +75,17 @@ def test_film_refuses_another_size_and_an_unwritable_file(tmp_path):
     with pytest.raises(CrossSpecError, match='cannot be written'):
         with Film(tmp_path / 'none' / 'film.mp4', 10) as film:
             film.add(np.zeros((20, 30, 3), np.uint8))
+
+
+@pytest.mark.parametrize('live', [pytest.param(True, id='live'), pytest.param(False, id='rendered')])
+def test_film_of_a_killed_process_plays(tmp_path, live):
+    path = tmp_path / 'film.mp4'
+    code = ('import os, signal, sys, numpy as np\nfrom crossspec_ros.recordings.film import Film\n'
+            f'film = Film({str(path)!r}, 10.0, live={live})\n'
+            'for number in range(100):\n'
+            '    film.add(np.random.default_rng(number).integers(0, 256, (48, 64, 3), np.uint8))\n'
+            'os.kill(os.getpid(), signal.SIGKILL)\n')
+    assert subprocess.run([sys.executable, '-c', code], timeout=120).returncode == -signal.SIGKILL
+    with av.open(str(path)) as film:
+        pictures = sum(1 for _ in film.decode(video=0))
+    assert pictures >= (80 if live else 1)                      # live, at most the last fragment and a second are lost

@@ -43,7 +43,8 @@ def test_judge_tells_another_clock_and_lets_arrival_stand_for_it(offset, fault, 
 
 
 @pytest.mark.parametrize('odd', [pytest.param(HOUR, id='behind'), pytest.param(-HOUR, id='ahead'),
-                                 pytest.param(lambda now: 0, id='zero'), pytest.param(-3 * S, id='three seconds ahead')])
+                                 pytest.param(lambda now: 0, id='zero'),
+                                 pytest.param(-3 * S, id='three seconds ahead')])
 def test_judge_drops_one_odd_message_and_goes_on(odd):
     judged = stream(StampJudge(), [30 * MS] * 50 + [odd] + [30 * MS] * 50)
     assert [place for place, (each, _, _) in enumerate(judged) if each.stamp_ns is None] == [50]

@@ -9,8 +9,10 @@ from transformers import PreTrainedModel
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models import loading
 from crossspec_ros.models.builtin import BUILTIN
+from crossspec_ros.models.devices import find_device
 from crossspec_ros.models.folder import check_folder
 from crossspec_ros.models.generation import check_generation_file, make_scorer, stop_strings
+from crossspec_ros.models.remembered import keep, recall
 from crossspec_ros.models.targets.adapters import ADAPTERS, EXACT_PATCHES, Adapter, Parts
 from crossspec_ros.models.targets.checking import fault
 from crossspec_ros.models.targets.generic import GenericAdapter
@@ -18,6 +20,7 @@ from crossspec_ros.models.files import one_line
 from crossspec_ros.models.targets.transformers_target import TransformersTarget
 
 _log = logging.getLogger(__name__)
+_SERVED = 'served'
 
 
 def load_target(path: str | Path = 'builtin', device: str = 'cpu', dtype: str = 'float32', cache: str = 'dynamic',
@@ -43,7 +46,7 @@ def load_target(path: str | Path = 'builtin', device: str = 'cpu', dtype: str = 
 def load_adapter(path: str | Path, device: str = 'cpu', dtype: str = 'float32', fps: float = 8.0,
                  trust_remote_code: bool = False, allow_pickle: bool = False) -> Adapter:
     """The adapter over a loaded model. Raises as `load_target` does."""
-    torch_device, torch_dtype = loading.find_device(device), loading.find_dtype(dtype)
+    torch_device, torch_dtype = find_device(device), loading.find_dtype(dtype)
     folder = loading.find_folder(path, allow_pickle)
     check_folder(folder, trust_remote_code, allow_pickle)
     architectures = loading.architectures(folder)
@@ -104,5 +107,12 @@ def _tried(kind: type[Adapter], parts: Parts, trusted: bool = False) -> tuple[Ad
         return None, str(error)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         return None, f'it is built in another way than expected ({type(error).__name__}: {error})'
-    wrong = None if trusted else fault(adapter)
-    return (adapter, '') if wrong is None else (None, wrong)
+    settings = {'adapter': kind.__name__, 'dtype': str(parts.model.dtype), 'device': str(parts.model.device.type),
+                'fps': parts.fps}
+    if trusted or recall(parts.folder, 'trial', **settings) == _SERVED:
+        return adapter, ''
+    wrong = fault(adapter)
+    if wrong is not None:
+        return None, wrong
+    keep(parts.folder, 'trial', _SERVED, **settings)
+    return adapter, ''

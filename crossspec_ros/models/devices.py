@@ -1,0 +1,28 @@
+"""From the name of a device to the device, for every model alike; no transformers needed."""
+from __future__ import annotations
+
+import torch
+
+from crossspec_ros.errors import CrossSpecError
+
+
+def find_device(device: str) -> torch.device:
+    """The device of this name. Raises `CrossSpecError` where torch cannot use it here."""
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found).cpu()                               # `meta` makes tensors, and computes nothing
+    except (RuntimeError, AssertionError, ValueError, TypeError, ImportError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].partition('. ')[0]
+        raise CrossSpecError(f'device must be one that torch can use here ({", ".join(_usable())}), got {device!r}: '
+                             f'{reason}') from error
+    return found
+
+
+def _usable() -> list[str]:
+    """Names of the devices that are here."""
+    names = ['cpu']
+    if torch.cuda.is_available():
+        names += [f'cuda:{index}' for index in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        names.append('mps')
+    return names

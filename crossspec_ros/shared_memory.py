@@ -1,0 +1,114 @@
+"""What Fast DDS leaves in shared memory when a process is killed: who made it, and that our own dead's is removed.
+
+Fast DDS keeps a lock file ``<name>_el`` open for each segment and port that a process owns, and for no other's. Linux.
+"""
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+_SHM, _PROC = Path('/dev/shm'), Path('/proc')
+_LOCK, _PORT = '_el', 'fastdds_port'
+
+
+def dead_segments(shm: Path = _SHM, proc: Path = _PROC) -> list[Path]:
+    """Shared-memory files of Fast DDS that no process has mapped or open: left behind by killed nodes."""
+    names = {path.name: path for path in shm.glob('*fastdds_*')} if shm.is_dir() else {}
+    for maps in proc.glob('[0-9]*/maps'):
+        try:
+            text = maps.read_text(errors='replace')
+            targets = [os.readlink(link) for link in (maps.parent / 'fd').iterdir()]
+        except OSError:
+            continue                                      # ended meanwhile, or not ours to read
+        for held in [*(line.rpartition('/')[2] for line in text.splitlines() if f'{shm}/' in line),
+                     *(target.rpartition('/')[2] for target in targets if target.startswith(f'{shm}/'))]:
+            names.pop(held, None)
+    return sorted(names.values())
+
+
+class Leftovers:
+    """The files of some processes, noted while they live, removed once they are dead.
+
+    Peers hold the ports of a dead process until they give it up (20 s by default), so `sweep` several times.
+    """
+
+    def __init__(self, shm: Path = _SHM, proc: Path = _PROC) -> None:
+        self._shm, self._proc = shm, proc
+        self._owned: dict[int, dict[str, int]] = {}             # pid -> name without the ending -> inode of its lock
+        self._dead: dict[str, int] = {}
+
+    def note(self, pid: int) -> None:
+        """Look what a process owns now. What it owned before stays its own."""
+        try:
+            targets = [os.readlink(link) for link in (self._proc / str(pid) / 'fd').iterdir()]
+        except OSError:
+            return                                              # ended, or no Linux
+        known = self._owned.setdefault(pid, {})
+        for target in targets:
+            path = Path(target)
+            if path.parent == self._shm and path.name.startswith('fastdds_') and path.name.endswith(_LOCK):
+                inode = _inode(path)
+                if inode is not None:
+                    known[path.name.removesuffix(_LOCK)] = inode
+
+    def ended(self, pid: int) -> None:
+        """A process is dead: what it has not removed itself may go."""
+        self._dead |= self._owned.pop(pid, {})
+
+    def sweep(self, last: bool = False) -> list[Path]:
+        """Remove what the dead left; returns what was removed.
+
+        A segment's name is never used again: it goes at once, and peers that have mapped it keep what they have. A port
+        may be taken over by the next process: it goes when nobody holds it, the ``last`` time when nobody owns it.
+        """
+        removed: list[Path] = []
+        free: set[str] | None = None                            # looked up only where a port asks for it
+        for name, inode in list(self._dead.items()):
+            lock = self._shm / (name + _LOCK)
+            now = _inode(lock)
+            if now is not None and now != inode:                # another has made one of this name since
+                del self._dead[name]
+                continue
+            family = [path for each in (name, f'sem.{name}_mutex', lock.name) if (path := self._shm / each).exists()]
+            if name.startswith(_PORT) and not last:
+                free = {path.name for path in dead_segments(self._shm, self._proc)} if free is None else free
+                if not all(path.name in free for path in family):
+                    continue
+            if _remove_unowned(lock, family):
+                removed += family
+                del self._dead[name]
+        return removed
+
+    @property
+    def waiting(self) -> bool:
+        """Whether files of the dead are still there."""
+        return bool(self._dead)
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
+
+
+def _remove_unowned(lock: Path, family: list[Path]) -> bool:
+    """Remove files while holding their lock, so that no process can take them over meanwhile; False where one has."""
+    try:
+        handle = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        handle = None
+    except OSError:
+        return False
+    try:
+        if handle is not None:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for path in family:
+            path.unlink(missing_ok=True)
+        return True
+    except OSError:
+        return False
+    finally:
+        if handle is not None:
+            os.close(handle)

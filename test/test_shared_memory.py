@@ -1,0 +1,98 @@
+"""Only what our own dead left in shared memory is removed, and only when nobody holds it."""
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from crossspec_ros.shared_memory import Leftovers
+
+
+class Host:
+    """Folders that look like /dev/shm and /proc."""
+
+    def __init__(self, root: Path) -> None:
+        self.shm, self.proc = root / 'shm', root / 'proc'
+        self.shm.mkdir()
+        self.left = Leftovers(self.shm, self.proc)
+
+    def process(self, pid: int, owns: str = '', maps: str = '') -> None:
+        """A process that owns what ``owns`` names, and has also mapped what ``maps`` names."""
+        (self.proc / str(pid) / 'fd').mkdir(parents=True)
+        lines = []
+        for at, name in enumerate(owns.split()):
+            for each in (name, f'sem.{name}_mutex', f'{name}_el'):
+                (self.shm / each).touch()
+            (self.proc / str(pid) / 'fd' / str(at)).symlink_to(self.shm / f'{name}_el')
+        lines = [f'7f-80 rw-s 0 0:1 5  {self.shm}/{name}' for name in [*owns.split(), *maps.split()]]
+        (self.proc / str(pid) / 'maps').write_text('\n'.join(lines) + '\n')
+
+    def kill(self, pid: int) -> None:
+        for path in [*(self.proc / str(pid) / 'fd').iterdir(), self.proc / str(pid) / 'maps']:
+            path.unlink()
+        (self.proc / str(pid) / 'fd').rmdir()
+        (self.proc / str(pid)).rmdir()
+
+    def names(self) -> set[str]:
+        return {path.name for path in self.shm.iterdir()}
+
+
+@pytest.fixture
+def host(tmp_path):
+    return Host(tmp_path)
+
+
+def test_sweep_removes_what_a_dead_process_owned_and_nothing_else(host):
+    host.process(1, owns='fastdds_aa fastdds_port7')
+    host.process(2, owns='fastdds_bb')                          # of somebody else, killed as well
+    host.left.note(1)
+    host.kill(1)
+    host.kill(2)
+    assert host.left.sweep() == []                              # nobody has said yet that it is dead
+    host.left.ended(1)
+    assert len(host.left.sweep()) == 6 and not host.left.waiting
+    assert host.names() == {'fastdds_bb', 'sem.fastdds_bb_mutex', 'fastdds_bb_el'}
+
+
+@pytest.mark.parametrize('last', [False, True])
+def test_sweep_leaves_ports_to_peers_until_the_last(host, last):
+    host.process(1, owns='fastdds_aa fastdds_port7')
+    host.process(2, maps='fastdds_aa fastdds_port7')
+    host.left.note(1)
+    host.kill(1)
+    host.left.ended(1)
+    assert len(host.left.sweep()) == 3 and host.left.waiting and 'fastdds_aa' not in host.names()
+    if not last:
+        host.kill(2)
+    assert len(host.left.sweep(last=last)) == 3 and host.names() == set()
+
+
+def test_sweep_leaves_a_port_that_another_owns_now(host):
+    host.process(1, owns='fastdds_port7')
+    host.left.note(1)
+    host.kill(1)
+    host.left.ended(1)
+    with (host.shm / 'fastdds_port7_el').open('r+') as taken:
+        fcntl.flock(taken, fcntl.LOCK_EX)
+        assert host.left.sweep(last=True) == [] and host.left.waiting
+    assert len(host.left.sweep(last=True)) == 3
+
+
+def test_sweep_leaves_a_port_that_another_has_made_since(host):
+    host.process(1, owns='fastdds_port7')
+    host.left.note(1)
+    host.kill(1)
+    host.left.ended(1)
+    lock = host.shm / 'fastdds_port7_el'
+    keep = host.shm / 'other'                                   # so that the inode is not used again
+    os.link(lock, keep)
+    lock.unlink()
+    lock.touch()
+    assert host.left.sweep() == [] and not host.left.waiting
+    assert 'fastdds_port7' in host.names()
+
+
+def test_note_of_a_process_that_is_gone_says_nothing(host):
+    host.left.note(99)
+    host.left.ended(99)
+    assert not host.left.waiting
