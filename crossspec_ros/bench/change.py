@@ -192,7 +192,8 @@ def describe(report: dict[str, Any]) -> list[str]:
             row = report[pace][when]
             age, window = row['words_age_ms'] or {'p50': float('nan')}, row['window_age_ms'] or {'p50': float('nan')}
             lines.append(f'{pace} {when}: {row["told"]} of {row["changes"]} changes told, words p50 '
-                         f'{age["p50"]:.0f} ms after the change, first window p50 {window["p50"]:.0f} ms; {row["captions"]} decoded, '
+                         f'{age["p50"]:.0f} ms after the change, first window p50 {window["p50"]:.0f} ms; '
+                         f'{row["captions"]} decoded, '
                          f'{row["calm_captions"]} of them with nothing new to say, '
                          f'{row["confirmed"]} confirmed, {row["cpu_s"]:.1f} s of CPU '
                          f'({100 * row["cpu_saved"]:.0f}% saved)')
