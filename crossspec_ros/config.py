@@ -37,7 +37,7 @@ class WindowConfig:
 
     when: str = _p('grid', 'which windows are captioned: all of the grid, those at a change of the scene as the event '
                    'camera sees it, or both', name='window.when', choices=WHENS)
-    min_s: float = _p(0.25, 'by change: windows end at least so long after one another, s', name='window.min_s', low=0,
+    min_s: float = _p(0.125, 'by change: windows end at least so long after one another, s', name='window.min_s', low=0,
                       high=3600)
     max_s: float = _p(5.0, 'by change: a window is captioned this long after the last one at the latest, s',
                       name='window.max_s', low=0, high=3600)

@@ -61,6 +61,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--seconds', type=int, default=24, metavar='S', help='length of a drive, s (24)')
     parser.add_argument('--change', type=float, default=VerifierConfig().change, metavar='SHARE',
                         help=f'window.change ({VerifierConfig().change:g})')
+    parser.add_argument('--min-s', type=float, default=VerifierConfig().min_s, metavar='S',
+                        help=f'window.min_s ({VerifierConfig().min_s:g})')
     parser.add_argument('--json', action='store_true', help='print JSON')
     parser.set_defaults(func=run)
 
@@ -71,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         raise CrossSpecError(f'drives must be >= 1 and seconds >= 4, got {args.drives} and {args.seconds}')
     logging.getLogger('crossspec_ros').setLevel(logging.ERROR)
     runs: dict[str, dict[str, list[dict[str, Any]]]] = {pace: {when: [] for when in WHENS} for pace in PACES}
-    pipelines = {when: _pipelines(when, args.change) for when in WHENS}
+    pipelines = {when: _pipelines(when, args.change, args.min_s) for when in WHENS}
     for pace in PACES:
         for drive in range(args.drives):
             seed, shift_ns = EVALUATION_SEED + drive, round((2 * drive + 1) / (2 * args.drives) * _NS)
@@ -86,7 +88,8 @@ def run(args: argparse.Namespace) -> int:
             calm = table['grid']['calm_captions']
             table[when]['calm_captions_saved'] = 1 - table[when]['calm_captions'] / calm if calm else None
             table[when]['cpu_saved'] = 1 - table[when]['cpu_s'] / table['grid']['cpu_s']
-    report |= {'drives': args.drives, 'seconds': args.seconds, 'threshold': args.change, 'hardware': hardware()}
+    report |= {'drives': args.drives, 'seconds': args.seconds, 'threshold': args.change, 'min_s': args.min_s,
+               'hardware': hardware()}
     if args.json:
         print(json.dumps(report, indent=2))
     else:
@@ -94,8 +97,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _pipelines(when: str, threshold: float) -> tuple[Any, ...]:
-    same = {'when': when, 'change': threshold}
+def _pipelines(when: str, threshold: float, min_s: float) -> tuple[Any, ...]:
+    same = {'when': when, 'change': threshold, 'min_s': min_s}
     config = replace(VerifierConfig(), **same)
     verifying, engine = build_verifying(config, newest_wins=False)
     return build_drafting(replace(DrafterConfig(), **same)), verifying, engine, config.grid()

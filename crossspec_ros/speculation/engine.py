@@ -105,8 +105,8 @@ class CaptionEngine:
     def encode_ahead(self, prompt: str, stamp_ns: int, rgb: np.ndarray) -> bool:
         """Encode a frame that some window may be given, so that its session finds it done.
 
-        False where features are not shared or a group holds several frames: nothing is done. Raises `CrossSpecError` for a
-        frame or a prompt that no window could be given.
+        False where features are not shared or a group holds several frames: nothing is done. Raises `CrossSpecError`
+        for a frame or a prompt that no window could be given.
         """
         check_frame(rgb)
         shared, abilities = self._shared, self.target.abilities
