@@ -16,6 +16,7 @@ from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.fields import checked, described
 from crossspec_ros.speculation.settings import EngineConfig
 from crossspec_ros.timing.arrivals import MODES
+from crossspec_ros.timing.when import BOTH, GRID, WHENS, Speaking
 from crossspec_ros.timing.window import WindowGrid
 
 DEFAULT_PROMPT = 'What is happening?'
@@ -34,9 +35,29 @@ class WindowConfig:
     stride_frames: int = _p(8, 'slots from one window to the next; window.frames: tumbling',
                             name='window.stride_frames', low=1, high=64)
 
+    when: str = _p('grid', 'which windows are captioned: all of the grid, those at a change of the scene as the event '
+                   'camera sees it, or both', name='window.when', choices=WHENS)
+    min_s: float = _p(0.125, 'by change: windows end at least so long after one another, s', name='window.min_s', low=0,
+                      high=3600)
+    max_s: float = _p(5.0, 'by change: a window is captioned this long after the last one at the latest, s',
+                      name='window.max_s', low=0, high=3600)
+    change: float = _p(0.14, 'by change: how much the events of a frame interval must differ from those before, or '
+                       'twice as much from the last caption\'s', name='window.change', low=0, high=1)
+
     def grid(self) -> WindowGrid:
-        """The grid these parameters name. Raises CrossSpecError where they do not go together."""
-        return WindowGrid(self.window_frames, self.frame_interval_ms, self.stride_frames)
+        """The grid these parameters name. Raises CrossSpecError where they do not go together.
+
+        By change a window may end at each slot.
+        """
+        grid = WindowGrid(self.window_frames, self.frame_interval_ms, self.stride_frames)
+        return grid if self.when == GRID else dataclasses.replace(grid, stride_frames=1)
+
+    def speaking(self) -> Speaking | None:
+        """Which windows are opened by change; None: those of the grid. Raises CrossSpecError as `grid` does."""
+        if self.when == GRID:
+            return None
+        return Speaking(self.stride_frames, max(1, round(1000 * self.min_s / self.frame_interval_ms)),
+                        round(1000 * self.max_s / self.frame_interval_ms), self.change, self.when == BOTH)
 
 
 @dataclass(frozen=True)
@@ -283,6 +304,7 @@ def make(config: type, values: Mapping[str, Any]) -> Any:
     made = with_values(config(), {infos[name].field: check(infos[name], value) for name, value in values.items()})
     if isinstance(made, WindowConfig):
         made.grid()
+        made.speaking()
     return made
 
 

@@ -11,6 +11,7 @@ BENCHES: dict[str, Command] = {
     'traces': Command('crossspec_ros.bench.traces', 'recorded token sequences: tokens per target pass by source'),
     'decode': Command('crossspec_ros.bench.decode', 'caption age against plain generation, feature by feature'),
     'link': Command('crossspec_ros.bench.link', 'verifier on another host: delay, loss and cuts of the link'),
+    'change': Command('crossspec_ros.bench.change', 'windows by change against the grid: age of the words, compute'),
     'view': Command('crossspec_ros.bench.view', 'what the live view costs the graph'),
     'exactness': Command('crossspec_ros.bench.exactness', 'the price of certified decoding in 16 bits'),
 }
@@ -19,7 +20,7 @@ BENCHES: dict[str, Command] = {
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the group; which bench it is and its options are read in `run`."""
     epilog = '\n'.join(f'  {name:<9} {bench.help}' for name, bench in BENCHES.items())
-    parser = subparsers.add_parser('bench', help='measure: events, stream, traces, decode, link, view, exactness',
+    parser = subparsers.add_parser('bench', help='measure: events, stream, traces, decode, link, change, view, exactness',
                                    formatter_class=argparse.RawDescriptionHelpFormatter, epilog=f'benches:\n{epilog}')
     parser.add_argument('name', choices=list(BENCHES), metavar='NAME', help='which bench: ' + ', '.join(BENCHES))
     parser.add_argument('rest', nargs=argparse.REMAINDER, metavar='...', help='its options (NAME --help)')

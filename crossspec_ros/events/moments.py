@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.events.activity import activity_map
 from crossspec_ros.events.decode import Decoder
 from crossspec_ros.events.fused import (
     CAPACITY,
@@ -271,3 +272,15 @@ class WindowMoments:
                 self._add_bins(each.packed, each.sums, self._now[SHIFT_BITS], rate, share, grid[lower], grid[lower + 1])
                 events += each.events
         return grid[:bins].reshape(self.shape), events
+
+    def activity(self, start_ns: int, end_ns: int) -> np.ndarray:
+        """How much moved where in (start, end], of whole slices: `activity.activity_map`."""
+        self._close()
+        halves = np.zeros((2, self._cells), np.float32)
+        rate = 1.0 / (end_ns - start_ns)
+        for first_ns in sorted(self._slices):
+            each = self._slices[first_ns]
+            if first_ns >= start_ns and each.last_ns <= end_ns:
+                share = (first_ns - start_ns) * rate
+                self._add_bins(each.packed, each.sums, self._now[SHIFT_BITS], rate, share, *halves)
+        return activity_map(halves.reshape(2, *self.shape[1:]))

@@ -23,10 +23,11 @@ from crossspec_ros.frames.images import PictureReader
 from crossspec_ros.frames.slots import Frame
 from crossspec_ros.msg import Caption as CaptionMsg
 from crossspec_ros.msg import Draft as DraftMsg
+from crossspec_ros.msg import SceneChange as SceneChangeMsg
 from crossspec_ros.msg import Verdict as VerdictMsg
 from crossspec_ros.msg import WindowLatency
 from crossspec_ros.nodes.bridge import bridged
-from crossspec_ros.speculation.types import Caption, Draft, Mode, Stage, Verdict
+from crossspec_ros.speculation.types import Caption, Draft, Mode, Opening, SceneChange, Stage, Verdict
 from crossspec_ros.view.record import Diagnostic, Latency
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def caption_to(caption: Caption, frame_id: str = '') -> CaptionMsg:
         frame_stamps=[to_time(stamp) for stamp in caption.frame_stamps_ns],
         frames_repeated=len(caption.frame_stamps_ns) - len(set(caption.frame_stamps_ns)),
         stage_names=list(caption.stage_ms), stage_ms=array('f', caption.stage_ms.values()),
-        answer_ms=float(caption.answer_ms))
+        answer_ms=float(caption.answer_ms), words_age_ms=float(caption.words_age_ms))
     message.header.stamp, message.header.frame_id = to_time(caption.window_end_ns), frame_id
     return message
 
@@ -158,7 +159,28 @@ def caption_from(message: CaptionMsg) -> Caption:
         drafted=message.drafted, accepted=message.accepted, target_passes=message.target_passes,
         frame_stamps_ns=tuple(to_ns(stamp) for stamp in message.frame_stamps),
         stage_ms=dict(zip(message.stage_names, message.stage_ms)), answer_ms=message.answer_ms,
-        acceptance_rule=message.acceptance_rule, exact=message.exact, near_ties=message.near_ties)
+        acceptance_rule=message.acceptance_rule, exact=message.exact, near_ties=message.near_ties,
+        words_age_ms=message.words_age_ms)
+
+
+def change_to(change: SceneChange, frame_id: str = '') -> SceneChangeMsg:
+    """The message of what the events say of a slot."""
+    message = SceneChangeMsg(
+        window_id=change.window_id, activity=float(change.activity), threshold=float(change.threshold),
+        changed=bool(change.changed), reason=int(change.reason), reference_id=change.reference_id,
+        scene_id=change.scene_id)
+    message.header.stamp, message.header.frame_id = to_time(change.window_end_ns), frame_id
+    return message
+
+
+def change_from(message: SceneChangeMsg) -> SceneChange:
+    """What the events say of a slot. Raises CrossSpecError for a reason that does not exist."""
+    try:
+        reason = Opening(message.reason)
+    except ValueError as error:
+        raise CrossSpecError(f'scene_change of window {message.window_id}: {error}') from error
+    return SceneChange(message.window_id, to_ns(message.header.stamp), message.activity, message.threshold,
+                       message.changed, reason, message.reference_id, message.scene_id)
 
 
 def verdict_to(verdict: Verdict, refused: Mapping[str, int] | None = None) -> VerdictMsg:

@@ -11,9 +11,10 @@ from crossspec_ros.config import DrafterConfig
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.types import Packet
 from crossspec_ros.msg import Draft as DraftMsg
+from crossspec_ros.msg import SceneChange as SceneChangeMsg
 from crossspec_ros.msg import Verdict as VerdictMsg
 from crossspec_ros.nodes import process, qos
-from crossspec_ros.nodes.conversions import draft_to, packet_from, verdict_from
+from crossspec_ros.nodes.conversions import change_to, draft_to, packet_from, verdict_from
 from crossspec_ros.nodes.model_node import ModelNode
 from crossspec_ros.pipeline.account import FORGOTTEN, PACKETS
 from crossspec_ros.pipeline.building import build_drafting
@@ -42,6 +43,11 @@ class DrafterNode(ModelNode):
         self._publisher = self.create_lifecycle_publisher(
             DraftMsg, 'draft', qos.draft(self._config.deadline_ms),
             event_callbacks=self._health.publisher_events('draft'), **options)
+        self._changes = None
+        if self._config.speaking() is not None:
+            self._changes = self.create_lifecycle_publisher(
+                SceneChangeMsg, 'scene_change', qos.scene_change(),
+                event_callbacks=self._health.publisher_events('scene_change'), **options)
         self.create_subscription(VerdictMsg, 'verdict', self._on_verdict, qos.verdict(),
                                  event_callbacks=self._health.subscription_events('verdict'), **options)
         self.create_subscription(String, 'prompt', lambda message: self._set_prompt(message.data), qos.prompt())
@@ -110,6 +116,9 @@ class DrafterNode(ModelNode):
             self._core.reset()
         self._decode()
         jobs = self._core.due(self.get_clock().now().nanoseconds) if self._enabled else []
+        for change in self._core.take_changes():                # before the drafts: the verifier prepares meanwhile
+            if self._working:
+                self._changes.publish(change_to(change, self._frame_id))
         for job in jobs:
             self._draft(job)
         if jobs:

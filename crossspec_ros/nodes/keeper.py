@@ -22,7 +22,7 @@ from std_srvs.srv import Trigger
 
 from crossspec_ros.config import KeeperConfig
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.msg import Caption, Draft, Verdict, WindowLatency
+from crossspec_ros.msg import Caption, Draft, SceneChange, Verdict, WindowLatency
 from crossspec_ros.nodes import parameters, process, qos
 from crossspec_ros.nodes.health import Health
 from crossspec_ros.recordings import ring as rings
@@ -36,7 +36,8 @@ _MB = 1_000_000
 _TOPICS: tuple[tuple[str, type, Callable[[], QoSProfile]], ...] = (
     ('events', EventPacket, qos.events), ('image', Image, qos.kept_image),
     ('image/compressed', CompressedImage, qos.kept_image), ('draft', Draft, qos.draft),
-    ('caption', Caption, qos.caption), ('verdict', Verdict, qos.verdict), ('latency', WindowLatency, qos.latency),
+    ('caption', Caption, qos.caption), ('verdict', Verdict, qos.verdict),
+    ('scene_change', SceneChange, qos.scene_change), ('latency', WindowLatency, qos.latency),
     ('prompt', String, qos.prompt), ('/diagnostics', DiagnosticArray, qos.diagnostics))
 
 

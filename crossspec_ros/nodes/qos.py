@@ -59,6 +59,11 @@ def caption(deadline_ms: float = 0.0) -> QoSProfile:
     return _profile(32, reliable=True, deadline_ms=deadline_ms)
 
 
+def scene_change() -> QoSProfile:
+    """Reliable: a lost one is a window that is not opened. Depth for a second or two of slots."""
+    return _profile(16, reliable=True)
+
+
 def verdict() -> QoSProfile:
     """Reliable, as a caption; the newest few are all a drafter can use."""
     return _profile(8, reliable=True)

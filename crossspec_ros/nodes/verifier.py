@@ -17,9 +17,10 @@ from crossspec_ros.frames.history import FrameHistory
 from crossspec_ros.frames.images import PictureReader
 from crossspec_ros.msg import Caption as CaptionMsg
 from crossspec_ros.msg import Draft as DraftMsg
+from crossspec_ros.msg import SceneChange as SceneChangeMsg
 from crossspec_ros.msg import Verdict as VerdictMsg
 from crossspec_ros.nodes import process, qos
-from crossspec_ros.nodes.conversions import caption_to, draft_from, frame_from, verdict_to
+from crossspec_ros.nodes.conversions import caption_to, change_from, draft_from, frame_from, verdict_to
 from crossspec_ros.nodes.model_node import ModelNode
 from crossspec_ros.nodes.questions import Answering, QuestionServer
 from crossspec_ros.pipeline.account import FRAMES
@@ -27,7 +28,8 @@ from crossspec_ros.pipeline.asking import Asking
 from crossspec_ros.pipeline.audits import Audit
 from crossspec_ros.pipeline.building import build_verifying, constraint_of
 from crossspec_ros.pipeline.mailbox import Mailbox
-from crossspec_ros.pipeline.verifying import VerifyingPipeline, retracted
+from crossspec_ros.pipeline.openings import retracted
+from crossspec_ros.pipeline.verifying import VerifyingPipeline
 from crossspec_ros.speculation.engine import CaptionEngine
 from crossspec_ros.speculation.target import Target
 from crossspec_ros.speculation.types import Caption, Stage, prompt_key
@@ -66,6 +68,9 @@ class VerifierNode(ModelNode):
         self._topic, kind = ('image/compressed', CompressedImage) if compressed else ('image', Image)
         self.create_subscription(DraftMsg, 'draft', self._on_draft, qos.draft(),
                                  event_callbacks=health.subscription_events('draft'), **options)
+        if self._config.speaking() is not None:
+            self.create_subscription(SceneChangeMsg, 'scene_change', self._on_change, qos.scene_change(),
+                                     event_callbacks=health.subscription_events('scene_change'), **options)
         self._open_input('image', FRAMES, self._topic, kind, qos.image(), self._on_image)
         self.create_service(Trigger, '~/audit', self._on_audit)
         self._questions = QuestionServer(self, self._answering, lambda: self._drafted.peek() or '')
@@ -146,6 +151,18 @@ class VerifierNode(ModelNode):
                 self._health.drop('draft_refused',
                                   f'draft of window {message.window_id} from {message.source}: {cause}')
 
+    def _on_change(self, message: SceneChangeMsg) -> None:
+        if self._worker is None or not self._enabled:
+            return
+        try:
+            cause = self._core.hear(change_from(message))
+        except CrossSpecError as error:
+            cause = str(error)
+        if cause is not None:
+            self._health.drop('change_refused', f'scene_change of window {message.window_id}: {cause}; window.when and '
+                              'the grid must be the same for drafter and verifier')
+        self._worker.wake()
+
     def _want_reset(self) -> None:
         if self._core is not None and self._worker is not None:
             self._core.request_reset()
@@ -183,6 +200,8 @@ class VerifierNode(ModelNode):
             self._retract()
             self._asking.reset('time jumped, or all was forgotten by ~/reset')
         self._core.advance(self.get_clock().now().nanoseconds)
+        for caption in self._core.take_confirmed():
+            self._publish(caption)
 
     def _work(self) -> bool:
         """The most urgent work on what was taken in."""
@@ -209,13 +228,16 @@ class VerifierNode(ModelNode):
             if not self._working:
                 break
             if isinstance(output, Caption):
-                self._shown.put(output)
-                self._captions.publish(caption_to(output, self._frame_id))
+                self._publish(output)
             else:
                 self._verdicts.publish(verdict_to(output, self._refused.take()))
         shown = self._shown.peek()
         if shown is not None and shown.window_id == window_id and shown.stage == Stage.FINAL:
             self._keep_for_audit()
+
+    def _publish(self, caption: Caption) -> None:
+        self._shown.put(caption)
+        self._captions.publish(caption_to(caption, self._frame_id))
 
     def _keep_for_audit(self) -> None:
         if not self._engine.judgeable:                          # plain decoding would say other tokens too

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 FORGOTTEN = 'forgotten'
 """Cause of what a reset, a jump of time or a change of state made pointless."""
 
+UNCHANGED = 'unchanged'
+"""Cause of what is in no window since the scene had not changed (`window.when`)."""
+
 FRAMES, PACKETS = 'frames', 'packets'
 """Kinds of messages, and what the names of their counts begin with."""
 
@@ -98,6 +101,12 @@ class Account:
                 held.messages += messages
                 if held.used:
                     self._used += messages
+
+    def join(self, key: Hashable) -> None:
+        """One more window holds these."""
+        with self._lock:
+            if key in self._held:
+                self._held[key].windows += 1
 
     def answer(self, key: Hashable) -> None:
         """A window that holds these was answered."""

@@ -3,11 +3,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from crossspec_ros.pipeline.account import FORGOTTEN, FRAMES
+from crossspec_ros.pipeline.account import FORGOTTEN, FRAMES, UNCHANGED
 from crossspec_ros.timing.arrivals import OFF, UNSTAMPED, offset_in_words
 
-QUIET = frozenset({'unused', 'inactive', 'disabled', FORGOTTEN})
-"""Causes that are no reason to warn: a camera faster than the slots, and what somebody asked for."""
+QUIET = frozenset({'unused', 'inactive', 'disabled', FORGOTTEN, UNCHANGED})
+"""Causes that are no reason to warn: a camera faster than the slots, what somebody asked for, a still scene."""
 
 
 @dataclass(frozen=True)

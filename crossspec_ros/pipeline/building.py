@@ -31,7 +31,8 @@ def build_drafting(config: DrafterConfig, prompt: str = '', account: Account | N
         source=config.source, lead_ms=config.lead_ms, grace_ms=config.grace_ms,
         grace_max_ms=config.grace_max_ms, max_tokens=config.max_tokens,
         buffer_bytes=config.buffer_mb << 20, idle_ms=1000 * config.idle_s, redrafts=config.redrafts,
-        synchronised=config.event_clock == 'synchronised', account=account)
+        synchronised=config.event_clock == 'synchronised', account=account,
+        speaking=config.speaking())
     pipeline.warm_up()
     return pipeline
 
@@ -73,7 +74,7 @@ def build_verifying(config: VerifierConfig, prompt: str = '', *, newest_wins: bo
     pipeline = VerifyingPipeline(engine, config.grid(), prompt, frame_grace_ms=config.frame_grace_ms,
                                  frame_grace_max_ms=config.frame_grace_max_ms, queue=config.frame_queue,
                                  timeout_ms=config.timeout_ms, newest_wins=newest_wins, account=account,
-                                 history=history)
+                                 history=history, speaking=config.speaking())
     return pipeline, engine
 
 

@@ -63,6 +63,7 @@ class DirectReplay:
         self._drafting, self._verifying, self._grid = drafting, verifying, grid
         self._on_line = on_line
         self._now_ns: int | None = None
+        self._step_begin_ns = 0                                 # of the monotonic clock
 
     def run(self, messages: Iterable[ReplayMessage]) -> None:
         """Everything, and then time alone until the last window that holds something of it is settled."""
@@ -95,8 +96,13 @@ class DirectReplay:
 
     def _step(self) -> None:
         assert self._now_ns is not None
+        self._step_begin_ns = time.perf_counter_ns()
         if self._drafting is not None:
-            for job in self._drafting.due(self._now_ns):
+            jobs = self._drafting.due(self._now_ns)
+            for change in self._drafting.take_changes():
+                if self._verifying is not None:
+                    self._verifying.hear(change)
+            for job in jobs:
                 self._draft(job)
         if self._verifying is None:
             return
@@ -109,6 +115,8 @@ class DirectReplay:
                 self._drop('frame_refused', error)
         while (window_id := self._verifying.ready()) is not None:
             self._answer(window_id)
+        for caption in self._verifying.take_confirmed():
+            self._on_line(confirmed_line(caption))
 
     def _draft(self, job: DraftJob) -> None:
         start = time.perf_counter_ns()
@@ -163,6 +171,11 @@ class DirectReplay:
             logger.warning('%s: %s', cause, error)
 
     @property
+    def reached_ns(self) -> int:
+        """The recording's time now: when the newest message was due, and what its step has taken so far."""
+        return (self._now_ns or 0) + time.perf_counter_ns() - self._step_begin_ns
+
+    @property
     def windows(self) -> set[int]:
         """Windows with a draft or a caption."""
         return self.drafted | self.captioned
@@ -198,3 +211,9 @@ def caption_line(caption: Caption) -> dict[str, Any]:
     return {'kind': 'caption', 'window_id': caption.window_id, 'window_end_ns': caption.window_end_ns,
             'text': caption.text, 'token_ids': list(caption.token_ids), 'lossless': caption.lossless,
             'acceptance_rule': caption.acceptance_rule, 'frame_stamps_ns': list(caption.frame_stamps_ns)}
+
+
+def confirmed_line(caption: Caption) -> dict[str, Any]:
+    """What is said of a window in which nothing changed."""
+    return {'kind': 'still_valid', 'window_id': caption.window_id, 'window_end_ns': caption.window_end_ns,
+            'text': caption.text, 'words_age_ms': caption.words_age_ms}

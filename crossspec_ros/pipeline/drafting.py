@@ -7,7 +7,7 @@ time it is, so a recording gives the same drafts each time.
 from __future__ import annotations
 
 import threading
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +16,13 @@ from crossspec_ros.events.decode import Decoder, make_decoder
 from crossspec_ros.events.moments import NEVER
 from crossspec_ros.events.types import Packet
 from crossspec_ros.events.warm import warm_up as compile_events
-from crossspec_ros.pipeline.account import PACKETS, Account
+from crossspec_ros.pipeline.account import PACKETS, UNCHANGED, Account
+from crossspec_ros.pipeline.scene import SceneWatch
 from crossspec_ros.pipeline.views import build_view
 from crossspec_ros.speculation.drafter import DEFAULT_SOURCE, Drafter, check_source
-from crossspec_ros.speculation.types import Draft, Verdict, prefix_hash, prompt_key
+from crossspec_ros.speculation.types import Draft, Opening, SceneChange, Verdict, prefix_hash, prompt_key
 from crossspec_ros.timing.sensor_clock import SensorClock
+from crossspec_ros.timing.when import Speaking
 from crossspec_ros.timing.window import WindowGrid
 
 _MS = 1_000_000
@@ -62,13 +64,16 @@ class DraftingPipeline:
     that keep events as they are, the offset known now. ``source`` names the drafter in its drafts: several may draft
     for one window. ``account`` is told what became of each packet that was received.
 
+    ``speaking``: the scene decides which windows are opened, and only those get drafts; a window may end at each slot
+    of the grid, whose stride is 1. `take_changes` has what is to be told of each slot.
+
     Raises CrossSpecError on a bad name.
     """
 
     def __init__(self, drafter: Drafter, grid: WindowGrid, prompt: str, *, source: str = DEFAULT_SOURCE,
                  lead_ms: float = 125.0, grace_ms: float = 15.0, grace_max_ms: float = 100.0, max_tokens: int = 64,
                  buffer_bytes: int = 256 << 20, idle_ms: float = 2000.0, redrafts: int = 2, synchronised: bool = False,
-                 account: Account | None = None) -> None:
+                 account: Account | None = None, speaking: Speaking | None = None) -> None:
         self.account = account or Account()
         self.prompt, self.max_tokens, self.redrafts = prompt, max_tokens, redrafts
         self.counts: Counter[str] = Counter()
@@ -82,6 +87,9 @@ class DraftingPipeline:
         self._format: tuple[str, int, int] | None = None
         self._lock = threading.Lock()
         self._drafted: OrderedDict[int, _Drafted] = OrderedDict()
+        self._speaking = speaking
+        self._watch = SceneWatch(grid, speaking) if speaking is not None else None
+        self._changes: deque[SceneChange] = deque(maxlen=2 * grid.window_frames)
         self._begin_again()
 
     def _begin_again(self) -> None:
@@ -90,6 +98,11 @@ class DraftingPipeline:
         self._next_early = self._next_final = 0                 # windows
         self._covered_ns: int | None = None                     # newest event when `due` was last asked
         self._wait_ns = 0                                       # how long packets take to cover a moment, lately
+
+        self._asked = ''                                        # key of the question of the slots before
+        self._changes.clear()
+        if self._watch is not None:
+            self._watch.reset()
 
     def reset(self) -> None:
         """Forget everything that depends on time; counts stay."""
@@ -153,7 +166,7 @@ class DraftingPipeline:
             if last - self._grid.window_frames < slot <= last:
                 self.account.answer(slot)
             elif slot <= last:
-                self.account.give_up(slot, 'window_skipped')
+                self.account.give_up(slot, 'window_skipped' if self._watch is None else UNCHANGED)
 
     def _offset_ns(self, first_event_ns: int) -> int:
         """ROS time minus sensor time, from the first event of the newest packet."""
@@ -197,8 +210,10 @@ class DraftingPipeline:
             return []
         reached_ns = self._newest_ns if self._newest_ns is not None else self._last_packet_ns
         passed_ns = now_ns if now_ns - self._last_packet_ns <= self._idle_ns else self._last_packet_ns
-        jobs = []
         final = max(reached_ns, passed_ns - self._packet_wait_ns(now_ns)) // self._grid.stride_ns
+        if self._watch is not None:
+            return self._opened_up_to(final) + self._known_ahead(max(reached_ns, passed_ns))
+        jobs = []
         if final >= self._next_final:
             self.counts['windows_skipped'] += max(0, final - 1 - self._next_final)
             jobs += [DraftJob(window) for window in range(max(self._next_final, final - 1), final + 1)]
@@ -209,6 +224,48 @@ class DraftingPipeline:
             jobs.append(DraftJob(early, early=True))
             self._next_early = early + 1
         return jobs
+
+    def _opened_up_to(self, slot: int) -> list[DraftJob]:
+        """Drafts of the windows that the scene opens, of slots that ended; the two newest, as of the grid's."""
+        if slot < self._next_final:
+            return []
+        key = prompt_key(self.prompt)
+        if key != self._asked:
+            self._asked = key
+            self._watch.ask_again()
+        first = max(self._next_final, slot - self._grid.window_frames + 1)
+        self.counts['windows_skipped'] += sum(map(self._speaking.on_beat, range(self._next_final, first)))
+        self._next_final = slot + 1
+        jobs = []
+        for each in range(first, slot + 1):
+            end_ns = self._grid.end_ns(each)
+            change = self._watch.look(each, self._view.activity(end_ns - self._grid.interval_ns, end_ns))
+            self._changes.append(change)
+            if change.reason is not Opening.NONE:
+                self.counts[f'windows_{change.reason.name.lower()}'] += 1
+                jobs.append(DraftJob(each))
+                continue
+            self.counts['windows_unchanged'] += self._speaking.on_beat(each)
+            for held in self.account.held():
+                if held <= each - self._grid.window_frames + 1:                 # in no window that may still be opened
+                    self.account.give_up(held, UNCHANGED)
+        self.counts['windows_skipped'] += max(0, len(jobs) - 2)
+        return jobs[-2:]
+
+    def _known_ahead(self, passed_ns: int) -> list[DraftJob]:
+        """The early draft of a window of the grid, which is opened whatever the scene does."""
+        window = (passed_ns + self._lead_ns) // self._grid.stride_ns
+        if not (self._lead_ns and self._speaking.grid_too) or window < max(self._next_early, self._next_final) \
+                or not self._speaking.on_beat(window):
+            return []
+        self._next_early = window + 1
+        return [DraftJob(window, early=True)]
+
+    def take_changes(self) -> list[SceneChange]:
+        """What is to be told of the slots that `due` has looked at, oldest first; before their drafts are made."""
+        changes = list(self._changes)
+        self._changes.clear()
+        return changes
 
     def _packet_wait_ns(self, now_ns: int) -> int:
         """How long to wait for the packet that covers a window's end: the grace, or as long as packets take here.

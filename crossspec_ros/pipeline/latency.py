@@ -88,6 +88,8 @@ class LatencyBook:
     def add_caption(self, caption: Caption, age_ms: float) -> WindowLatency | None:
         """A caption was published at this age; returns the window that it closes, if it does."""
         self.counts[f'captions_{caption.stage.name.lower()}'] += 1
+        if caption.stage is Stage.STILL_VALID:                  # of a window that is not decoded
+            return None
         window = self._window(caption.window_id, caption.window_end_ns)
         if window is None or caption.stage in (Stage.DRAFT, Stage.RETRACTED):
             return None

@@ -16,11 +16,13 @@ import numpy as np
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.frames.history import FrameHistory
 from crossspec_ros.frames.slots import SKIPPED, Frame, FrameSlots, Slot
-from crossspec_ros.pipeline.account import FORGOTTEN, FRAMES, Account
+from crossspec_ros.pipeline.account import FORGOTTEN, FRAMES, UNCHANGED, Account
 from crossspec_ros.pipeline.frame_latency import ENCODED, PREFILLED, RECEIVED, UNPACKED, AgeBook
+from crossspec_ros.pipeline.openings import Openings, RecentFrames, confirmed
 from crossspec_ros.speculation.engine import CaptionEngine
 from crossspec_ros.speculation.session import Session
-from crossspec_ros.speculation.types import Caption, Draft, Stage, Verdict
+from crossspec_ros.speculation.types import Caption, Draft, Opening, SceneChange, Stage, Verdict
+from crossspec_ros.timing.when import Speaking
 from crossspec_ros.timing.window import WindowGrid
 
 _MS = 1_000_000
@@ -45,6 +47,7 @@ class _Window:
     prompt: str
     fed: int = 0
     own: list[int] = field(default_factory=list)                # slots of the grid with a frame of their own
+    left_out: int = 0                                           # frames of the scene before a change
     whole: bool = False                                         # all slots are settled
     rehearsed: int = 0                                          # frames of the last rehearsal
 
@@ -57,12 +60,16 @@ class VerifyingPipeline:
     of its slots is given up, as is one that a newer whole window overtakes before its answer has begun. ``account`` is
     told what became of each frame that was received; ``ages`` how old frames are at each stage; ``history`` keeps the
     frames of settled slots for questions.
+
+    ``speaking``: the drafter says which windows are opened (`hear`); a window may end at each slot of the grid, whose
+    stride is 1. Such a window is made when it is told of, of frames that were encoded when they came. Where nothing has
+    changed, `take_confirmed` has the last words again, STILL_VALID.
     """
 
     def __init__(self, engine: CaptionEngine, grid: WindowGrid, prompt: str, *, frame_grace_ms: float = 60.0,
                  frame_grace_max_ms: float | None = None, queue: int = 32, timeout_ms: float = 30000.0,
                  newest_wins: bool = True, account: Account | None = None,
-                 history: FrameHistory | None = None) -> None:
+                 history: FrameHistory | None = None, speaking: Speaking | None = None) -> None:
         self.prompt = prompt
         self.account, self.ages = account or Account(), AgeBook()
         self.history = history
@@ -80,6 +87,13 @@ class VerifyingPipeline:
         self._last_frame: Frame | None = None
         self._newest_stamp_ns: int | None = None
         self._reset_wanted = False
+        self._openings = None if speaking is None else Openings(speaking)
+        self._ahead = (lambda window_id: True) if self._openings is None else self._openings.ahead
+        self._recent = RecentFrames(grid.window_frames)
+        self._to_encode: deque[Frame] = deque(maxlen=grid.window_frames)
+        self._known: deque[int] = deque(maxlen=64)              # windows opened lately
+        self._words: tuple[Caption, str] | None = None          # the last final caption, and what it answers
+        self._confirmed: list[Caption] = []
 
     # ---- from any thread
 
@@ -126,6 +140,15 @@ class VerifyingPipeline:
                 self.counts[f'draft_{cause}'] += 1
         return cause
 
+    def hear(self, change: SceneChange) -> str | None:
+        """Take what the drafter says of a slot. None: taken, else why it was refused."""
+        if self._openings is None or change.window_end_ns != self._grid.end_ns(change.window_id):
+            with self._lock:
+                self.counts['change_foreign_window'] += 1
+            return 'foreign_window'
+        self._openings.hear(change)
+        return None
+
     def request_reset(self) -> None:
         """Time jumped back: everything that depends on it is forgotten before the next step."""
         with self._lock:
@@ -171,6 +194,7 @@ class VerifyingPipeline:
                 raise
         if settled:
             self._drop_passed(settled[-1].index)
+        self._follow_changes()
 
     def _place(self, slot: Slot) -> None:
         """Put a settled slot into every window that contains it."""
@@ -185,12 +209,12 @@ class VerifyingPipeline:
         for window_id in range(first, (slot.index + frames - 1) // stride + 1):
             window = self._windows.get(window_id)
             if window is None:
-                if own is None or window_id <= self._newest_opened:
-                    continue                                    # no frame to begin with, or given up already
+                if own is None or window_id <= self._newest_opened or not self._ahead(window_id):
+                    continue                                    # no frame to begin with, given up, or to be told of
                 window = self._open(window_id)
             inside.append((window_id, window))
-        if own is not None and inside:
-            self.account.hold(slot.index, len(inside))
+        if own is not None and (inside or self._openings is not None):
+            self.account.hold(slot.index, len(inside) + (self._openings is not None))
         elif own is not None:
             self.account.drop('no_window')
         for window_id, window in inside:
@@ -200,6 +224,55 @@ class VerifyingPipeline:
             window.frames[position] = own or self._last_frame
             if position == frames - 1:
                 self._complete(window_id, window)
+        if self._openings is not None:
+            self._keep(slot.index, own)
+
+    def _keep(self, slot: int, own: Frame | None) -> None:
+        """Keep a slot's frame for windows that may be opened."""
+        for passed in self._recent.add(slot, own):
+            self.account.give_up(passed, UNCHANGED)
+        if own is not None:
+            self._to_encode.append(own)
+        if self._openings.alone(slot):
+            self._open_late(slot)
+
+    def _follow_changes(self) -> None:
+        for change in self._openings.take(self._recent.newest) if self._openings is not None else ():
+            if change.reason is not Opening.NONE:
+                self._open_late(change.window_id, change.scene_id)
+            elif self._openings.speaking.on_beat(change.window_id) and not change.changed:
+                self._confirm(change)
+
+    def _open_late(self, window_id: int, scene_id: int = 0) -> None:
+        """Open a window whose slots are all settled."""
+        if window_id in self._known:
+            return
+        frames, own, left_out = self._recent.window(window_id, scene_id)
+        if not own:
+            self.counts['window_few_frames'] += 1
+            return
+        window = self._open(window_id)
+        window.frames, window.own, window.left_out = frames, own, left_out
+        for slot in own:
+            self.account.join(slot)
+        self._complete(window_id, window)
+
+    def _confirm(self, change: SceneChange) -> None:
+        """Say that the last words still hold, or open a window where there are none of this scene and question."""
+        words, prompt = self._words or (None, '')
+        coming = any(window_id >= change.reference_id for window_id in self._windows)
+        if not coming and (words is None or prompt != self.prompt or words.window_id < change.reference_id):
+            self.counts['windows_unconfirmed'] += 1
+            self._open_late(change.window_id)
+            return
+        self.counts['windows_unchanged'] += 1
+        if not coming:
+            self._confirmed.append(confirmed(words, change.window_id, change.window_end_ns))
+
+    def take_confirmed(self) -> list[Caption]:
+        """Words that still hold, STILL_VALID, oldest first."""
+        found, self._confirmed = self._confirmed, []
+        return found
 
     def _sound(self, frame: Frame | None) -> Frame | None:
         """The frame, if there is one and it can be unpacked."""
@@ -215,11 +288,14 @@ class VerifyingPipeline:
         prompt = self.prompt                                         # read once: another thread may change it
         session = self._engine.open(window_id, self._grid.end_ns(window_id), prompt)
         window = self._windows[window_id] = _Window(session, [None] * self._grid.window_frames, prompt)
-        self._newest_opened = window_id
+        self._newest_opened = max(self._newest_opened, window_id)
+        self._known.append(window_id)
+        if self._openings is not None:
+            self._openings.opened(window_id)
         return window
 
     def _complete(self, window_id: int, window: _Window) -> None:
-        if 2 * len(window.own) < self._grid.window_frames:
+        if 2 * (len(window.own) + window.left_out) < self._grid.window_frames:
             self._give_up(window_id, 'few_frames')
             return
         self._fill_begin(window)
@@ -259,7 +335,15 @@ class VerifyingPipeline:
                 window.fed += 1
                 self._note_stages(window)
                 return True
-        return False
+        if not self._to_encode:
+            return False
+        frame = self._to_encode.popleft()
+        try:
+            if self._engine.encode_ahead(self.prompt, frame.stamp_ns, frame.unpack()):
+                self._pass(ENCODED, frame)
+        except CrossSpecError:                                  # the window that is given it will say so
+            self.counts['frames_not_ahead'] += 1
+        return True
 
     def _note_stages(self, window: _Window) -> None:
         """Which frames a session has encoded and put into its cache by now."""
@@ -302,6 +386,7 @@ class VerifyingPipeline:
                     final = True
                     self.counts['frames_repeated'] += frames_repeated
                     frames = tuple(frame.unpack() for frame in window.frames)
+                    self._words = output, window.prompt
                     self.last_answered = Answered(window_id, frames, window.prompt, output.token_ids)
                 yield output
         finally:
@@ -343,6 +428,11 @@ class VerifyingPipeline:
         self.account.drop(FORGOTTEN, self._slots.reset())
         self._newest_opened = -1
         self._last_frame = None
+        self._words = None
+        for kept in (self._recent, self._to_encode, self._known, self._confirmed):
+            kept.clear()
+        if self._openings is not None:
+            self._openings.reset()
         if self.history is not None:
             self.history.clear()
         self.ages.reset()
@@ -362,8 +452,3 @@ class VerifyingPipeline:
     def wait_ns(self) -> int:
         """How long past a slot's end its frame is waited for."""
         return self._slots.wait_ns
-
-
-def retracted(caption: Caption) -> Caption:
-    """What tells everyone that a caption shown before no longer holds."""
-    return replace(caption, stage=Stage.RETRACTED, text='', stable_length=0, token_ids=())

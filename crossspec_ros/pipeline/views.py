@@ -11,17 +11,19 @@ from typing import Any, Protocol
 import numpy as np
 
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.events.activity import activity_map
 from crossspec_ros.events.buffer import EventBuffer
 from crossspec_ros.events.decode import Decoder
 from crossspec_ros.events.moments import NEVER, WindowMoments
 from crossspec_ros.events.pictures import eventgpt_frames
-from crossspec_ros.events.representations import cell_table
+from crossspec_ros.events.representations import cell_table, voxel_grid
 from crossspec_ros.events.slices import Slicing
 from crossspec_ros.events.types import Events, Packet
 from crossspec_ros.speculation.drafter import EventPictures, RawSlices, View, VoxelGrid
 from crossspec_ros.timing.window import WindowGrid
 
 _MS = 1_000_000
+_ACTIVITY_SHAPE = (48, 64)    # cells of the halves that activity is taken of
 _NO_SENSOR = Events.empty(1, 1)
 
 
@@ -62,6 +64,10 @@ class WindowEvents(Protocol):
 
     def look(self, end_ns: int) -> tuple[Any, int]:
         """The window that ends at ``end_ns`` (or at a lead before a window's end), and its count of events."""
+        ...
+
+    def activity(self, start_ns: int, end_ns: int) -> np.ndarray:
+        """How much moved where in (start, end], slots of the grid: `events.activity.activity_map`."""
         ...
 
     def nothing(self) -> Any:
@@ -140,6 +146,9 @@ class _Buffered:
             self._offset_ns = offset_of(int(events.t_ns[0]))
             self._buffer.append(events)
         return len(events)
+
+    def activity(self, start_ns: int, end_ns: int) -> np.ndarray:
+        return activity_map(voxel_grid(self._cut(start_ns, end_ns), start_ns, end_ns, bins=2, shape=_ACTIVITY_SHAPE))
 
     def _cut(self, start_ns: int, end_ns: int) -> Events:
         """Events of (start, end] with the times of the ROS clock."""

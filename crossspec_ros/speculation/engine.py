@@ -7,14 +7,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from time import perf_counter_ns
 
 import numpy as np
 import torch
 
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.frames.check import check_frame
 from crossspec_ros.speculation.constraint import Constraint
 from crossspec_ros.speculation.costs import measure_costs
-from crossspec_ros.speculation.features import FeatureCache
+from crossspec_ros.speculation.features import FeatureCache, frame_key
 from crossspec_ros.speculation.inbox import Admission
 from crossspec_ros.speculation.passes import Ending
 from crossspec_ros.speculation.proposer import Proposer, ProposerConfig
@@ -99,6 +101,24 @@ class CaptionEngine:
         self._open.append(session)
         self.counters.windows += 1
         return session
+
+    def encode_ahead(self, prompt: str, stamp_ns: int, rgb: np.ndarray) -> bool:
+        """Encode a frame that some window may be given, so that its session finds it done.
+
+        False where features are not shared or a group holds several frames: nothing is done. Raises `CrossSpecError`
+        for a frame or a prompt that no window could be given.
+        """
+        check_frame(rgb)
+        shared, abilities = self._shared, self.target.abilities
+        layout = self.target.layout(prompt, self.config.window_frames, *rgb.shape[:2])
+        if not (abilities.anticipatory and abilities.frame_cache and self.config.frame_cache) \
+                or layout.groups[0].frames != 1:
+            return False
+        start_ns = perf_counter_ns()
+        _, known = shared.features.of([frame_key(stamp_ns, rgb)], lambda: self.target.encode(layout, 0, [rgb]))
+        self.counters.forward_ms += (perf_counter_ns() - start_ns) / 1e6
+        self.counters.frames_encoded += not known
+        return True
 
     def offer(self, draft: Draft) -> str | None:
         """Hand in a draft, from any thread, at any time. None: taken, else why it was refused (also counted)."""

@@ -56,6 +56,7 @@ class Stage(enum.IntEnum):
     PARTIAL = 1
     FINAL = 2
     RETRACTED = 3
+    STILL_VALID = 4
 
 
 class Mode(str, enum.Enum):
@@ -64,6 +65,35 @@ class Mode(str, enum.Enum):
     CROSS_MODAL = 'cross_modal'
     VERIFIER_ONLY = 'verifier_only'
     DRAFT_ONLY = 'draft_only'
+
+
+class Opening(enum.IntEnum):
+    """Why a window is opened where the scene decides; the values are those of the message."""
+
+    NONE = 0
+    FIRST = 1
+    CHANGE = 2
+    SETTLED = 3
+    GRID = 4
+    CEILING = 5
+
+
+@dataclass(frozen=True)
+class SceneChange:
+    """What the events say of a frame slot: whether the scene changed, and whether the window that ends here is opened.
+
+    ``activity`` and ``threshold`` are 0 to 1; ``reference_id`` is the window opened last, this one included. Of a
+    window opened for a change ``scene_id`` is the slot that the new scene began with, and no frame before it is shown.
+    """
+
+    window_id: int
+    window_end_ns: int
+    activity: float
+    threshold: float
+    changed: bool
+    reason: Opening
+    reference_id: int
+    scene_id: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,7 +117,8 @@ class Caption:
     ``drafted`` and ``accepted`` count draft tokens; ``stage_ms`` are compute times by stage (encode, prefill, propose,
     verify, commit, total); ``answer_ms`` is from the newest frame (or the call) to this caption. ``lossless``: token
     for token what the target would have said alone; ``exact``: forwards of other shapes would have decided no token
-    otherwise (float32, or certified); ``near_ties`` counts tokens of which that could be doubted.
+    otherwise (float32, or certified); ``near_ties`` counts tokens of which that could be doubted. ``words_age_ms``: of
+    words that still hold (STILL_VALID), how long before this window's end the one that they are of ended.
     """
 
     window_id: int
@@ -107,3 +138,4 @@ class Caption:
     acceptance_rule: str = 'greedy'
     exact: bool = True
     near_ties: int = 0
+    words_age_ms: float = 0.0

@@ -105,6 +105,7 @@ class Recorder:
         self.inputs: dict[str, CameraInput] = {}
         self.first_draft_ns: int | None = None
         self.retracted = 0
+        self.confirmed = 0                                      # captions that said that the words before still hold
 
     def _window(self, window_id: int, window_end_ns: int) -> WindowRecord:
         return self.windows.setdefault(window_id, WindowRecord(window_id, window_end_ns))
@@ -122,6 +123,10 @@ class Recorder:
 
     def add_caption(self, caption: Caption, age_ms: float) -> WindowRecord:
         """A caption of any stage."""
+        if caption.stage is Stage.STILL_VALID:                  # no window of its own
+            self.confirmed += 1
+            return self._window(caption.window_id, caption.window_end_ns) if caption.window_id in self.windows \
+                else WindowRecord(caption.window_id, caption.window_end_ns, newest=caption)
         window = self._window(caption.window_id, caption.window_end_ns)
         if caption.stage is Stage.RETRACTED:
             self.retracted += 1
@@ -164,4 +169,5 @@ class Recorder:
         part.windows = {window_id: self.windows[window_id] for window_id in window_ids}
         part.inputs = self.inputs
         part.diagnostics, part.first_draft_ns, part.retracted = self.diagnostics, self.first_draft_ns, self.retracted
+        part.confirmed = self.confirmed
         return part

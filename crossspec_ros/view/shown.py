@@ -56,7 +56,7 @@ class Shown:
         caption = self._caption if self._caption and now_ns - self._caption.window_end_ns <= self.stale_ns else None
         if caption is None or (draft is not None and draft.window_id > caption.window_id):
             return '', clean(draft.text) if draft is not None else ''
-        if caption.stage is Stage.FINAL:
+        if caption.stage in (Stage.FINAL, Stage.STILL_VALID):
             return clean(caption.text), ''
         verified = caption.text[:caption.stable_length]
         same = draft is not None and draft.window_id == caption.window_id
@@ -80,7 +80,9 @@ class Shown:
         if self._draft is not None:
             parts.append(f'draft {self._draft.compute_ms:.0f} ms')
         caption = self._caption
-        if caption is not None and caption.target_passes:
+        if caption is not None and caption.stage is Stage.STILL_VALID:
+            parts.append(f'still valid, {caption.words_age_ms / 1000:.1f} s old')
+        elif caption is not None and caption.target_passes:
             passes = f'{caption.target_passes} pass{"es" if caption.target_passes > 1 else ""}'
             parts.append(f'caption {caption.answer_ms:.0f} ms, {passes}, '
                          f'{caption.accepted} of {caption.drafted} draft tokens')

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.events.activity import activity_map
 from crossspec_ros.events.decode import join_events, make_decoder
 from crossspec_ros.events.encode import Packetizer, encode_evt3, encode_mono
 from crossspec_ros.events.moments import WindowMoments
@@ -295,3 +296,17 @@ def test_moments_of_another_sensor_begin_anew():
 def test_moments_refuse(do, word):
     with pytest.raises(CrossSpecError, match=word):
         do()
+
+
+@pytest.mark.parametrize('encoding', ['evt3', 'mono'])
+@pytest.mark.parametrize('bins, leads_ms', [(5, (0,)), (5, (0, 125)), (4, (0, 50))])
+def test_activity_of_a_slot_is_that_of_its_events(encoding, bins, leads_ms):
+    slicing = Slicing(125 * MS, S, bins, tuple(lead * MS for lead in leads_ms))
+    events = random_events(7, 4000, span_us=500_000)
+    packer = Packetizer(encoding, events.width, events.height)
+    moments = moments_of([packer.packet(events, int(events.t_ns[0]))], slicing)
+    for slot in range(1, 5):
+        start_ns, end_ns = (slot - 1) * 125 * MS, slot * 125 * MS
+        expected = activity_map(voxel_grid(events, start_ns, end_ns, bins=2, shape=SHAPE))
+        assert expected.sum() > 100
+        np.testing.assert_allclose(moments.activity(start_ns, end_ns), expected, rtol=1e-4, atol=1e-2)

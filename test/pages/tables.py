@@ -61,6 +61,8 @@ TOPICS = (
     Topic('draft', 'crossspec_ros/Draft', 'drafter to verifier, overlay, monitor, viewer, keeper', qos.draft(1.0)),
     Topic('caption', 'crossspec_ros/Caption', 'verifier to overlay, monitor, viewer, keeper', qos.caption(1.0)),
     Topic('verdict', 'crossspec_ros/Verdict', 'verifier to drafter, monitor, viewer, keeper', qos.verdict()),
+    Topic('scene_change', 'crossspec_ros/SceneChange',
+          'drafter to verifier, for each frame slot, with `window.when: change` or `both`', qos.scene_change()),
     Topic('prompt', 'std_msgs/String', 'verifier to drafter, viewer, keeper', qos.prompt(),
           'who starts later hears the last question'),
     Topic('latency', 'crossspec_ros/WindowLatency', 'monitor, a message a window', qos.latency()),

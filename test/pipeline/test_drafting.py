@@ -12,7 +12,8 @@ from crossspec_ros.events.representations import voxel_grid
 from crossspec_ros.events.types import Events, Packet
 from crossspec_ros.pipeline.drafting import DraftingPipeline, DraftJob
 from crossspec_ros.speculation.drafter import VoxelGrid
-from crossspec_ros.speculation.types import Verdict, prefix_hash, prompt_key
+from crossspec_ros.speculation.types import Opening, Verdict, prefix_hash, prompt_key
+from crossspec_ros.timing.when import Speaking
 from crossspec_ros.timing.window import WindowGrid
 
 S, MS = 1_000_000_000, 1_000_000
@@ -265,3 +266,63 @@ def test_drafting_memory_does_not_grow_with_the_rate():
             core.add_packet(packet(at, count=count))
         sizes.append(core._view.nbytes)
     assert sizes[1] <= 3 * sizes[0] + 1000
+
+
+def by_change(grid_too: bool = False) -> DraftingPipeline:
+    return DraftingPipeline(Speller(), WindowGrid(stride_frames=1), 'What is happening?',
+                            speaking=Speaking(8, 2, 40, 0.14, grid_too))
+
+
+def scene(core: DraftingPipeline, begin_ms: int, end_ms: int, place: int) -> list[DraftJob]:
+    """Packets of 50 events in one cell of four by four; what fell due."""
+    jobs = []
+    for at in range(begin_ms, end_ms, 10):
+        t_ns = at * MS + np.arange(50, dtype=np.int64) * MS // 5
+        spot = np.full(50, place, np.uint16)
+        core.account.receive()
+        core.add_packet(packet(at, payload=encode_mono(Events(t_ns, spot, spot, np.ones(50, np.uint8), 4, 4), at * MS)))
+        jobs += core.due(HOST + (at + 10) * MS)
+    return jobs
+
+
+def test_drafting_by_change_drafts_what_it_opens_and_tells_of_every_slot():
+    core = by_change()
+    jobs, told = [], []
+    for begin, end, place in ((0, 3000, 0), (3000, 5000, 3)):
+        for at in range(begin, end, 100):
+            jobs += scene(core, at, at + 100, place)
+            told += core.take_changes()
+    slots = [each.window_id for each in told]
+    assert slots == list(range(slots[0], slots[0] + len(slots)))
+    opened = {each.window_id: each.reason for each in told if each.reason is not Opening.NONE}
+    first = 8 * 1000 + 8
+    assert opened == {first: Opening.FIRST, first + 17: Opening.CHANGE, first + 24: Opening.SETTLED}
+    assert jobs == [DraftJob(window) for window in opened]
+    assert core.counts['windows_unchanged'] == 2 and core.counts['windows_change'] == 1
+    for job in jobs:
+        assert core.draft(job).window_end_ns == job.window_id * 125 * MS
+
+
+def test_drafting_by_change_accounts_for_every_packet():
+    core = by_change()
+    for at in range(0, 4000, 100):
+        for job in scene(core, at, at + 100, 0):
+            core.draft(job)
+    balance = core.account.balance()
+    assert balance.received == 400 == balance.used + balance.waiting + sum(balance.dropped.values())
+    assert set(balance.dropped) == {'unchanged'} and balance.waiting <= 130
+
+
+def test_drafting_both_gives_early_drafts_of_the_grid_only():
+    core = by_change(grid_too=True)
+    jobs = scene(core, 0, 3000, 0)
+    assert [job.window_id for job in jobs if job.early] == [8008, 8016, 8024]
+    assert [job.window_id for job in jobs if not job.early] == [8008, 8016]
+
+
+def test_drafting_another_question_opens_a_window():
+    core = by_change()
+    scene(core, 0, 3000, 0)
+    core.take_changes()
+    core.prompt = 'What is ahead?'
+    assert scene(core, 3000, 3200, 0) and core.take_changes()[0].reason is Opening.FIRST

@@ -4,7 +4,8 @@ import pytest
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.frames.slots import Frame
-from crossspec_ros.pipeline.verifying import VerifyingPipeline, retracted
+from crossspec_ros.pipeline.openings import retracted
+from crossspec_ros.pipeline.verifying import VerifyingPipeline
 from crossspec_ros.speculation.types import Caption, Draft, Mode, Stage
 from crossspec_ros.timing.window import WindowGrid
 
