@@ -54,9 +54,10 @@ class VerifyingPipeline:
 
     `add_frame` and `offer` may be called from any thread; all else belongs to the inference thread. A slot without a
     frame repeats the one before it (or, at a window's start, the one after it). A window with frames in fewer than half
-    of its slots is given up, as is one that a newer whole window overtakes before its answer has begun. ``account`` is
-    told what became of each frame that was received; ``ages`` how old frames are at each stage; ``history`` keeps the
-    frames of settled slots for questions.
+    of its slots is given up, as is one that a newer whole window overtakes: the newer is as far into the engine, or is
+    answered first. One that is further goes on: where windows come faster than they are answered, none would ever be.
+    ``account`` is told what became of each frame that was received; ``ages`` how old frames are at each stage;
+    ``history`` keeps the frames of settled slots for questions.
     """
 
     def __init__(self, engine: CaptionEngine, grid: WindowGrid, prompt: str, *, frame_grace_ms: float = 60.0,
@@ -227,7 +228,12 @@ class VerifyingPipeline:
             window.frames[i] = window.frames[i] or window.frames[i - 1]
         window.whole = True
         if self._newest_wins:
-            for older in [key for key in self._windows if key < window_id and self._windows[key].whole]:
+            self._overtake(window_id, fed_most=window.fed)
+
+    def _overtake(self, window_id: int, fed_most: int) -> None:
+        """Give up older whole windows of which no more frames are in the engine than this."""
+        for older in [key for key, window in self._windows.items() if key < window_id and window.whole]:
+            if self._windows[older].fed <= fed_most:
                 self._give_up(older, 'overtaken')
 
     def _drop_passed(self, index: int) -> None:
@@ -287,6 +293,8 @@ class VerifyingPipeline:
         """Answer a window: captions and verdicts as they are verified. Raises CrossSpecError; the window is then gone.
         """
         window = self._windows[window_id]
+        if self._newest_wins:
+            self._overtake(window_id, fed_most=len(window.frames))
         final, frames_repeated = False, len(window.frames) - len({id(frame) for frame in window.frames})
         try:
             deadline_ns = time.perf_counter_ns() + self._timeout_ns
