@@ -11,14 +11,16 @@ BENCHES: dict[str, Command] = {
     'traces': Command('crossspec_ros.bench.traces', 'recorded token sequences: tokens per target pass by source'),
     'decode': Command('crossspec_ros.bench.decode', 'caption age against plain generation, feature by feature'),
     'view': Command('crossspec_ros.bench.view', 'what the live view costs the graph'),
+    'resilience': Command('crossspec_ros.bench.resilience', 'the graph killed, frozen, lied to and starved: lost, wrong, back'),
+    'soak': Command('crossspec_ros.bench.soak', 'the graph for long, with kills, prompts and questions: memory, lost, wrong'),
     'exactness': Command('crossspec_ros.bench.exactness', 'the price of certified decoding in 16 bits'),
 }
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the group; which bench it is and its options are read in `run`."""
-    epilog = '\n'.join(f'  {name:<9} {bench.help}' for name, bench in BENCHES.items())
-    parser = subparsers.add_parser('bench', help='measure: events, stream, traces, decode, view, exactness',
+    epilog = '\n'.join(f'  {name:<10} {bench.help}' for name, bench in BENCHES.items())
+    parser = subparsers.add_parser('bench', help='measure: ' + ', '.join(BENCHES),
                                    formatter_class=argparse.RawDescriptionHelpFormatter, epilog=f'benches:\n{epilog}')
     parser.add_argument('name', choices=list(BENCHES), metavar='NAME', help='which bench: ' + ', '.join(BENCHES))
     parser.add_argument('rest', nargs=argparse.REMAINDER, metavar='...', help='its options (NAME --help)')

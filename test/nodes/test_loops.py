@@ -7,7 +7,6 @@ from graph_harness import Graph
 from crossspec_ros.events.encode import Packetizer
 from crossspec_ros.recordings.bag import BagWriter
 from crossspec_ros.world import World
-from crossspec_ros.events.encode import Packetizer
 
 pytestmark = pytest.mark.graph
 SECONDS = 3
