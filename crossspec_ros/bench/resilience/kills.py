@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -79,44 +79,76 @@ def vehicle(*options: str) -> Iterator[Vehicle]:
             children.end([process], 60.0)
 
 
-def _gone(running: Vehicle, role: str, quiet: Account, back_sent: int) -> tuple[int, int]:
-    """After a kill: (messages that the process took with it or that found nobody, unaccounted).
+@dataclass
+class Ledger:
+    """The account over the lives of several processes; by role what was sent, gone with a process and unaccounted."""
 
-    The new process' account begins with the first that it receives. What it does not have was sent before it was back,
-    or lost without a count.
+    base: dict[str, Account] = field(default_factory=lambda: {role: Account() for role in ROLES})
+    totals: dict[str, dict[str, int]] = field(default_factory=lambda: {
+        role: {'sent': 0, 'received': 0, 'lost_counted': 0, 'gone_with_the_process': 0, 'unaccounted': 0}
+        for role in ROLES})
+
+    def same(self, role: str, now: Account) -> None:
+        """The process of the last entry lives still."""
+        self._add(role, now, now.since(self.base[role]), 0)
+
+    def another(self, role: str, now: Account, sent_when_back: int) -> None:
+        """It was killed after the last entry; the one that lives now was back when so many had been sent.
+
+        The new process' account begins with the first message that it receives. What it does not have was sent before
+        it was back, or is lost without a count.
+        """
+        own = Account(now.sent - self.base[role].sent, now.received, now.lost)
+        self._add(role, now, own, max(0, sent_when_back - self.base[role].sent))
+
+    def _add(self, role: str, now: Account, part: Account, most_gone: int) -> None:
+        total, missing = self.totals[role], part.sent - part.received - part.lost
+        gone = min(max(0, missing), most_gone)
+        for name, count in (('sent', part.sent), ('received', part.received), ('lost_counted', part.lost),
+                            ('gone_with_the_process', gone), ('unaccounted', abs(missing - gone))):
+            total[name] += count
+        self.base[role] = now
+
+    @property
+    def unaccounted(self) -> int:
+        """Of all roles."""
+        return sum(total['unaccounted'] for total in self.totals.values())
+
+
+def kill_once(running: Vehicle, node: str, ledger: Ledger, rest_s: float = 1.0) -> float:
+    """Kill a node while the cameras play; returns how long until it was back, s. The cameras rest then.
+
+    Before it they rest, too, so that the account of the process that dies is whole; then the graph runs for ``rest_s``.
     """
-    after = running.settle(reset=False)[role]
-    missing = after.sent - quiet.sent - after.received - after.lost
-    return missing, max(0, missing - (back_sent - quiet.sent)) + max(0, -missing)
+    for role, account in running.settle(reset=False).items():
+        ledger.same(role, account)
+    running.cameras.play()
+    for each in LIFECYCLE_NODES:
+        running.next_word(each)
+    running.tap.poll(rest_s)
+    back_s = running.kill(node)
+    sent = dict(running.cameras.sent)
+    for role, account in running.settle(reset=False).items():
+        if NODE_OF[role] == node:
+            ledger.another(role, account, sent[role])
+        else:
+            ledger.same(role, account)
+    return back_s
 
 
 def kills(referee: Referee, advance: Callable[[float], None], count: int, *, rest_s: float = 1.0,
           say: Callable[[str], None] = lambda text: None, options: Sequence[str] = ()) -> dict[str, Any]:
-    """Kill each node with a model so often; how long until each was back, by node, and what became of its input.
-
-    Before each kill the cameras rest, so that the account of the process that dies is whole; then the graph runs for
-    ``rest_s`` and a little more, so that kills fall all over a window.
+    """Kill each node with a model so often, all over a window; how long until each was back, by node, and what became
+    of the input.
     """
     back: dict[str, list[float]] = {node: [] for node in LIFECYCLE_NODES}
-    role_of = {node: role for role, node in NODE_OF.items()}
-    totals = {role: {'sent': 0, 'gone_with_the_process': 0, 'unaccounted': 0} for role in ROLES}
+    ledger = Ledger()
     with vehicle(*options) as running:
         for number in range(2 * count):
             node = LIFECYCLE_NODES[number % 2]
-            role = role_of[node]
-            quiet = running.settle(reset=False)[role]
-            running.cameras.play()
-            for each in LIFECYCLE_NODES:
-                running.next_word(each)
-            running.tap.poll(rest_s + 0.37 * number % 1.0)
-            back[node].append(running.kill(node))
-            gone, unaccounted = _gone(running, role, quiet, running.cameras.sent[role])
-            totals[role]['sent'] += running.cameras.sent[role] - quiet.sent
-            totals[role]['gone_with_the_process'] += gone
-            totals[role]['unaccounted'] += unaccounted
+            back[node].append(kill_once(running, node, ledger, rest_s + 0.37 * number % 1.0))
             say(f'{node} back after {back[node][-1]:.2f} s')
             advance(1)
-        captions = list(running.heard.captions)
-        words = referee.check(captions, running.cameras.pictures)
+        words = referee.check(list(running.heard.captions), running.cameras.pictures)
     return {'kills': {**{node: {'n': len(times), 'back_s': spread(times)} for node, times in back.items()},
-                      'inputs': totals, 'words': words}}
+                      'inputs': ledger.totals, 'words': words}}

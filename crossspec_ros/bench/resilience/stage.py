@@ -138,20 +138,20 @@ class Playing:
         Raises CrossSpecError where messages still wait then.
         """
         self.cameras.pause()
+        self.tap.poll(0.5)
         until_s, told, since_s = time.monotonic() + _SETTLE_S, None, time.monotonic()
         while time.monotonic() < until_s:
-            self.tap.poll(0.5)
-            if reset and time.monotonic() - since_s > 1.0:
+            if reset:
                 for node in LIFECYCLE_NODES:
                     self.tap.call(f'{node}/reset', 10.0)
-                since_s = time.monotonic()
+            self.tap.poll(0.3)
             inputs = {role: self.input(role) for role in ROLES}
             newest = {role: each and (each.received, each.lost, each.waiting) for role, each in inputs.items()}
             waiting = any(each is None or each.waiting for each in inputs.values()) and reset
-            if newest == told and not waiting and time.monotonic() - since_s > 0.9:
-                break
             if newest != told:
                 told, since_s = newest, time.monotonic()
+            if not waiting and time.monotonic() - since_s > 1.2:    # told again since, and the same
+                break
         else:
             raise CrossSpecError(f'the inputs did not come to rest in {_SETTLE_S:g} s: {told}')
         self.tap.poll(1.2)                                      # a report later the numbers are whole
