@@ -11,8 +11,8 @@ BENCHES: dict[str, Command] = {
     'traces': Command('crossspec_ros.bench.traces', 'recorded token sequences: tokens per target pass by source'),
     'decode': Command('crossspec_ros.bench.decode', 'caption age against plain generation, feature by feature'),
     'view': Command('crossspec_ros.bench.view', 'what the live view costs the graph'),
-    'resilience': Command('crossspec_ros.bench.resilience', 'the graph killed, frozen, lied to and starved: lost, wrong, back'),
-    'soak': Command('crossspec_ros.bench.soak', 'the graph for long, with kills, prompts and questions: memory, lost, wrong'),
+    'resilience': Command('crossspec_ros.bench.resilience', 'the graph killed, frozen, lied to and starved'),
+    'soak': Command('crossspec_ros.bench.soak', 'the graph for long, with kills, prompts and questions'),
     'exactness': Command('crossspec_ros.bench.exactness', 'the price of certified decoding in 16 bits'),
 }
 

@@ -184,8 +184,7 @@ class LatencyCsv:
         self._write(CSV_COLUMNS)
 
     def write(self, window: WindowLatency) -> None:
-        """Add a row; what was not seen is empty. Raises CrossSpecError where there is no room, and the row is not there.
-        """
+        """Add a row; what was not seen is empty. Raises CrossSpecError where it finds no room; it is not there then."""
         self._write([_cell(getattr(window, name)) for name in CSV_COLUMNS])
 
     def _write(self, cells: Sequence[object]) -> None:
@@ -199,7 +198,8 @@ class LatencyCsv:
             with suppress(OSError):
                 self._file.truncate(self._end)
                 self._file.seek(self._end)
-            raise CrossSpecError(f'csv_path: no row for a window, got {error.strerror}; make room on its disk') from error
+            raise CrossSpecError(f'csv_path must have room for a row, got {error.strerror}; make room on its disk'
+                                 ) from error
         self._end += len(data)
 
     def close(self) -> None:

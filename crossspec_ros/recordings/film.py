@@ -94,7 +94,7 @@ class Film:
                               'make room on its disk and start again')
 
     def close(self) -> None:
-        """Write what is left and end the file; closing twice is fine. Raises CrossSpecError where that finds no room."""
+        """Write what is left and end the file; closing twice is fine. Raises CrossSpecError where there is no room."""
         if self._container is not None:
             container, self._container = self._container, None
             try:

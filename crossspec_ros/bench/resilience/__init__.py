@@ -1,4 +1,4 @@
-"""``crossspec bench resilience``: the graph killed, frozen, lied to and starved; what was lost, wrong, and for how long.
+"""``crossspec bench resilience``: the graph killed, frozen, lied to and starved; what is lost, wrong, and for how long.
 
 For each trial: what the cameras sent, what was received, used, dropped and lost by cause, what has no cause
 (``unaccounted``), captions that the model alone does not say (``wrong``), and the time to the next caption.
@@ -38,7 +38,7 @@ QUICK = Form(1, 2, 2.0, 3, 6.0, 3.0, 6.0, 40, 4.0)
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the bench."""
-    parser = subparsers.add_parser('resilience', help='the graph killed, frozen, lied to and starved: lost, wrong, back')
+    parser = subparsers.add_parser('resilience', help='the graph killed, frozen, lied to and starved')
     parser.add_argument('--quick', action='store_true', help='a few of each, in minutes')
     parser.add_argument('--kills', type=int, metavar='N', help='of each node with a model (50; quick: 1)')
     parser.add_argument('--only', nargs='+', choices=TRIALS, metavar='TRIAL', default=TRIALS,

@@ -17,8 +17,8 @@ from typing import Any
 from crossspec_ros import children
 from crossspec_ros.bench.resilience.referee import Referee
 from crossspec_ros.bench.resilience.spread import spread
-from crossspec_ros.bench.resilience.stage import (EVENTS_TOPIC, IMAGE_TOPIC, NAMESPACE, NODE_OF, Account, Heard, Playing,
-                                                  scene, share_transport)
+from crossspec_ros.bench.resilience.stage import (EVENTS_TOPIC, IMAGE_TOPIC, NAMESPACE, NODE_OF, Account, Heard,
+                                                  Playing, scene, share_transport)
 from crossspec_ros.demo.options import free_domain
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.graph import LIFECYCLE_NODES
@@ -52,7 +52,10 @@ class Vehicle(Playing):
 
 @contextmanager
 def vehicle(*options: str) -> Iterator[Vehicle]:
-    """The graph under ``up --restart``, once both models speak; ended with the block. ``options`` are more of ``up``."""
+    """The graph under ``up --restart``, once both models speak; ended with the block.
+
+    ``options`` are more of ``up``.
+    """
     domain = free_domain(1 + os.getpid() % 101)
     environment, heard = share_transport(domain), Heard()
     command = [sys.executable, '-m', 'crossspec_ros.cli', 'up', '--restart', *options]

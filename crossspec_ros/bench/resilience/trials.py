@@ -1,6 +1,6 @@
 """Trials of a graph whose processes live on: freezes, unplugged cameras, overload, nonsense, jumps of time, a bad link.
 
-Each gives what was sent, used and counted, how long it took to the next caption, and what the referee says of the words.
+Each gives what was sent, used and counted, how long it took to the next caption, and what the referee says of it.
 """
 from __future__ import annotations
 
