@@ -84,7 +84,7 @@ def slope(rows: list[tuple[float, int, float]], warm_s: float = _WARM_S) -> dict
             processes += 1
     last_mb = round(rows[-1][2], 1)
     free = len(times) - processes - 1
-    if free < 2:
+    if free < 4:
         return {'n': len(times), 'mb': last_mb, 'mb_per_h': None, 'interval_mb_per_h': None}
     hours, mb = np.array(times) / 3600, np.array(values)
     spread = float(hours @ hours)
