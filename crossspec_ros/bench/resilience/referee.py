@@ -32,15 +32,18 @@ class Referee:
     def check(self, captions: Iterable[Caption], pictures: Mapping[int, np.ndarray],
               prompts: Iterable[str] = (DEFAULT_PROMPT,)) -> dict[str, int]:
         """Decode final captions again; the counts of these. Right is what is said to one of ``prompts``."""
-        before = self.checked, self.untraced, len(self.wrong)
+        before, prompts = (self.checked, self.untraced, len(self.wrong)), list(prompts)
         for caption in captions:
             frames = [pictures.get(stamp_ns) for stamp_ns in caption.frame_stamps_ns]
             if not frames or any(frame is None for frame in frames):
                 self.untraced += 1
                 continue
             self.checked += 1
-            if not any(self._alone(frames, prompt) == tuple(caption.token_ids) for prompt in prompts):
+            said = next((prompt for prompt in prompts if self._alone(frames, prompt) == tuple(caption.token_ids)), None)
+            if said is None:
                 self.wrong.append(f'window {caption.window_id}: {caption.text!r}')
+            else:
+                prompts.sort(key=lambda prompt: prompt != said)     # the next one is likely to be asked it, too
         return {'checked': self.checked - before[0], 'untraced': self.untraced - before[1],
                 'wrong': len(self.wrong) - before[2]}
 
