@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -149,16 +150,24 @@ class _Soak:
         # Kills come in the first third, so that the memory of those that live on can be seen.
         step = seconds / 3 / max(1, 2 * kills)
         self.kill_at = [self.began_s + step * (number + 0.5) for number in range(2 * kills)]
-        self.next_sample_s = self.began_s
+        self._ended = threading.Event()
+        self._sampler = threading.Thread(target=self._sample, name='memory', daemon=True)
+        self._sampler.start()                                   # questions may take long, and must leave no gap
         self.next_prompt_s, self.next_question_s = self.began_s + 20.0, self.began_s + 10.0
 
+    def _sample(self) -> None:
+        while not self._ended.wait(_SAMPLE_S):
+            self.memory.sample(time.monotonic() - self.began_s, self.running.pids())
+
+    def close(self) -> None:
+        """Look at memory no more."""
+        self._ended.set()
+        self._sampler.join(10.0)
+
     def listen(self, seconds: float) -> None:
-        """Listen, and look at memory now and then."""
+        """Listen, and see that the graph is there."""
         until_s = time.monotonic() + seconds
         while (now_s := time.monotonic()) < until_s:
-            if now_s >= self.next_sample_s:
-                self.next_sample_s = now_s + _SAMPLE_S
-                self.memory.sample(now_s - self.began_s, self.running.pids())
             self.running.tap.poll(min(1.0, until_s - now_s))
             self.running.alive()
 
@@ -188,8 +197,11 @@ def soak(seconds: float, kills: int, advance: Callable[[float], None] = lambda c
     referee = Referee()
     with vehicle() as running:
         course = _Soak(running, seconds, kills)
-        while time.monotonic() - course.began_s < seconds:
-            course.step()
+        try:
+            while time.monotonic() - course.began_s < seconds:
+                course.step()
+        finally:
+            course.close()
         for role, account in running.settle().items():
             course.ledger.same(role, account)
         captions, drafts = list(running.heard.captions), running.heard.drafts
