@@ -13,14 +13,16 @@ BENCHES: dict[str, Command] = {
     'link': Command('crossspec_ros.bench.link', 'verifier on another host: delay, loss and cuts of the link'),
     'change': Command('crossspec_ros.bench.change', 'windows by change against the grid: age of the words, compute'),
     'view': Command('crossspec_ros.bench.view', 'what the live view costs the graph'),
+    'resilience': Command('crossspec_ros.bench.resilience', 'the graph killed, frozen, lied to and starved'),
+    'soak': Command('crossspec_ros.bench.soak', 'the graph for long, with kills, prompts and questions'),
     'exactness': Command('crossspec_ros.bench.exactness', 'the price of certified decoding in 16 bits'),
 }
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the group; which bench it is and its options are read in `run`."""
-    epilog = '\n'.join(f'  {name:<9} {bench.help}' for name, bench in BENCHES.items())
-    parser = subparsers.add_parser('bench', help='measure: events, stream, traces, decode, link, change, view, exactness',
+    epilog = '\n'.join(f'  {name:<10} {bench.help}' for name, bench in BENCHES.items())
+    parser = subparsers.add_parser('bench', help='measure: ' + ', '.join(BENCHES),
                                    formatter_class=argparse.RawDescriptionHelpFormatter, epilog=f'benches:\n{epilog}')
     parser.add_argument('name', choices=list(BENCHES), metavar='NAME', help='which bench: ' + ', '.join(BENCHES))
     parser.add_argument('rest', nargs=argparse.REMAINDER, metavar='...', help='its options (NAME --help)')

@@ -62,6 +62,10 @@ class Processes:
     def running(self, name: str) -> bool:
         return self._children[name].process.poll() is None
 
+    def pid(self, name: str) -> int:
+        """The process' id."""
+        return self._children[name].process.pid
+
     def exit_codes(self) -> dict[str, int | None]:
         """Exit code by name; None while it runs."""
         return {name: child.process.poll() for name, child in self._children.items()}

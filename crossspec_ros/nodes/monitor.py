@@ -113,8 +113,7 @@ class MonitorNode(Node):
             self._publish(window)
 
     def _publish(self, window: WindowLatency) -> None:
-        if self._csv is not None:
-            self._csv.write(window)
+        self._write(window)
         message = WindowLatencyMsg(
             window_id=window.window_id, first_draft_age_ms=window.first_draft_age_ms, draft_age_ms=window.draft_age_ms,
             first_partial_age_ms=window.first_partial_age_ms, caption_age_ms=window.caption_age_ms,
@@ -128,6 +127,14 @@ class MonitorNode(Node):
             for quantile, value in self._book.percentiles(name).items():
                 setattr(message, f'{name}_age_{quantile}_ms', math.nan if value is None else value)
         self._publisher.publish(message)
+
+    def _write(self, window: WindowLatency) -> None:
+        if self._csv is None:
+            return
+        try:
+            self._csv.write(window)
+        except CrossSpecError as error:
+            self._health.drop('csv_not_written', error)
 
     def _on_report(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success, response.message = True, json.dumps(self._report())
@@ -158,12 +165,14 @@ class MonitorNode(Node):
     def close(self) -> None:
         """Close open windows, the CSV file and the report; the process ends."""
         for window in self._book.close_all():
-            if self._csv is not None:
-                self._csv.write(window)
+            self._write(window)
         if self._csv is not None:
             self._csv.close()
         if self._config.report_path:
-            Path(self._config.report_path).write_text(json.dumps(self._report(), indent=1) + '\n', encoding='utf-8')
+            try:
+                Path(self._config.report_path).write_text(json.dumps(self._report(), indent=1) + '\n', encoding='utf-8')
+            except OSError as error:
+                self.get_logger().error(f'report_path must be writable, got {error}; make room on its disk')
 
 
 def main(args: Sequence[str] | None = None) -> int:

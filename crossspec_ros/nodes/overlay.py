@@ -4,6 +4,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -130,7 +131,9 @@ class OverlayNode(Node):
                 self._film.add(picture)
         except CrossSpecError as error:
             self._health.error('film', str(error))
-            self._film = None
+            film, self._film = self._film, None
+            with suppress(CrossSpecError):                      # the same again
+                film.close()
 
     def _snapshot(self, window_id: int) -> None:
         """The frame and the events of this moment as small JPEGs, for reports; once a window."""
@@ -173,7 +176,10 @@ class OverlayNode(Node):
     def close(self) -> None:
         """End the film; the process ends."""
         if self._film is not None:
-            self._film.close()
+            try:
+                self._film.close()
+            except CrossSpecError as error:
+                self.get_logger().error(str(error))
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -128,6 +128,11 @@ def with_deadline(profile: QoSProfile, value_ns: int) -> QoSProfile:
     return QoSProfile(**same, **({'deadline': Duration(nanoseconds=value_ns)} if value_ns else {}))
 
 
+def best_effort(profile: QoSProfile) -> QoSProfile:
+    """The same depth, asked for so that any publisher matches."""
+    return _profile(profile.depth, reliable=False)
+
+
 def describe(profile: QoSProfile) -> str:
     """A profile in a few words, for warnings."""
     return f'{profile.reliability.name.lower()}, {profile.durability.name.lower()}'

@@ -10,6 +10,7 @@ from typing import Any
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import GetState
+from rclpy.action import ActionClient
 from rclpy.client import Client
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -18,6 +19,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
+from crossspec_ros.action import Ask
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.msg import Caption as CaptionMsg
 from crossspec_ros.msg import Draft as DraftMsg
@@ -29,6 +31,7 @@ from crossspec_ros.nodes.conversions import (caption_from, diagnostic_from, draf
                                              verdict_from)
 from crossspec_ros.nodes.frame_latency import frame_latency_from
 from crossspec_ros.nodes.process import starting
+from crossspec_ros.srv import SetPrompt
 from crossspec_ros.view.record import Recorder, WindowRecord
 
 Listener = Callable[[str, WindowRecord], None]
@@ -132,6 +135,32 @@ class Tap:
         reply = self._ask(Trigger, service, Trigger.Request(), timeout_s)
         return None if reply is None else (reply.success, reply.message)
 
+    def set_prompt(self, service: str, prompt: str, timeout_s: float) -> tuple[bool, str] | None:
+        """Ask a node another question from now on: (success, message), or None when there was no answer in time."""
+        reply = self._ask(SetPrompt, service, SetPrompt.Request(prompt=prompt), timeout_s)
+        return None if reply is None else (reply.success, reply.message)
+
+    def ask(self, action: str, question: str, timeout_s: float) -> str:
+        """Ask about the frames of now: answered, failed, rejected or silent (no answer in time)."""
+        client, until = ActionClient(self._node, Ask, action), time.monotonic() + timeout_s
+        try:
+            while not client.server_is_ready():
+                if time.monotonic() >= until:
+                    return 'silent'
+                self.poll(0.02)
+            goal = self._await(client.send_goal_async(Ask.Goal(question=question)), until)
+            if goal is None or not goal.accepted:
+                return 'silent' if goal is None else 'rejected'
+            reply = self._await(goal.get_result_async(), until)
+            return 'silent' if reply is None else 'answered' if reply.result.success else 'failed'
+        finally:
+            client.destroy()
+
+    def _await(self, future: Future, until: float) -> Any:
+        while not future.done() and time.monotonic() < until:
+            self._executor.spin_once(timeout_sec=min(0.05, max(0.0, until - time.monotonic())))
+        return future.result() if future.done() else None
+
     def _ask(self, kind: type, service: str, request: Any, timeout_s: float) -> Any:
         client = self._node.create_client(kind, service)
         until = time.monotonic() + timeout_s
@@ -140,10 +169,7 @@ class Tap:
                 if time.monotonic() >= until:
                     return None
                 self.poll(0.02)
-            future = client.call_async(request)
-            while not future.done() and time.monotonic() < until:
-                self._executor.spin_once(timeout_sec=min(0.05, max(0.0, until - time.monotonic())))
-            return future.result() if future.done() else None
+            return self._await(client.call_async(request), until)
         finally:
             self._node.destroy_client(client)
 

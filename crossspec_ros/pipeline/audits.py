@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossspec_ros.pipeline.verifying import Answered
+from crossspec_ros.pipeline.open_window import Answered
 from crossspec_ros.speculation.engine import CaptionEngine
 
 
@@ -45,7 +45,11 @@ class Audit:
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix='crossspec-audit-'))
         path = self._folder / f'{answered.window_id}.npz'
-        np.savez(path, *answered.frames)
+        try:
+            np.savez(path, *answered.frames)
+        except OSError:
+            path.unlink(missing_ok=True)                        # a part of it is of no use, and takes what room is left
+            raise
         size = path.stat().st_size
         self._kept.append(_Kept(answered.window_id, path, answered.prompt, answered.token_ids, size))
         self._bytes += size

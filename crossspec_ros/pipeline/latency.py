@@ -2,11 +2,14 @@
 from __future__ import annotations
 
 import csv
+import errno
+import io
 import math
 from collections import Counter, OrderedDict, deque
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 
@@ -171,22 +174,35 @@ CSV_COLUMNS = ('window_id', 'window_end_ns', 'first_draft_age_ms', 'draft_age_ms
 
 
 class LatencyCsv:
-    """A row a window, flushed at once, so that a killed process leaves what it saw."""
+    """A row a window, written at once, so that a killed process leaves what it saw; each row is whole or absent."""
 
     def __init__(self, path: str | Path) -> None:
         """Raises CrossSpecError where the file cannot be written."""
         try:
-            self._file: TextIO = Path(path).open('w', newline='', encoding='utf-8')
+            self._file = Path(path).open('wb', buffering=0)
         except OSError as error:
             raise CrossSpecError(f'csv_path must be writable, got {path}: {error.strerror}') from error
-        self._writer = csv.writer(self._file)
-        self._writer.writerow(CSV_COLUMNS)
-        self._file.flush()
+        self._end = 0
+        self._write(CSV_COLUMNS)
 
     def write(self, window: WindowLatency) -> None:
-        """Add a row; what was not seen is empty."""
-        self._writer.writerow([_cell(getattr(window, name)) for name in CSV_COLUMNS])
-        self._file.flush()
+        """Add a row; what was not seen is empty. Raises CrossSpecError where it finds no room; it is not there then."""
+        self._write([_cell(getattr(window, name)) for name in CSV_COLUMNS])
+
+    def _write(self, cells: Sequence[object]) -> None:
+        row = io.StringIO(newline='')
+        csv.writer(row).writerow(cells)
+        data = row.getvalue().encode()
+        try:
+            if self._file.write(data) != len(data):
+                raise OSError(errno.ENOSPC, 'No space left on device')
+        except OSError as error:
+            with suppress(OSError):
+                self._file.truncate(self._end)
+                self._file.seek(self._end)
+            raise CrossSpecError(f'csv_path must have room for a row, got {error.strerror}; make room on its disk'
+                                 ) from error
+        self._end += len(data)
 
     def close(self) -> None:
         """Close the file."""

@@ -9,18 +9,16 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-
-import numpy as np
+from dataclasses import replace
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.frames.history import FrameHistory
 from crossspec_ros.frames.slots import SKIPPED, Frame, FrameSlots, Slot
 from crossspec_ros.pipeline.account import FORGOTTEN, FRAMES, UNCHANGED, Account
 from crossspec_ros.pipeline.frame_latency import ENCODED, PREFILLED, RECEIVED, UNPACKED, AgeBook
+from crossspec_ros.pipeline.open_window import Answered, OpenWindow
 from crossspec_ros.pipeline.openings import Openings, RecentFrames, confirmed
 from crossspec_ros.speculation.engine import CaptionEngine
-from crossspec_ros.speculation.session import Session
 from crossspec_ros.speculation.types import Caption, Draft, Opening, SceneChange, Stage, Verdict
 from crossspec_ros.timing.when import Speaking
 from crossspec_ros.timing.window import WindowGrid
@@ -28,38 +26,15 @@ from crossspec_ros.timing.window import WindowGrid
 _MS = 1_000_000
 
 
-@dataclass(frozen=True)
-class Answered:
-    """What was asked about a window, for an audit: its frames (S, H, W, 3), the prompt, the tokens of its caption."""
-
-    window_id: int
-    frames: tuple[np.ndarray, ...]
-    prompt: str
-    token_ids: tuple[int, ...]
-
-
-@dataclass
-class _Window:
-    """A window being filled: the frames of its slots, those handed to its session first."""
-
-    session: Session
-    frames: list[Frame | None]
-    prompt: str
-    fed: int = 0
-    own: list[int] = field(default_factory=list)                # slots of the grid with a frame of their own
-    left_out: int = 0                                           # frames of the scene before a change
-    whole: bool = False                                         # all slots are settled
-    rehearsed: int = 0                                          # frames of the last rehearsal
-
-
 class VerifyingPipeline:
     """Frames and drafts in, captions and verdicts out, by windows; the newest window wins.
 
     `add_frame` and `offer` may be called from any thread; all else belongs to the inference thread. A slot without a
     frame repeats the one before it (or, at a window's start, the one after it). A window with frames in fewer than half
-    of its slots is given up, as is one that a newer whole window overtakes before its answer has begun. ``account`` is
-    told what became of each frame that was received; ``ages`` how old frames are at each stage; ``history`` keeps the
-    frames of settled slots for questions.
+    of its slots is given up, as is one that a newer whole window overtakes: the newer is as far into the engine, or is
+    answered first. One that is further goes on: where windows come faster than they are answered, none would ever be.
+    ``account`` is told what became of each frame that was received; ``ages`` how old frames are at each stage;
+    ``history`` keeps the frames of settled slots for questions.
 
     ``speaking``: the drafter says which windows are opened (`hear`); a window may end at each slot of the grid, whose
     stride is 1. Such a window is made when it is told of, of frames that were encoded when they came. Where nothing has
@@ -82,7 +57,7 @@ class VerifyingPipeline:
         self._queue: deque[tuple[Frame, int | None]] = deque()      # with the time of arrival
         self._queue_limit = queue
         self._lock = threading.Lock()
-        self._windows: dict[int, _Window] = {}
+        self._windows: dict[int, OpenWindow] = {}
         self._newest_opened = -1
         self._last_frame: Frame | None = None
         self._newest_stamp_ns: int | None = None
@@ -205,7 +180,7 @@ class VerifyingPipeline:
                 self.history.add(slot.index, own)
         frames, stride = self._grid.window_frames, self._grid.stride_frames
         first = -(-slot.index // stride)
-        inside: list[tuple[int, _Window]] = []
+        inside: list[tuple[int, OpenWindow]] = []
         for window_id in range(first, (slot.index + frames - 1) // stride + 1):
             window = self._windows.get(window_id)
             if window is None:
@@ -284,26 +259,31 @@ class VerifyingPipeline:
             return None
         return frame
 
-    def _open(self, window_id: int) -> _Window:
+    def _open(self, window_id: int) -> OpenWindow:
         prompt = self.prompt                                         # read once: another thread may change it
         session = self._engine.open(window_id, self._grid.end_ns(window_id), prompt)
-        window = self._windows[window_id] = _Window(session, [None] * self._grid.window_frames, prompt)
+        window = self._windows[window_id] = OpenWindow(session, [None] * self._grid.window_frames, prompt)
         self._newest_opened = max(self._newest_opened, window_id)
         self._known.append(window_id)
         if self._openings is not None:
             self._openings.opened(window_id)
         return window
 
-    def _complete(self, window_id: int, window: _Window) -> None:
+    def _complete(self, window_id: int, window: OpenWindow) -> None:
         if 2 * (len(window.own) + window.left_out) < self._grid.window_frames:
             self._give_up(window_id, 'few_frames')
             return
-        self._fill_begin(window)
+        window.fill_start()
         for i in range(1, len(window.frames)):
             window.frames[i] = window.frames[i] or window.frames[i - 1]
         window.whole = True
         if self._newest_wins:
-            for older in [key for key in self._windows if key < window_id and self._windows[key].whole]:
+            self._overtake(window_id, fed_most=window.fed)
+
+    def _overtake(self, window_id: int, fed_most: int) -> None:
+        """Give up older whole windows of which no more frames are in the engine than this."""
+        for older in [key for key, window in self._windows.items() if key < window_id and window.whole]:
+            if self._windows[older].fed <= fed_most:
                 self._give_up(older, 'overtaken')
 
     def _drop_passed(self, index: int) -> None:
@@ -324,7 +304,7 @@ class VerifyingPipeline:
         for window_id in sorted(self._windows, key=lambda key: (not self._windows[key].whole, key)):
             window = self._windows[window_id]
             if window.fed == 0 and window.frames[0] is None:
-                self._fill_begin(window)
+                window.fill_start()
             if window.fed < len(window.frames) and window.frames[window.fed] is not None:
                 frame = window.frames[window.fed]
                 try:
@@ -345,20 +325,13 @@ class VerifyingPipeline:
             self.counts['frames_not_ahead'] += 1
         return True
 
-    def _note_stages(self, window: _Window) -> None:
+    def _note_stages(self, window: OpenWindow) -> None:
         """Which frames a session has encoded and put into its cache by now."""
         encoded, prefilled = window.session.reached
         for frame in window.frames[:encoded]:
             self._pass(ENCODED, frame, window.session.encoded_ns)
         for frame in window.frames[:prefilled]:
             self._pass(PREFILLED, frame)
-
-    @staticmethod
-    def _fill_begin(window: _Window) -> None:
-        """Slots before a window's first frame repeat it."""
-        first = next((i for i, frame in enumerate(window.frames) if frame is not None), None)
-        for i in range(first or 0):
-            window.frames[i] = window.frames[first]
 
     def ready(self) -> int | None:
         """The window to answer now: whole and in the engine; the newest, or the oldest where none may be skipped."""
@@ -377,6 +350,8 @@ class VerifyingPipeline:
         """Answer a window: captions and verdicts as they are verified. Raises CrossSpecError; the window is then gone.
         """
         window = self._windows[window_id]
+        if self._newest_wins:
+            self._overtake(window_id, fed_most=len(window.frames))
         final, frames_repeated = False, len(window.frames) - len({id(frame) for frame in window.frames})
         try:
             deadline_ns = time.perf_counter_ns() + self._timeout_ns

@@ -83,16 +83,26 @@ class Film:
         import av
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format='rgb24')
         frame.pts = self.pictures
-        for packet in self._stream.encode(frame):
-            self._container.mux(packet)
+        try:
+            for packet in self._stream.encode(frame):
+                self._container.mux(packet)
+        except OSError as error:                        # a full disk
+            raise self._stopped(error) from error
+
+    def _stopped(self, error: OSError) -> CrossSpecError:
+        return CrossSpecError(f'film {self.path} ends after {self.pictures} pictures, got {error.strerror}; '
+                              'make room on its disk and start again')
 
     def close(self) -> None:
-        """Write what is left and end the file; closing twice is fine."""
+        """Write what is left and end the file; closing twice is fine. Raises CrossSpecError where there is no room."""
         if self._container is not None:
-            for packet in self._stream.encode() if self.pictures else ():
-                self._container.mux(packet)
-            self._container.close()
-            self._container = None
+            container, self._container = self._container, None
+            try:
+                for packet in self._stream.encode() if self.pictures else ():
+                    container.mux(packet)
+                container.close()
+            except OSError as error:
+                raise self._stopped(error) from error
         if self._opencv is not None:
             self._opencv.release()
             self._opencv = None

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from crossspec_ros.pipeline.audits import Audit
-from crossspec_ros.pipeline.verifying import Answered
+from crossspec_ros.pipeline.open_window import Answered
 
 
 class Engine:

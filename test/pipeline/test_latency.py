@@ -1,11 +1,12 @@
 """Ages and acceptance by window."""
 import csv
 import math
+from pathlib import Path
 
 import pytest
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.pipeline.latency import CSV_COLUMNS, LatencyBook, LatencyCsv
+from crossspec_ros.pipeline.latency import CSV_COLUMNS, LatencyBook, LatencyCsv, WindowLatency
 from crossspec_ros.speculation.types import Caption, Draft, Mode, Stage, Verdict
 
 S = 1_000_000_000
@@ -89,3 +90,19 @@ def test_latency_csv_has_a_row_a_window(tmp_path):
 def test_latency_csv_unwritable_is_told(tmp_path):
     with pytest.raises(CrossSpecError, match='csv_path must be writable'):
         LatencyCsv(tmp_path / 'absent' / 'l.csv')
+
+
+def test_csv_without_room_misses_rows_and_goes_on(tmp_path):
+    full = Path('/dev/full')
+    if not full.exists():
+        pytest.skip('there is no /dev/full here')
+    table = LatencyCsv(tmp_path / 'l.csv')
+    table.write(WindowLatency(1, 0))
+    real = table._file
+    with full.open('wb', buffering=0) as table._file, pytest.raises(CrossSpecError, match='make room'):
+        table.write(WindowLatency(2, 0))
+    table._file = real
+    table.write(WindowLatency(3, 0))
+    table.close()
+    rows = (tmp_path / 'l.csv').read_text().splitlines()
+    assert [row.split(',')[0] for row in rows] == ['window_id', '1', '3']

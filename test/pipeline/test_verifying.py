@@ -138,6 +138,18 @@ def test_verifying_images_that_stop_end_the_window_by_the_clock():
     assert answered(core) == [11]
 
 
+def test_verifying_slower_than_windows_come_still_answers():
+    core, found = pipeline(), []
+    for slot in range(80, 240):                                 # 20 windows, and time for 3 of 4 of their frames
+        core.add_frame(Frame(slot * 125 * MS, np.zeros((2, 2, 3), np.uint8)))
+        core.advance()
+        if slot % 4:
+            core.feed()
+        found += answered(core)
+    assert len(found) >= 10 and found == sorted(found) and max(found) >= 28
+    assert core.statistics()['window_overtaken'] > 0
+
+
 def test_verifying_newest_window_wins():
     core = pipeline()
     send(core, range(10_125, 12_001, 125))

@@ -1,0 +1,92 @@
+"""The bench of resilience: its account and its referee, and its short form over real DDS."""
+import json
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip('crossspec_ros.msg', reason='the messages are not built')
+from crossspec_ros.bench import resilience  # noqa: E402 - only where there are messages
+from crossspec_ros.bench.resilience.kills import Ledger  # noqa: E402
+from crossspec_ros.bench.resilience.stage import Account  # noqa: E402
+from crossspec_ros.bench.soak import Memory, slope  # noqa: E402
+from crossspec_ros.cli import main  # noqa: E402
+
+
+def test_account_tells_what_is_missing():
+    assert Account(sent=10, received=7, lost=3).unaccounted == 0
+    assert Account(sent=10, received=7, lost=2).unaccounted == 1
+    assert Account(sent=10, received=8, lost=3).unaccounted == 1
+    part = Account(20, 15, 5, 4, {'late': 3}).since(Account(10, 7, 3, 1, {'late': 3, 'skipped': 0}))
+    assert part == Account(10, 8, 2, 3, {})
+
+
+def test_ledger_takes_no_more_than_was_sent_until_the_node_was_back():
+    ledger = Ledger()
+    ledger.same('image', Account(sent=100, received=98, lost=2))
+    ledger.another('image', Account(sent=200, received=40, lost=0), sent_when_back=160)
+    assert ledger.unaccounted == 0 and ledger.totals['image']['gone_with_the_process'] == 60
+    ledger.another('image', Account(sent=300, received=50, lost=0), sent_when_back=240)
+    assert ledger.unaccounted == 10                             # 240 were sent when it was back
+    ledger.same('image', Account(sent=310, received=59, lost=0))
+    assert ledger.unaccounted == 11
+
+
+def test_totals_count_wherever_they_stand():
+    report = {'freezes': {'inputs': {'image': {'unaccounted': 2}}, 'words': {'wrong': 1}}, 'loss': {'unaccounted': 3}}
+    assert resilience._total(report, 'unaccounted') == 5 and resilience._total(report, 'wrong') == 1
+
+
+def test_referee_finds_another_word():
+    from crossspec_ros.bench.resilience.referee import Referee
+    from crossspec_ros.bench.resilience.stage import scene
+    from crossspec_ros.speculation.types import Caption, Mode, Stage
+    pictures = {number: shot.rgb for number, shot in enumerate(shot for shot in scene() if shot.rgb is not None)}
+    referee, stamps = Referee(), tuple(range(0, 16, 2))
+    tokens = referee.engine.audit([pictures[stamp] for stamp in stamps], 'What is happening?')
+    right = Caption(window_id=1, window_end_ns=0, stage=Stage.FINAL, text='', stable_length=0, token_ids=tuple(tokens),
+                    mode=Mode.CROSS_MODAL, lossless=True, frame_stamps_ns=stamps)
+    wrong = replace(right, token_ids=(*tokens[:-1], tokens[-1] + 1))
+    foreign = replace(right, frame_stamps_ns=(*stamps[:-1], 99_999))
+    assert referee.check([right, wrong, foreign], pictures) == {'checked': 2, 'untraced': 1, 'wrong': 1}
+
+
+def test_slope_sees_a_leak_through_restarts():
+    rows = [(5.0 * i, 1 if i < 100 else 2, (200 if i < 100 else 150) + 10 * (5.0 * i / 3600)) for i in range(300)]
+    found = slope(rows)
+    assert found['mb_per_h'] == pytest.approx(10, abs=0.1) and found['interval_mb_per_h'] < 0.5
+    assert slope(rows[:5])['mb_per_h'] is None
+
+
+def test_memory_is_drawn(tmp_path):
+    memory = Memory({'verifier': [(0.0, 1, 100.0), (5.0, 1, 101.0), (10.0, 2, 90.0), (15.0, 2, 90.0)]})
+    memory.plot(tmp_path / 'memory.png')
+    assert (tmp_path / 'memory.png').stat().st_size > 5000
+
+
+@pytest.mark.long
+@pytest.mark.graph
+@pytest.mark.timeout(900)
+def test_short_form_loses_nothing_and_says_nothing_wrong(capsys):
+    assert main(['bench', 'resilience', '--quick', '--json']) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report['unaccounted'] == 0 and report['wrong'] == 0 and report['checked'] > 10
+    assert report['kills']['drafter']['n'] == report['kills']['verifier']['n'] == 1
+    for trial in ('freezes', 'unplugged', 'overload', 'hostile', 'jumps', 'loss'):
+        assert report[trial]['inputs']['events']['sent'] > 0, trial
+    assert report['unplugged']['warned'] == {'image': True, 'events': True}
+    assert report['hostile']['refused']['draft_refused'] > 0
+    relays = report['loss']['relays']
+    assert relays['events']['lost'] > 0 and relays['drafts']['lost'] > 0
+    for trial in ('disk', 'shm'):
+        assert 'skipped' in report[trial] or report[trial]['captions'] > 0
+
+
+@pytest.mark.long
+@pytest.mark.graph
+@pytest.mark.timeout(900)
+def test_soak_of_a_minute_has_an_account(tmp_path, capsys):
+    assert main(['bench', 'soak', '--minutes', '1', '--kills', '1', '--out', str(tmp_path), '--json']) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report['unaccounted'] == 0 and report['wrong'] == 0 and report['kills'] == 2
+    assert report['questions'].get('answered', 0) > 0 and report['prompts'] > 0
+    assert (tmp_path / 'memory.png').exists() and (tmp_path / 'soak.json').exists()
