@@ -9,7 +9,6 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.frames.history import FrameHistory
