@@ -208,6 +208,7 @@ class VerifierNode(ModelNode):
         window_id = self._core.ready()
         if window_id is not None:
             self._answer(window_id)
+            self._asking.step(lambda: True)                     # a question gets on however busy the captions are
             return True
         if self._core.feed():
             return True
