@@ -8,7 +8,7 @@ import pytest
 
 from crossspec_ros import cli
 from crossspec_ros.demo import options
-from crossspec_ros.demo.options import DemoOptions, check
+from crossspec_ros.demo.options import DemoOptions, check, look_through
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.recordings.bag import BagWriter, ImageFrame, rgb_frame
 
@@ -89,9 +89,11 @@ def test_check_says_which_topics_of_a_bag_are_played(tmp_path):
             depth = np.full(8 * 8, 1500, '<u2').view(np.uint8)
             bag.write_frame('/depth', at, ImageFrame(at, 'cam', '16UC1', 8, 8, 16, False, depth, False))
             bag.write_frame('/color', at, rgb_frame(at, np.arange(192, dtype=np.uint8).reshape(8, 8, 3)))
-    topics = check(DemoOptions(out=tmp_path / 'out', bag=tmp_path / 'bag'))
-    assert (topics.names, topics.image_transport, topics.events) == (('/color',), 'raw', False)
-    assert 'taken of /color' in topics.notes[0] and 'not of /depth' in topics.notes[0]
+    options = DemoOptions(out=tmp_path / 'out', bag=tmp_path / 'bag')
+    topics = check(options)
+    assert (topics.names, topics.image_transport, topics.events) == ((), 'raw', False)        # the player finds them
+    notes = look_through(options, topics).notes
+    assert 'taken of /color' in notes[0] and 'not of /depth' in notes[0]
     assert check(DemoOptions(out=tmp_path / 'out', bag=tmp_path / 'bag', image_topic='/depth')).names == ('/depth',)
     with pytest.raises(CrossSpecError, match='of a bag only'):
         check(DemoOptions(out=tmp_path / 'out', topics=('/color',)))
