@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -71,7 +70,6 @@ def run(args: argparse.Namespace) -> int:
     """Drive after drive, each for all of `window.when`."""
     if args.drives < 1 or args.seconds < 4:
         raise CrossSpecError(f'drives must be >= 1 and seconds >= 4, got {args.drives} and {args.seconds}')
-    logging.getLogger('crossspec_ros').setLevel(logging.ERROR)
     runs: dict[str, dict[str, list[dict[str, Any]]]] = {pace: {when: [] for when in WHENS} for pace in PACES}
     pipelines = {when: _pipelines(when, args.change, args.min_s) for when in WHENS}
     for pace in PACES:

@@ -53,8 +53,6 @@ class VerifierNode(ModelNode):
         self._asking: Asking | None = None
         self._drafted: Mailbox[str] = Mailbox()                 # the newest draft's text
         self._communicate()
-        self._pictures = PictureReader(self.resolve_topic_name(self._topic),
-                                       lambda line: self._health.note('pictures', line))
 
     def _communicate(self) -> None:
         health, options = self._health, self._qos_options
@@ -66,6 +64,7 @@ class VerifierNode(ModelNode):
         self._prompts = self.create_publisher(String, 'prompt', qos.prompt())
         compressed = self._config.image_transport == 'compressed'
         self._topic, kind = ('image/compressed', CompressedImage) if compressed else ('image', Image)
+        self._pictures = PictureReader(self.resolve_topic_name(self._topic), lambda line: health.note('pictures', line))
         self.create_subscription(DraftMsg, 'draft', self._on_draft, qos.draft(),
                                  event_callbacks=health.subscription_events('draft'), **options)
         if self._config.speaking() is not None:

@@ -15,6 +15,7 @@ from crossspec_ros.pipeline.account import Account
 from crossspec_ros.speculation.types import Verdict
 
 S = 1_000_000_000
+DRAFT = SimpleNamespace(window_id=1, source='event_drafter', text='A car.')
 
 
 class Interruption:
@@ -79,7 +80,7 @@ def make_drafter(monkeypatch):
         silent(node)
         node.looked, node.resets = [], []
         node._core = SimpleNamespace(due=lambda now_ns: [], on_verdict=lambda message: node.looked.append(message),
-                                     reset=lambda: node.resets.append(1))
+                                     reset=lambda: node.resets.append(1), take_changes=list)
         return node
     return make
 
@@ -119,6 +120,7 @@ def make_verifier(monkeypatch):
         verifier.VerifierNode.__init__(node)
         silent(node)
         node.published = Counter()
+        node._asking = SimpleNamespace(step=lambda should_stop: False, reset=lambda why: None)
         node._verdicts = SimpleNamespace(publish=node.published.update)
         verdict = Verdict(1, S, (1,), 0, 1, False)
         node._core = SimpleNamespace(answer=lambda window_id: iter([verdict]), offer=lambda draft: 'late')
@@ -129,7 +131,7 @@ def make_verifier(monkeypatch):
 def test_verifier_tells_of_every_refused_draft_once(make_verifier):
     def make():
         node = make_verifier()
-        node._on_draft(SimpleNamespace(window_id=1, source='event_drafter'))
+        node._on_draft(DRAFT)
         return node
 
     def check(node, after):
@@ -137,7 +139,7 @@ def test_verifier_tells_of_every_refused_draft_once(make_verifier):
         assert node.published == {'late': 2}, f'wrong after instruction {after}'
 
     at_every_instruction(verifier, make, lambda node: node._answer(1),
-                         lambda node: node._on_draft(SimpleNamespace(window_id=1, source='event_drafter')), check)
+                         lambda node: node._on_draft(DRAFT), check)
 
 
 def test_verifier_counts_a_draft_that_is_refused_while_it_publishes(make_verifier):
@@ -146,7 +148,7 @@ def test_verifier_counts_a_draft_that_is_refused_while_it_publishes(make_verifie
         assert node.published == {'late': 1}, f'wrong after instruction {after}'
 
     at_every_instruction(verifier, make_verifier,
-                         lambda node: node._on_draft(SimpleNamespace(window_id=1, source='event_drafter')),
+                         lambda node: node._on_draft(DRAFT),
                          lambda node: node._answer(1), check)
 
 
@@ -160,7 +162,7 @@ def test_verifier_audits_whenever_it_is_asked_to(make_verifier):
 
         node._audit = SimpleNamespace(check_next=check_next, statistics=dict)
         node._core = SimpleNamespace(reset_wanted=False, advance=lambda now_ns: None, ready=lambda: None,
-                                     feed=lambda: False, rehearse=lambda should_stop: False)
+                                     feed=lambda: False, rehearse=lambda should_stop: False, take_confirmed=list)
         ask(node)
         return node
 
