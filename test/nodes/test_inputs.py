@@ -70,7 +70,7 @@ def whole(probe) -> list[Caption]:
             and not caption.frames_repeated and len({(s.sec, s.nanosec) for s in caption.frame_stamps}) == 8]
 
 
-@pytest.mark.parametrize('latency_ms', [100, 204, 300])
+@pytest.mark.parametrize('latency_ms', [pytest.param(100, marks=pytest.mark.long), 204, pytest.param(300, marks=pytest.mark.long)])
 def test_slow_camera_is_captioned_on_distinct_frames(graph, told, drive, latency_ms):
     verifier(graph)
     driver = drive(latency_ms=latency_ms)
@@ -120,8 +120,10 @@ BOOT = time.time_ns() - time.monotonic_ns()
 
 @pytest.mark.parametrize('stamp, words', [
     pytest.param(lambda now_ns, number: 0, 'image stamps are zero', id='zero'),
-    pytest.param(lambda now_ns, number: now_ns - BOOT, ' d behind the ROS clock', id='uptime'),
-    pytest.param(lambda now_ns, number: now_ns - 5 * S, 'image stamps are 5.', id='five seconds behind'),
+    pytest.param(lambda now_ns, number: now_ns - BOOT, ' d behind the ROS clock', id='uptime',
+                 marks=pytest.mark.long),
+    pytest.param(lambda now_ns, number: now_ns - 5 * S, 'image stamps are 5.', id='five seconds behind',
+                 marks=pytest.mark.long),
     pytest.param(lambda now_ns, number: now_ns + 5 * S, 's ahead of the ROS clock', id='five seconds ahead')])
 def test_stamps_of_another_clock_are_told_and_arrival_stands_for_them(graph, told, drive, stamp, words):
     verifier(graph)
@@ -135,6 +137,7 @@ def test_stamps_of_another_clock_are_told_and_arrival_stands_for_them(graph, tol
     assert graph.processes.log('verifier').count(words) == 1 and closes(told['image'])
 
 
+@pytest.mark.long
 def test_stamps_are_taken_as_they_are_where_that_is_asked_for(graph, told, drive):
     verifier(graph, frames__stamps='header')
     drive(stamp=lambda now_ns, number: 0)
@@ -144,7 +147,8 @@ def test_stamps_are_taken_as_they_are_where_that_is_asked_for(graph, told, drive
     assert told['image'].stamps == 'header' and not told['image'].used and not probe.captions
 
 
-@pytest.mark.parametrize('by_ns', [pytest.param(-3600 * S, id='behind'), pytest.param(3600 * S, id='ahead')])
+@pytest.mark.parametrize('by_ns', [pytest.param(-3600 * S, id='behind', marks=pytest.mark.long),
+                                   pytest.param(3600 * S, id='ahead')])
 def test_one_odd_stamp_is_dropped_and_resets_nothing(graph, told, drive, by_ns):
     for name in ('drafter', 'verifier'):
         graph.start(name)
@@ -243,6 +247,7 @@ def test_deadline_is_requested_where_all_publishers_offer_one(graph, told, drive
     probe.wait_for(lambda: told['image'].received > received + 20, 'images of a publisher without a deadline')
 
 
+@pytest.mark.long
 def test_gaps_are_counted_where_no_deadline_is_offered(graph, told, drive):
     verifier(graph, frames__gap_ms=200.0)
     driver = drive()
