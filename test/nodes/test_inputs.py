@@ -70,7 +70,8 @@ def whole(probe) -> list[Caption]:
             and not caption.frames_repeated and len({(s.sec, s.nanosec) for s in caption.frame_stamps}) == 8]
 
 
-@pytest.mark.parametrize('latency_ms', [pytest.param(100, marks=pytest.mark.long), 204, pytest.param(300, marks=pytest.mark.long)])
+@pytest.mark.parametrize('latency_ms', [pytest.param(100, marks=pytest.mark.long), 204,
+                                        pytest.param(300, marks=pytest.mark.long)])
 def test_slow_camera_is_captioned_on_distinct_frames(graph, told, drive, latency_ms):
     verifier(graph)
     driver = drive(latency_ms=latency_ms)
