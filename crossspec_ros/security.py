@@ -33,8 +33,8 @@ class Access:
 
 _MODEL = ('~/set_prompt', '~/enable', '~/reset')
 ACCESS: dict[str, Access] = {
-    'drafter': Access(('draft', 'frame_latency'), ('events', 'verdict', 'prompt'), _MODEL),
-    'verifier': Access(('caption', 'verdict', 'prompt', 'frame_latency'), ('image', 'image/compressed', 'draft'),
+    'drafter': Access(('draft', 'scene_change', 'frame_latency'), ('events', 'verdict', 'prompt'), _MODEL),
+    'verifier': Access(('caption', 'verdict', 'prompt', 'frame_latency'), ('image', 'image/compressed', 'draft', 'scene_change'),
                        (*_MODEL, '~/audit'), execute=('~/ask',)),
     'overlay': Access(('overlay/image', 'overlay/text', 'overlay/annotations'), (*_CAMERA, 'draft', 'caption')),
     'monitor': Access(('latency',), ('draft', 'caption', 'verdict', 'frame_latency', '/diagnostics'),
@@ -42,8 +42,8 @@ ACCESS: dict[str, Access] = {
     'viewer': Access((), (*_CAMERA, 'draft', 'caption', 'verdict', 'latency', 'prompt', '/diagnostics')),
     'player': Access((*_CAMERA, '/clock'), (), ('~/play', '~/stop'),
                      tuple(f'{name}/get_state' for name in LIFECYCLE_NODES)),
-    'keeper': Access(('~/moment',), (*_CAMERA, 'draft', 'caption', 'verdict', 'prompt', 'latency', 'hard_braking',
-                                     'imu', '/diagnostics'), ('~/keep',)),
+    'keeper': Access(('~/moment',), (*_CAMERA, 'draft', 'caption', 'verdict', 'scene_change', 'prompt', 'latency',
+                                     'hard_braking', 'imu', '/diagnostics'), ('~/keep',)),
 }
 
 
