@@ -35,7 +35,8 @@ _MODEL = ('~/set_prompt', '~/enable', '~/reset')
 ACCESS: dict[str, Access] = {
     'drafter': Access(('draft', 'scene_change', 'frame_latency'), ('events', 'verdict', 'prompt'), _MODEL),
     'verifier': Access(('caption', 'verdict', 'prompt', 'frame_latency'),
-                       ('image', 'image/compressed', 'draft', 'scene_change'), (*_MODEL, '~/audit'), execute=('~/ask',)),
+                       ('image', 'image/compressed', 'draft', 'scene_change'), (*_MODEL, '~/audit'),
+                       execute=('~/ask',)),
     'overlay': Access(('overlay/image', 'overlay/text', 'overlay/annotations'), (*_CAMERA, 'draft', 'caption')),
     'monitor': Access(('latency',), ('draft', 'caption', 'verdict', 'frame_latency', '/diagnostics'),
                       ('~/report', '~/reset')),
