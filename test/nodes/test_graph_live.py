@@ -12,6 +12,7 @@ from std_srvs.srv import SetBool
 
 from crossspec_ros.msg import Caption, Draft
 from crossspec_ros.nodes import qos
+from crossspec_ros.nodes.conversions import to_time
 from crossspec_ros.speculation.types import prompt_key
 from crossspec_ros.srv import SetPrompt
 
@@ -90,9 +91,13 @@ def test_graph_audit_finds_the_same_tokens(graph):
 
 def test_graph_broken_messages_are_counted_and_change_nothing(graph):
     probe = graph.probe
-    probe.packets.publish(EventPacket(encoding='evt9', width=64, height=48))
-    probe.images.publish(Image(encoding='rgb8', width=64, height=48, step=3, data=b'\0' * 10))
-    probe.images.publish(Image(encoding='nothing', width=1, height=1))
+    broken = [EventPacket(encoding='evt9', width=64, height=48),
+              Image(encoding='rgb8', width=64, height=48, step=3, data=b'\0' * 10),
+              Image(encoding='nothing', width=1, height=1)]
+    for message, publisher in zip(broken, (probe.packets, probe.images, probe.images)):
+        message.header.stamp = to_time(time.time_ns())          # one without a stamp is dropped for that
+        publisher.publish(message)
+        time.sleep(0.3)                                         # slots apart: each picture is looked at
     drafts = probe.publisher(Draft, 'draft', qos.draft())
     probe.wait_for(drafts.get_subscription_count, 'a reader of drafts')
     soon = int(time.time()) + 2
@@ -104,7 +109,8 @@ def test_graph_broken_messages_are_counted_and_change_nothing(graph):
         draft.header.stamp.sec = soon
         drafts.publish(draft)
     probe.wait_for(lambda: probe.count('drafter', 'packet_refused') >= 1, 'a count of the packet')
-    probe.wait_for(lambda: probe.count('verifier', 'image_refused') >= 2, 'a count of the images')
+    probe.wait_for(lambda: sum(probe.count('verifier', cause) for cause in ('image_refused', 'frames_damaged')) >= 2,
+                   'a count of the images')
     probe.wait_for(lambda: probe.count('verifier', 'draft_refused') >= 2, 'a count of the drafts')
     wait_for_more(graph, 'captions')
     wait_for_more(graph, 'drafts')
