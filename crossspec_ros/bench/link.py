@@ -147,7 +147,8 @@ def measure(graph: Sequence[NodeSpec], chosen: Sequence[Trial], profile: Path, s
         hosts.set(Conditions(_DELAY_MS))
         for spec in graph:
             if spec.name == 'player':
-                spec.parameters.update({'source': str(bag), 'clock': 'wall', 'loop': True, 'autostart': False, 'wait_for': ''})
+                spec.parameters.update({'source': str(bag), 'clock': 'wall', 'loop': True, 'autostart': False,
+                                        'wait_for': ''})
             host = 'server' if spec.name in SERVER_NODES else 'edge'
             processes.start(spec.name, hosts.command(host, spec.command()), environments[host])
         with hosts.inside('edge'), _environment(environments['edge']):
