@@ -34,6 +34,7 @@ def test_changes_are_those_of_the_script():
             assert script.beat(second).slots[name] == value != script.beat(second - 1).slots[name]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_bench_runs_and_prints_json(capsys):
     assert main(['bench', 'change', '--drives', '1', '--seconds', '4', '--json']) == 0

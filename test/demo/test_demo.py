@@ -83,7 +83,8 @@ def test_demo_leaves_a_report_a_table_and_a_film(world_demo):
     assert frames >= 10                                               # also where the overlay had to be killed
 
 
-@pytest.mark.parametrize('name', [pytest.param('evt3_trigger', id='evt3'), pytest.param('mono_cd', id='mono'),
+@pytest.mark.parametrize('name', [pytest.param('evt3_trigger', id='evt3'),
+                                  pytest.param('mono_cd', id='mono', marks=pytest.mark.long),
                                   pytest.param('libcaer_rollover', id='libcaer', marks=pytest.mark.long)])
 def test_demo_with_a_real_recording_drafts_from_its_events(tmp_path, pair, name):
     bag = shared(f'events/{name}')
@@ -119,7 +120,8 @@ def test_demo_of_a_camera_too_slow_for_its_windows_fails_with_the_reason(tmp_pat
     assert done.stderr.splitlines()[-1] == f'crossspec: error: {report["reason"]}'
 
 
-@pytest.mark.parametrize('name', ['12_first_stamp_zero', '13_clock_set_while_recording'])
+@pytest.mark.parametrize('name', ['12_first_stamp_zero',
+                                  pytest.param('13_clock_set_while_recording', marks=pytest.mark.long)])
 def test_demo_of_a_recording_with_wrong_times_ends(tmp_path, pair, name):
     report, done = _demo(tmp_path / 'out', '--bag', str(shared(f'trouble/{name}') / 'b_0.mcap'), *pair)
     assert report['captions'] >= 1 and report['reason'] is None and 2 < report['stream_s'] < 4
@@ -131,7 +133,7 @@ def _children(pid: int) -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize('sign', [pytest.param(signal.SIGINT, id='ctrl_c'),
-                                  pytest.param(signal.SIGTERM, id='terminated')])
+                                  pytest.param(signal.SIGTERM, id='terminated', marks=pytest.mark.long)])
 def test_demo_interrupted_leaves_no_process_behind(tmp_path, pair, sign):
     demo = subprocess.Popen(_command('--out', str(tmp_path / 'out'), *pair), env=_environment(), stdout=subprocess.PIPE,
                             stderr=subprocess.STDOUT, text=True, start_new_session=True,

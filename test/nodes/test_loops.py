@@ -22,6 +22,7 @@ def write_bag(path) -> None:
                 bag.write_packet('/event_camera/events', stamp_ns, packetizer.packet(payload, stamp_ns))
 
 
+@pytest.mark.long
 def test_each_pass_of_a_loop_has_drafts_and_captions(tmp_path, models):
     write_bag(tmp_path / 'bag')
     with Graph(tmp_path, models) as graph:

@@ -110,6 +110,7 @@ def test_two_cameras_have_captions_of_their_own_and_one_survives_the_others_end(
         assert len(front.final()) == mark[front]
 
 
+@pytest.mark.long
 def test_two_cameras_share_an_overloaded_model_evenly(tmp_path, models):
     with Several(tmp_path, models) as graph:
         # A window a frame, plain decoding: many more than can be answered.
