@@ -3,8 +3,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import rclpy
-from rclpy.executors import SingleThreadedExecutor
 
 from crossspec_ros.nodes import process
 from crossspec_ros.nodes.drafter import DrafterNode
@@ -18,14 +16,7 @@ def main(args: Sequence[str] | None = None) -> int:
     def spin() -> int:
         for make in (DrafterNode, VerifierNode):
             nodes.append(make())
-        if not all([node.start() for node in nodes]):
-            return process.EXIT_BAD_INPUT
-        executor = SingleThreadedExecutor()
-        for node in nodes:
-            executor.add_node(node)
-        while rclpy.ok():
-            executor.spin_once(timeout_sec=0.5)
-        return 0
+        return process.spin_together(nodes)
 
     return process.run_nodes(spin, nodes, args)
 

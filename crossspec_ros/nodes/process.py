@@ -148,6 +148,18 @@ def follow_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+def spin_together(nodes: Sequence[Node]) -> int:
+    """Start nodes that share a process, and spin them in one thread until told to end; returns the exit code."""
+    if not all([node.start() for node in nodes]):               # all of them say what is wrong
+        return EXIT_BAD_INPUT
+    executor = SingleThreadedExecutor()
+    for node in nodes:
+        executor.add_node(node)
+    while rclpy.ok():
+        executor.spin_once(timeout_sec=0.5)
+    return 0
+
+
 def run_nodes(spin: Callable[[], int], nodes: Sequence[Node], args: Sequence[str] | None) -> int:
     """Call ``spin`` with ROS there, then close the ``nodes`` it has made by then; returns the exit code as `run`."""
     code = 1

@@ -11,7 +11,6 @@ import weakref
 from collections.abc import Sequence
 
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.utilities import remove_ros_args
 
 from crossspec_ros.config import VerifierConfig
@@ -89,14 +88,7 @@ def main(args: Sequence[str] | None = None) -> int:
     def spin() -> int:
         for namespace, topic in cameras:
             nodes.append(CameraVerifier(turns, shelf, cli_args=camera_arguments(namespace, topic)))
-        if not all([node.start() for node in nodes]):
-            return process.EXIT_BAD_INPUT
-        executor = SingleThreadedExecutor()
-        for node in nodes:
-            executor.add_node(node)
-        while rclpy.ok():
-            executor.spin_once(timeout_sec=0.5)
-        return 0
+        return process.spin_together(nodes)
 
     try:
         return process.run_nodes(spin, nodes, args)

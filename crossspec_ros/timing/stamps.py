@@ -6,7 +6,6 @@ single stamps far off all show in it, without any message being looked into.
 """
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -136,32 +135,6 @@ def _clocks(offsets: np.ndarray, step_ns: int) -> tuple[tuple[Clock, ...], np.nd
         off[each] = False
     return tuple(Clock(len(each), int(np.median(offsets[each])), int(offsets[each].min()), int(offsets[each].max()))
                  for each in kept), off
-
-
-class StampWatch:
-    """The same judgement for a topic that is still coming, over its last ``kept`` messages; not thread-safe.
-
-    ``offset_ns`` is the median of arrival minus stamp of those with a stamp, None before the first.
-    """
-
-    def __init__(self, kept: int = 64) -> None:
-        self.messages = self.unstamped = 0
-        self._offsets: deque[int] = deque(maxlen=kept)
-
-    def observe(self, arrival_ns: int, stamp_ns: int) -> str | None:
-        """Take one message; returns ``UNSTAMPED`` where its stamp is zero, ``OFF`` where it is far from the others."""
-        self.messages += 1
-        if is_unstamped(stamp_ns, arrival_ns):
-            self.unstamped += 1
-            return UNSTAMPED
-        offset, median = arrival_ns - stamp_ns, self.offset_ns
-        self._offsets.append(offset)
-        enough = len(self._offsets) > _MIN_RUN
-        return OFF if enough and median is not None and abs(offset - median) > APART_NS else None
-
-    @property
-    def offset_ns(self) -> int | None:
-        return int(np.median(self._offsets)) if self._offsets else None
 
 
 def told_apart(seconds: float) -> str:

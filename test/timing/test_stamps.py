@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crossspec_ros.timing.stamps import OFF, UNSTAMPED, StampWatch, apart_limit_ns, judge, told_apart
+from crossspec_ros.timing.stamps import OFF, UNSTAMPED, apart_limit_ns, judge, told_apart
 
 S = 1_000_000_000
 START = 1_726_000_000 * S
@@ -80,13 +80,6 @@ def test_judge_follows_a_stall_of_the_recorder():
     arrival[8:14] = STAMPS[13]                                              # 1 s late, and then all at once
     judgement = judge(arrival, STAMPS)
     assert len(judgement.clocks) == 1 and not judgement.off
-
-
-def test_watch_says_the_same_of_a_topic_that_is_still_coming():
-    watch = StampWatch()
-    said = [watch.observe(a, s) for a, s in zip(ARRIVAL.tolist(), _changed(n9=0, n12=START - 900 * S).tolist())]
-    assert said == [{9: UNSTAMPED, 12: OFF}.get(number) for number in range(20)]
-    assert watch.offset_ns == S // 100 and (watch.messages, watch.unstamped) == (20, 1)
 
 
 def test_limits_and_words():
