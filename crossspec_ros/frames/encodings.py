@@ -53,10 +53,6 @@ def _reverse(pixels: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(pixels[..., 2::-1])
 
 
-def _first_three(pixels: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(pixels[..., :3])
-
-
 def _nv24(planes: np.ndarray) -> np.ndarray:
     """Chroma of its own for every pixel: as UYVY with each pixel twice, for which OpenCV has the same sums."""
     height, width = planes.shape[0] // 3, planes.shape[1]

@@ -10,7 +10,6 @@ import sys
 import weakref
 from collections.abc import Sequence
 
-import rclpy
 from rclpy.utilities import remove_ros_args
 
 from crossspec_ros.config import VerifierConfig

@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from launch_hosts import need_executables
+
 pytest.importorskip('launch', reason='launch is not importable here')
 pytest.importorskip('launch_ros', reason='launch_ros is not importable here')
 
@@ -32,16 +34,6 @@ service.include_launch_description(LaunchDescription([IncludeLaunchDescription(
 sys.exit(service.run())
 '''
 pytestmark = pytest.mark.timeout(600)
-
-
-def need_executables() -> None:
-    from ament_index_python.packages import PackageNotFoundError, get_package_prefix
-    try:
-        prefix = get_package_prefix('crossspec_ros')
-    except PackageNotFoundError:
-        pytest.skip('crossspec_ros is not installed in a prefix that AMENT_PREFIX_PATH names')
-    if not os.access(Path(prefix, 'lib', 'crossspec_ros', 'monitor'), os.X_OK):
-        pytest.skip(f'{prefix} holds no executables of crossspec_ros')
 
 
 class Launch:

@@ -1,9 +1,10 @@
 """The vehicle's launch file, run by launch itself: its nodes come up and end cleanly. Needs launch_pytest."""
-import os
 import time
 from pathlib import Path
 
 import pytest
+
+from launch_hosts import need_executables
 
 launch_pytest = pytest.importorskip('launch_pytest', reason='launch_pytest is not importable here')
 launch = pytest.importorskip('launch', reason='launch is not importable here')
@@ -12,16 +13,6 @@ pytest.importorskip('launch_ros', reason='launch_ros is not importable here')
 VEHICLE = Path(__file__).resolve().parents[2] / 'launch' / 'vehicle.launch.py'
 NODES = {'/car/drafter', '/car/verifier', '/car/overlay', '/car/monitor'}
 DOMAIN = 88
-
-
-def need_executables() -> None:
-    from ament_index_python.packages import PackageNotFoundError, get_package_prefix
-    try:
-        prefix = get_package_prefix('crossspec_ros')
-    except PackageNotFoundError:
-        pytest.skip('crossspec_ros is not installed in a prefix that AMENT_PREFIX_PATH names')
-    if not os.access(Path(prefix, 'lib', 'crossspec_ros', 'monitor'), os.X_OK):
-        pytest.skip(f'{prefix} holds no executables of crossspec_ros')
 
 
 @launch_pytest.fixture
