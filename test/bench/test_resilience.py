@@ -10,6 +10,7 @@ from crossspec_ros.bench.resilience.kills import Ledger  # noqa: E402
 from crossspec_ros.bench.resilience.stage import Account  # noqa: E402
 from crossspec_ros.bench.soak import Memory, slope  # noqa: E402
 from crossspec_ros.cli import main  # noqa: E402
+from crossspec_ros.errors import CrossSpecError  # noqa: E402
 
 
 def test_account_tells_what_is_missing():
@@ -48,6 +49,20 @@ def test_referee_finds_another_word():
     wrong = replace(right, token_ids=(*tokens[:-1], tokens[-1] + 1))
     foreign = replace(right, frame_stamps_ns=(*stamps[:-1], 99_999))
     assert referee.check([right, wrong, foreign], pictures) == {'checked': 2, 'untraced': 1, 'wrong': 1}
+
+
+def test_trial_that_cannot_go_on_is_named_and_the_others_run(monkeypatch, capsys):
+    from crossspec_ros.bench.resilience import trials
+
+    def silent(*_):
+        raise CrossSpecError('a word of the verifier not within 120 s')
+
+    monkeypatch.setattr(trials, 'jumps', silent)
+    monkeypatch.setattr(trials, 'bad_link', lambda *_: {'loss': {'inputs': {}, 'words': {'checked': 2, 'wrong': 0}}})
+    assert main(['bench', 'resilience', '--only', 'jumps', 'loss']) == 1
+    told = capsys.readouterr()
+    assert 'jumps      failed: a word of the verifier not within 120 s' in told.out
+    assert 'loss ' in told.out and 'loss done' in told.err
 
 
 def test_slope_sees_a_leak_through_restarts():

@@ -9,10 +9,13 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+from crossspec_ros.errors import CrossSpecError
 
 TRIALS = ('kills', 'steady', 'jumps', 'loss', 'disk', 'shm')
 
@@ -63,34 +66,41 @@ def run(args: argparse.Namespace) -> int:
     from crossspec_ros.demo.summary import hardware
     form = QUICK if args.quick else FULL
     load = os.getloadavg()[0]
-    report = measure(form, args.kills or form.kills, args.only, quiet=args.json)
+    report = measure(form, args.kills or form.kills, args.only, say=lambda text: print(text, file=sys.stderr))
     report |= {'load_at_start': round(load, 1), 'hardware': hardware()}
     print(json.dumps(report, indent=2) if args.json else describe(report))
-    return 1 if report['unaccounted'] or report['wrong'] else 0
+    return 1 if report['unaccounted'] or report['wrong'] or report['failed'] else 0
 
 
-def measure(form: Form, count: int, only: tuple[str, ...] | list[str] = TRIALS, quiet: bool = True) -> dict[str, Any]:
-    """Run the trials one after another; the report."""
+def measure(form: Form, count: int, only: tuple[str, ...] | list[str] = TRIALS,
+            say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+    """Run the trials one after another; the report. A trial that cannot go on is named in ``failed``, with why."""
     from crossspec_ros.bench.resilience import full, kills, trials
     from crossspec_ros.bench.resilience.referee import Referee
-    referee, report = Referee(), {}
-    say = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr))
+    referee, report, failed = Referee(), {}, {}
     with _progress(2 * count + form.freezes + 8 + form.jumps + 3) as advance:
-        if 'kills' in only:
-            report |= kills.kills(referee, advance, count, say=say)
-        if 'steady' in only:
-            report |= trials.steady(referee, advance, freezes=form.freezes, longest_s=form.longest_s,
-                                    silent_s=form.silent_s, overload_s=form.overload_s, nonsense=form.nonsense)
-        if 'jumps' in only:
-            report |= trials.jumps(referee, advance, form.jumps)
-        if 'loss' in only:
-            report |= trials.bad_link(referee, advance, form.link_s)
-        for what in full.INSIDE:
-            if what in only:
-                report[what] = full.outside(what, form.full_s)
+        runs: dict[str, Callable[[], dict[str, Any]]] = {
+            'kills': lambda: kills.kills(referee, advance, count, say=say),
+            'steady': lambda: trials.steady(referee, advance, freezes=form.freezes, longest_s=form.longest_s,
+                                            silent_s=form.silent_s, overload_s=form.overload_s,
+                                            nonsense=form.nonsense),
+            'jumps': lambda: trials.jumps(referee, advance, form.jumps),
+            'loss': lambda: trials.bad_link(referee, advance, form.link_s),
+            **{what: lambda what=what: {what: full.outside(what, form.full_s)} for what in full.INSIDE}}
+        for name, trial in runs.items():
+            if name not in only:
+                continue
+            began_s = time.monotonic()
+            try:
+                report |= trial()
+            except CrossSpecError as error:
+                failed[name] = str(error)
+            say(f'{name} {"failed: " + failed[name] if name in failed else "done"} '
+                f'after {time.monotonic() - began_s:.0f} s')
+            if name in full.INSIDE:
                 advance(1)
     return {**report, 'unaccounted': _total(report, 'unaccounted'), 'wrong': _total(report, 'wrong'),
-            'checked': _total(report, 'checked'), 'wrong_words': referee.wrong[:20]}
+            'checked': _total(report, 'checked'), 'wrong_words': referee.wrong[:20], 'failed': failed}
 
 
 def _total(tree: Any, name: str) -> int:
@@ -117,4 +127,5 @@ def describe(report: dict[str, Any]) -> str:
                          for node, each in trial.items() if isinstance(each, dict) and 'back_s' in each)
         lines.append(f'{name:<9}  {back or "next caption " + str(trial.get("next_caption_s", "-"))}; {inputs}; '
                      f'words checked {trial["words"]["checked"]}, wrong {trial["words"]["wrong"]}')
+    lines += [f'{name:<9}  failed: {text}' for name, text in report['failed'].items()]
     return '\n'.join([*lines, f'unaccounted {report["unaccounted"]}, wrong {report["wrong"]} of {report["checked"]}'])
