@@ -30,7 +30,8 @@ def dead_segments(shm: Path = _SHM, proc: Path = _PROC) -> list[Path]:
 class Leftovers:
     """The files of some processes, noted while they live, removed once they are dead.
 
-    Peers hold the ports of a dead process until they give it up (20 s by default), so `sweep` several times.
+    Ports stay until the last `sweep`: a process that starts takes over the port that it finds, in several steps, and one
+    that is removed between them leaves it listening where nobody sends. There is one for each process, and it is small.
     """
 
     def __init__(self, shm: Path = _SHM, proc: Path = _PROC) -> None:
@@ -60,25 +61,47 @@ class Leftovers:
         """Remove what the dead left; returns what was removed.
 
         A segment's name is never used again: it goes at once, and peers that have mapped it keep what they have. A port
-        may be taken over by the next process: it goes when nobody holds it, the ``last`` time when nobody owns it.
+        goes the ``last`` time, once no process of ours will start any more, where nobody holds it.
         """
         removed: list[Path] = []
-        free: set[str] | None = None                            # looked up only where a port asks for it
         for name, inode in list(self._dead.items()):
+            port = name.startswith(_PORT)
+            if port and not last:
+                continue
             lock = self._shm / (name + _LOCK)
             now = _inode(lock)
             if now is not None and now != inode:                # another has made one of this name since
                 del self._dead[name]
                 continue
             family = [path for each in (name, f'sem.{name}_mutex', lock.name) if (path := self._shm / each).exists()]
-            if name.startswith(_PORT) and not last:
-                free = {path.name for path in dead_segments(self._shm, self._proc)} if free is None else free
-                if not all(path.name in free for path in family):
-                    continue
-            if _remove_unowned(lock, family):
+            if self._remove_unowned(lock, family, port):
                 removed += family
                 del self._dead[name]
         return removed
+
+    def _remove_unowned(self, lock: Path, family: list[Path], unheld: bool) -> bool:
+        """Remove files while holding their lock, so that no process can take them over meanwhile; False where one has,
+        or where one holds them and that matters.
+        """
+        try:
+            handle = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            handle = None
+        except OSError:
+            return False
+        try:
+            if handle is not None:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if unheld and not set(family) - {lock} <= set(dead_segments(self._shm, self._proc)):
+                return False
+            for path in family:
+                path.unlink(missing_ok=True)
+            return True
+        except OSError:
+            return False
+        finally:
+            if handle is not None:
+                os.close(handle)
 
     @property
     def waiting(self) -> bool:
@@ -91,24 +114,3 @@ def _inode(path: Path) -> int | None:
         return path.stat().st_ino
     except OSError:
         return None
-
-
-def _remove_unowned(lock: Path, family: list[Path]) -> bool:
-    """Remove files while holding their lock, so that no process can take them over meanwhile; False where one has."""
-    try:
-        handle = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        handle = None
-    except OSError:
-        return False
-    try:
-        if handle is not None:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for path in family:
-            path.unlink(missing_ok=True)
-        return True
-    except OSError:
-        return False
-    finally:
-        if handle is not None:
-            os.close(handle)

@@ -50,21 +50,31 @@ def test_sweep_removes_what_a_dead_process_owned_and_nothing_else(host):
     host.kill(2)
     assert host.left.sweep() == []                              # nobody has said yet that it is dead
     host.left.ended(1)
-    assert len(host.left.sweep()) == 6 and not host.left.waiting
+    assert len(host.left.sweep()) == 3 and host.left.waiting
+    assert len(host.left.sweep(last=True)) == 3 and not host.left.waiting
     assert host.names() == {'fastdds_bb', 'sem.fastdds_bb_mutex', 'fastdds_bb_el'}
 
 
-@pytest.mark.parametrize('last', [False, True])
-def test_sweep_leaves_ports_to_peers_until_the_last(host, last):
-    host.process(1, owns='fastdds_aa fastdds_port7')
-    host.process(2, maps='fastdds_aa fastdds_port7')
+def test_sweep_leaves_ports_that_nobody_holds_until_the_last(host):
+    host.process(1, owns='fastdds_aa fastdds_port7')            # the next process is about to take over port 7
+    host.process(2, maps='fastdds_aa')
     host.left.note(1)
     host.kill(1)
     host.left.ended(1)
     assert len(host.left.sweep()) == 3 and host.left.waiting and 'fastdds_aa' not in host.names()
-    if not last:
-        host.kill(2)
-    assert len(host.left.sweep(last=last)) == 3 and host.names() == set()
+    assert host.left.sweep() == [] and 'fastdds_port7' in host.names()
+    assert len(host.left.sweep(last=True)) == 3 and host.names() == set()
+
+
+def test_sweep_leaves_a_port_that_another_holds(host):
+    host.process(1, owns='fastdds_port7')
+    host.process(2, maps='fastdds_port7')                       # on its way to own it, or about to send there
+    host.left.note(1)
+    host.kill(1)
+    host.left.ended(1)
+    assert host.left.sweep(last=True) == [] and len(host.names()) == 3
+    host.kill(2)
+    assert len(host.left.sweep(last=True)) == 3
 
 
 def test_sweep_leaves_a_port_that_another_owns_now(host):
@@ -88,7 +98,7 @@ def test_sweep_leaves_a_port_that_another_has_made_since(host):
     os.link(lock, keep)
     lock.unlink()
     lock.touch()
-    assert host.left.sweep() == [] and not host.left.waiting
+    assert host.left.sweep(last=True) == [] and not host.left.waiting
     assert 'fastdds_port7' in host.names()
 
 
