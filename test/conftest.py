@@ -18,6 +18,9 @@ os.environ.setdefault('HF_HUB_OFFLINE', '1')
 os.environ['CROSSSPEC_CACHE_DIR'] = ''                          # what one test has loaded is tried again by the next
 
 load_vision_ops()                                               # before a test imports a class of transformers
+_TESTS = Path(__file__).parent
+_LIVE = ('bench/', 'commands/', 'demo/', 'launch/', 'nodes/', 'test_children', 'test_interrupts', 'test_nursery')
+
 torch.set_num_threads(1)                                        # tiny models: a second thread would only wait
 
 
@@ -26,9 +29,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.pluginmanager.hasplugin('xdist'):
+        _share_out(items)
     if config.getoption('--long'):
         return
     skip = pytest.mark.skip(reason='takes minutes: run with --long')
     for item in items:
         if 'long' in item.keywords:
             item.add_marker(skip)
+
+
+def _share_out(items: list[pytest.Item]) -> None:
+    """For `pytest -n N --dist loadgroup`: what starts processes of its own is one process' work, one after the other,
+    and begins first; of the rest, a file is.
+    """
+    for item in items:
+        file = item.path.relative_to(_TESTS).as_posix()
+        live = 'graph' in item.keywords or file.startswith(_LIVE)
+        item.add_marker(pytest.mark.xdist_group('live' if live else file))
+    items.sort(key=lambda item: item.get_closest_marker('xdist_group').args[0] != 'live')
