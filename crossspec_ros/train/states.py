@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.heads.recording import AnswerRecorder, StatedAnswer
 from crossspec_ros.models.targets import TransformersTarget
+from crossspec_ros.speculation.settings import EngineConfig
 from crossspec_ros.train.files import write_atomic
 from crossspec_ros.world import QUESTIONS, World
 
@@ -38,7 +39,7 @@ Asked = tuple[Sequence[np.ndarray], str]
 
 
 def collect_states(target: TransformersTarget, layers: Sequence[int], drives: Iterable[tuple[str, Iterable[Asked]]],
-                   folder: Path) -> Iterator[tuple[str, int]]:
+                   folder: Path, max_new_tokens: int = 96) -> Iterator[tuple[str, int]]:
     """Answer the windows of ``drives`` (name, windows) into ``folder``, a file a drive; yields (name, answers).
 
     Drives whose file is there are not answered again; one whose file is of another verifier or of other layers is
@@ -51,7 +52,7 @@ def collect_states(target: TransformersTarget, layers: Sequence[int], drives: It
         if path.is_file():
             yield name, len(_read(path, key))
             continue
-        recorder = AnswerRecorder(target, layers)
+        recorder = AnswerRecorder(target, layers, EngineConfig(max_new_tokens=max_new_tokens))
         answers = [recorder.record(number, frames, prompt) for number, (frames, prompt) in enumerate(windows)]
         write_atomic(path, lambda made: _save(made, key, answers))
         yield name, len(answers)

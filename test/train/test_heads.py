@@ -19,7 +19,8 @@ from crossspec_ros.train.states import Stated, collect_states, read_states, said
 from engine_harness import QUESTION, caption_of, clip_of, make_engine, strip, without_clock
 
 LAYERS = (0, FINAL)
-STEPS = {'eagle1': 120, 'eagle3': 80, 'medusa': 150, 'block': 120}
+STEPS = {'eagle1': 100, 'eagle3': 60, 'medusa': 150, 'block': 80}
+TOKENS = 12
 
 
 @pytest.fixture(scope='module')
@@ -30,25 +31,25 @@ def target(tmp_path_factory):
 @pytest.fixture(scope='module')
 def clips():
     generator = np.random.default_rng(5)
-    return [clip_of(generator, 8) for _ in range(4)]
+    return [clip_of(generator, 8) for _ in range(3)]
 
 
 @pytest.fixture(scope='module')
 def states(target, clips, tmp_path_factory):
     folder = tmp_path_factory.mktemp('states')
-    list(collect_states(target, LAYERS, [('one', [(clip, QUESTION) for clip in clips])], folder))
+    list(collect_states(target, LAYERS, [('one', [(clip, QUESTION) for clip in clips])], folder, TOKENS))
     return folder
 
 
 def test_collect_states_keeps_what_is_there(target, clips, states):
     before = (states / 'one.npz').stat().st_mtime_ns
     drives = [('one', [(clip, QUESTION) for clip in clips]), ('two', [(clips[0], QUESTION)])]
-    assert list(collect_states(target, LAYERS, drives, states)) == [('one', 4), ('two', 1)]
+    assert list(collect_states(target, LAYERS, drives, states, TOKENS)) == [('one', 3), ('two', 1)]
     assert (states / 'one.npz').stat().st_mtime_ns == before
     answers = read_states(target, LAYERS, states)
     (states / 'two.npz').unlink()
     for answer, clip in zip(answers, [*clips, clips[0]]):
-        assert strip(target, tuple(answer.token_ids.tolist())) == strip(target, target.generate(clip, QUESTION, 96))
+        assert strip(target, tuple(answer.token_ids.tolist())) == strip(target, target.generate(clip, QUESTION, TOKENS))
         assert answer.states.shape == (len(answer.token_ids), 2, 32)
     assert said_ids(answers) == sorted({token for answer in answers for token in answer.token_ids.tolist()})
 
@@ -72,11 +73,11 @@ def test_trained_head_says_what_it_learnt(target, clips, states, tmp_path, kind)
     assert log['loss'][-1] < 0.7 * log['loss'][0]
     head = load_head(folder, target)
     assert len(head.kept) == len(said_ids(answers))
-    config = make_engine(target, sources=(), window_frames=8, max_new_tokens=40).config
+    config = make_engine(target, sources=(), window_frames=8, max_new_tokens=TOKENS).config
     engine = without_clock(CaptionEngine(target, config, more=[HeadSource(head, target.vocab_size,
                                                                           worth=Worth(trial=10**9))]))
     for window, clip in enumerate(clips):
-        assert caption_of(engine, window, clip).token_ids == strip(target, target.generate(clip, QUESTION, 40))
+        assert caption_of(engine, window, clip).token_ids == strip(target, target.generate(clip, QUESTION, TOKENS))
     assert engine.statistics()['mean_acceptance_length'] > 1.5
 
 
