@@ -196,8 +196,8 @@ def show(report: dict[str, object]) -> None:
             table.add_column(column, justify='left' if column == 'sources' else 'right', no_wrap=True)
         for name, row in part['rows'].items():
             gain = row.get('gain')
-            table.add_row(name, *(_cell(row[key], digits) for key, digits in (
-                ('tau', 2), ('age_p50_ms', 1), ('age_p99_ms', 1))), '' if gain is None else _cell(gain['age_p50_ms'], 1))
+            cells = [_cell(row[key], digits) for key, digits in (('tau', 2), ('age_p50_ms', 1), ('age_p99_ms', 1))]
+            table.add_row(name, *cells, '' if gain is None else _cell(gain['age_p50_ms'], 1))
         console.print(table)
 
 

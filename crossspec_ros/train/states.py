@@ -8,6 +8,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.heads.recording import AnswerRecorder, StatedAnswer
 from crossspec_ros.models.targets import TransformersTarget
 from crossspec_ros.speculation.settings import EngineConfig
+from crossspec_ros.speculation.types import Draft, prompt_key
 from crossspec_ros.train.files import write_atomic
 from crossspec_ros.world import QUESTIONS, World
 
@@ -34,8 +36,13 @@ class Stated:
     states: NDArray[np.float16]
 
 
-Asked = tuple[Sequence[np.ndarray], str]
-"""Frames of a window, oldest first, and a question about them."""
+@dataclass(frozen=True)
+class Asked:
+    """A window's frames, oldest first, and a question about them; ``guess`` is a likely answer, which saves time."""
+
+    frames: Sequence[np.ndarray]
+    prompt: str
+    guess: str = ''
 
 
 def collect_states(target: TransformersTarget, layers: Sequence[int], drives: Iterable[tuple[str, Iterable[Asked]]],
@@ -46,16 +53,21 @@ def collect_states(target: TransformersTarget, layers: Sequence[int], drives: It
     refused with `CrossSpecError`, as are bad frames and a full disk.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    key = _key(target.model_key, layers)
+    key, numbers = _key(target.model_key, layers), count()
+    recorder = AnswerRecorder(target, layers, EngineConfig(max_new_tokens=max_new_tokens))
     for name, windows in drives:
         path = folder / f'{name}.npz'
         if path.is_file():
             yield name, len(_read(path, key))
             continue
-        recorder = AnswerRecorder(target, layers, EngineConfig(max_new_tokens=max_new_tokens))
-        answers = [recorder.record(number, frames, prompt) for number, (frames, prompt) in enumerate(windows)]
+        answers = [_answered(recorder, next(numbers), asked) for asked in windows]
         write_atomic(path, lambda made: _save(made, key, answers))
         yield name, len(answers)
+
+
+def _answered(recorder: AnswerRecorder, window_id: int, asked: Asked) -> StatedAnswer:
+    draft = Draft(window_id, 0, 0, prompt_key(asked.prompt), '', asked.guess, (), source='guess')
+    return recorder.record(window_id, asked.frames, asked.prompt, [draft] if asked.guess else [])
 
 
 def read_states(target: TransformersTarget, layers: Sequence[int], folder: Path) -> list[Stated]:
@@ -81,13 +93,15 @@ def world_drives(windows: int, seed: int = 0) -> Iterator[tuple[str, Iterator[As
                                              min(_DRIVE_WINDOWS, windows - drive * _DRIVE_WINDOWS))
 
 
-def _asked(world: World, stride_s: int, count: int) -> Iterator[Asked]:
+def _asked(world: World, stride_s: int, windows: int) -> Iterator[Asked]:
     describe, *others = QUESTIONS
-    for number in range(count):
-        frames, _ = world.frames(2.0 + number * stride_s)
-        yield list(frames), describe
+    for number in range(windows):
+        end_s = 2.0 + number * stride_s
+        frames, truth = list(world.frames(end_s)[0]), world.truth(end_s).answers
+        yield Asked(frames, describe, f' {truth[describe]}')
         if number % _OTHERS_EVERY == 0:
-            yield list(frames), others[number // _OTHERS_EVERY % len(others)]
+            other = others[number // _OTHERS_EVERY % len(others)]
+            yield Asked(frames, other, f' {truth[other]}')
 
 
 def _key(model_key: str, layers: Sequence[int]) -> str:

@@ -15,7 +15,7 @@ from crossspec_ros.speculation.sources.heads import FINAL, HeadSource
 from crossspec_ros.speculation.worth import Worth
 from crossspec_ros.train.head_stage import HeadStage, train_head
 from crossspec_ros.train.loop import StageConfig, read_log
-from crossspec_ros.train.states import Stated, collect_states, read_states, said_ids, world_drives
+from crossspec_ros.train.states import Asked, Stated, collect_states, read_states, said_ids, world_drives
 from engine_harness import QUESTION, caption_of, clip_of, make_engine, strip, without_clock
 
 LAYERS = (0, FINAL)
@@ -37,13 +37,13 @@ def clips():
 @pytest.fixture(scope='module')
 def states(target, clips, tmp_path_factory):
     folder = tmp_path_factory.mktemp('states')
-    list(collect_states(target, LAYERS, [('one', [(clip, QUESTION) for clip in clips])], folder, TOKENS))
+    list(collect_states(target, LAYERS, [('one', [Asked(clip, QUESTION) for clip in clips])], folder, TOKENS))
     return folder
 
 
 def test_collect_states_keeps_what_is_there(target, clips, states):
     before = (states / 'one.npz').stat().st_mtime_ns
-    drives = [('one', [(clip, QUESTION) for clip in clips]), ('two', [(clips[0], QUESTION)])]
+    drives = [('one', [Asked(clip, QUESTION) for clip in clips]), ('two', [Asked(clips[0], QUESTION, 'a car')])]
     assert list(collect_states(target, LAYERS, drives, states, TOKENS)) == [('one', 3), ('two', 1)]
     assert (states / 'one.npz').stat().st_mtime_ns == before
     answers = read_states(target, LAYERS, states)
@@ -107,8 +107,8 @@ def test_stage_without_the_states_it_needs_is_refused(target, states):
 def test_world_drives_have_windows_of_their_own():
     drives = list(world_drives(30, 1))
     assert len(drives) == 2 and drives[0][0] == 'brisk_701000' and drives[1][0] == 'calm_701001'
-    frames, question = next(drives[1][1])
-    assert len(frames) == 8 and question == 'What is happening?'
+    asked = next(drives[1][1])
+    assert len(asked.frames) == 8 and asked.prompt == 'What is happening?' and asked.guess.endswith('.')
 
 
 @pytest.mark.parametrize('words, text', [

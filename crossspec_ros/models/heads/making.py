@@ -56,8 +56,8 @@ def new_head(kind: str, target: TransformersTarget, kept_ids: Sequence[int], see
     """
     dim = int(target.adapter.head.weight.shape[1])
     layers = usual_layers(kind, int(target.adapter.text_config.num_hidden_layers))
-    usual = dict(layers=layers, dim=dim, words=len(kept_ids), mlp_dim=2 * dim, attention_heads=max(1, dim // 64),
-                 depth=8 if kind == 'block' else 4)
+    usual = dict(layers=layers, dim=dim, words=len(kept_ids), mlp_dim=dim if kind == 'block' else 2 * dim,
+                 attention_heads=max(1, dim // 64), depth=8 if kind == 'block' else 4)
     config = HeadConfig(kind, target.model_key, **(usual | shapes))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,7 +1,7 @@
 """Answers of a verifier with the states from which it said each token, recorded as the engine decodes.
 
-The engine's memory makes the decoding quick, and the states come with its passes: nothing is computed for them. Letters:
-T tokens of an answer, K states of a token, D their width.
+The engine's memory makes the decoding quick, and the states come with its passes: nothing is computed for them.
+Letters: T tokens of an answer, K states of a token, D their width.
 """
 from __future__ import annotations
 
