@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.models.heads import StateHead, new_head, save_head
+from crossspec_ros.models.heads import StateHead, bound_head, new_head, save_head
 from crossspec_ros.models.heads.network import Said
 from crossspec_ros.models.targets import TransformersTarget
 from crossspec_ros.speculation.sources.heads import FINAL
 from crossspec_ros.train.files import write_folder_atomic
-from crossspec_ros.train.loop import StageConfig, run_stage
+from crossspec_ros.train.loop import StageConfig, read_checkpoint, run_stage
 from crossspec_ros.train.states import Stated, said_ids
 
 _FADE = 0.8                        # weight of a place against the one before it
@@ -94,7 +94,20 @@ def train_head(kind: str, target: TransformersTarget, answers: Sequence[Stated],
     the answers. Raises `CrossSpecError` as `run_stage` and `HeadStage` do.
     """
     head = new_head(kind, target, said_ids(answers) if kept_ids is None else list(kept_ids), config.seed, **shapes)
-    run_stage(HeadStage(head.float(), answers, layers), config, out, resume=resume, should_stop=should_stop)
+    head = bound_head(head, target, torch.float32)
+    _check_begun(head, out / f'{config.name}.pt', config, resume)
+    run_stage(HeadStage(head, answers, layers), config, out, resume=resume, should_stop=should_stop)
     folder = out / kind
     write_folder_atomic(folder, lambda made: save_head(head, made))
     return folder
+
+
+def _check_begun(head: StateHead, checkpoint: Path, config: StageConfig, resume: bool) -> None:
+    """Raise `CrossSpecError` where training would go on with a head of other shapes or words."""
+    if not resume or not checkpoint.is_file():
+        return
+    begun, own = read_checkpoint(checkpoint, config)['model'], head.state_dict()
+    if {name: value.shape for name, value in begun.items()} != {name: value.shape for name, value in own.items()} \
+            or not torch.equal(begun['kept'].cpu(), own['kept'].cpu()):
+        raise CrossSpecError(f'{checkpoint} is of a head of other shapes, or of answers with other words: go on with '
+                             'the same settings and answers, or start anew without --resume')

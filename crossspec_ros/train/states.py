@@ -109,10 +109,12 @@ def _key(model_key: str, layers: Sequence[int]) -> str:
 
 
 def _save(path: Path, key: str, answers: Sequence[StatedAnswer]) -> None:
+    states = np.concatenate([answer.states.float().cpu().numpy() for answer in answers])
+    largest = np.finfo(np.float16).max                       # which a few states of large decoders exceed
     with path.open('wb') as handle:
         np.savez(handle, key=key, lengths=[len(answer.token_ids) for answer in answers],
                  token_ids=np.concatenate([answer.token_ids for answer in answers]).astype(np.int32),
-                 states=np.concatenate([answer.states.float().cpu().numpy() for answer in answers]).astype(np.float16))
+                 states=states.clip(-largest, largest).astype(np.float16))
 
 
 def _read(path: Path, key: str) -> list[Stated]:

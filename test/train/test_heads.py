@@ -93,6 +93,14 @@ def test_training_interrupted_and_resumed_ends_with_the_same_weights(target, sta
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_training_resumed_with_other_words_is_refused(target, states, tmp_path):
+    answers, config = read_states(target, LAYERS, states), StageConfig('medusa', steps=2, batch=2)
+    train_head('medusa', target, answers, LAYERS, tmp_path, config, attention_heads=4)
+    with pytest.raises(CrossSpecError, match='start anew'):
+        train_head('medusa', target, answers, LAYERS, tmp_path, config, attention_heads=4, resume=True,
+                   kept_ids=range(6, 40))
+
+
 def test_stage_without_the_states_it_needs_is_refused(target, states):
     from crossspec_ros.models.heads import new_head
     head = new_head('eagle3', target, range(6, 20), attention_heads=4, layers=(0, FINAL))

@@ -21,8 +21,9 @@ def build_head(config: HeadConfig) -> StateHead:
     return _CLASSES[config.kind](config)
 
 
-def bound_head(head: StateHead, target: TransformersTarget) -> StateHead:
-    """The head on the verifier's device, with its words; in float32 on a CPU, in the verifier's type elsewhere.
+def bound_head(head: StateHead, target: TransformersTarget, dtype: torch.dtype | None = None) -> StateHead:
+    """The head on the verifier's device, with its words; in float32 on a CPU, in the verifier's type elsewhere, where
+    ``dtype`` does not say otherwise.
 
     Raises `CrossSpecError` where the verifier's states or words are not those that the head was made for.
     """
@@ -38,7 +39,7 @@ def bound_head(head: StateHead, target: TransformersTarget) -> StateHead:
     if not bool(((head.kept >= 0) & (head.kept < target.vocab_size)).all()):
         raise CrossSpecError(f'the head {config.kind} must say tokens below {target.vocab_size}, got '
                              f'{int(head.kept.max())}; train it for this verifier')
-    dtype = torch.float32 if target.device.type == 'cpu' else target.dtype
+    dtype = dtype or (torch.float32 if target.device.type == 'cpu' else target.dtype)
     head = head.to(target.device, dtype)
     with torch.no_grad():
         out = weight.detach()[head.kept].to(dtype).clone()

@@ -204,6 +204,7 @@ class HeadSource(DraftSource):
         self.spent_ms += draft_ms
         self._worth.spent(draft_ms)
         if draft is None:
+            self._worth.gained(0)
             return None
         self._drafted = True
         self._forward_ms = draft_ms / max(draft.forwards, 1)

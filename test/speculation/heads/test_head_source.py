@@ -258,6 +258,15 @@ def test_answer_head_that_does_not_pay_is_seldom_asked(target, scenes):
     assert source.start([5]) is None and caption_of(engine, 100, clips[0][0]).token_ids == clips[0][1]
 
 
+def test_answer_head_that_always_fails_is_seldom_asked(target, scenes):
+    source = HeadSource(Scripted(lambda tokens: chain([8], float('nan'))), target.vocab_size,
+                        worth=Worth(trial=4, every=8))
+    engine = CaptionEngine(target, make_engine(target, sources=()).config, more=[source])
+    for window, (clip, expected) in enumerate(scenes):
+        assert caption_of(engine, window, clip).token_ids == expected
+    assert 4 <= source.counts()['not_finite'] < source.counts()['not_asked']
+
+
 def test_worth_asks_while_it_pays_and_tries_again():
     worth = Worth(trial=4, every=5)
     assert worth.pays is None and worth.asks()
