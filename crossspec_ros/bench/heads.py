@@ -148,7 +148,7 @@ def recorded(args: argparse.Namespace, target: TransformersTarget, drafter: Even
 # -- figures -----------------------------------------------------------------------------------------------------------
 
 def summary(told: dict[str, list[Told]], resamples: int) -> dict[str, dict[str, object]]:
-    """Tau and ages by row, with 95% intervals of a bootstrap over drives, and what a row gains over `merged`.
+    """Tau and ages by row, with 95% intervals of a bootstrap over drives, and how far a row is above `merged`.
 
     The memory fills on the first drive, which is not counted where there are others.
     """
@@ -163,7 +163,7 @@ def summary(told: dict[str, list[Told]], resamples: int) -> dict[str, dict[str, 
                        for key, value in figures.items()}
         if name.startswith('merged +'):
             base, own = _figures([row for row in told['merged'] if row.drive in drives]), sampled['merged']
-            table[name]['gain'] = {key: {'value': round(value - base[key], 3), 'interval': _interval(
+            table[name]['over_merged'] = {key: {'value': round(value - base[key], 3), 'interval': _interval(
                 drawn[key] - own[key])} for key, value in figures.items()}
     return table
 
@@ -172,7 +172,7 @@ def _figures(rows: Sequence[Told]) -> dict[str, float]:
     ages = np.array([row.age_ms for row in rows])
     return {'tau': sum(row.tokens for row in rows) / sum(row.passes for row in rows),
             'age_p50_ms': float(np.median(ages)), 'age_p99_ms': float(np.percentile(ages, 99)),
-            'age_mean_ms': float(ages.mean())}
+            'age_mean_ms': float(ages.mean()), 'head_ms': float(np.mean([row.head_ms for row in rows]))}
 
 
 def _sampled(rows: Sequence[Told], drives: Sequence[str], draws: np.ndarray) -> dict[str, np.ndarray]:
@@ -192,12 +192,12 @@ def show(report: dict[str, object]) -> None:
     console.width = max(console.width, 110)
     for pace, part in report['paces'].items():
         table = Table(title=f'{pace}: {part["windows"]} windows of {part["drives"]} drives, {report["hardware"]}')
-        for column in ('sources', 'tau', 'age p50, ms', 'age p99, ms', 'gain of p50, ms'):
+        for column in ('sources', 'tau', 'age p50, ms', 'age p99, ms', 'age over merged, ms'):
             table.add_column(column, justify='left' if column == 'sources' else 'right', no_wrap=True)
         for name, row in part['rows'].items():
-            gain = row.get('gain')
+            over = row.get('over_merged')
             cells = [_cell(row[key], digits) for key, digits in (('tau', 2), ('age_p50_ms', 1), ('age_p99_ms', 1))]
-            table.add_row(name, *cells, '' if gain is None else _cell(gain['age_p50_ms'], 1))
+            table.add_row(name, *cells, '' if over is None else _cell(over['age_mean_ms'], 1))
         console.print(table)
 
 

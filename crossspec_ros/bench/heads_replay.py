@@ -30,6 +30,7 @@ from crossspec_ros.speculation.sources.base import Opening
 from crossspec_ros.speculation.sources.heads import FINAL, Head, HeadSource
 from crossspec_ros.speculation.tree import PREFIX
 from crossspec_ros.speculation.types import Draft, prompt_key
+from crossspec_ros.speculation.worth import Worth
 
 if TYPE_CHECKING:
     from crossspec_ros.models.drafter import EventDrafter
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 _TRANSPORT_MS = 2.0              # a draft on its way between two processes of one machine
 _RANKS = 4
+_ALWAYS = 1 << 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,12 +57,13 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Told:
-    """What a replayed window took: passes, tokens, and the modelled age of its caption."""
+    """What a replayed window took: passes, tokens, and the modelled age of its caption, of it ``head_ms`` in heads."""
 
     drive: str
     passes: int
     tokens: int
     age_ms: float
+    head_ms: float = 0.0
 
 
 def record_drive(target: TransformersTarget, drafter: EventDrafter | None, layers: Sequence[int], *, seed: int,
@@ -87,9 +90,10 @@ class Replay:
         self._fused, self._question = layout.last_tokens - 1, layout.question_ids
 
     def mixture(self, names: Sequence[str], heads: Sequence[Head]) -> tuple[Proposer, list[HeadSource]]:
-        """A proposer of built-in sources and heads that has learnt nothing yet."""
+        """A proposer of built-in sources and heads that has learnt nothing yet; heads alone are always asked."""
         target = self._target
-        sources = [HeadSource(head, target.vocab_size) for head in heads]
+        sources = [HeadSource(head, target.vocab_size, worth=Worth() if names else Worth(trial=_ALWAYS))
+                   for head in heads]
         admission = Admission(target.vocab_size, target.tokenizer_key, frozenset(target.banned_ids), target.encode_text)
         proposer = Proposer(ProposerConfig(tuple(names)), admission, sources)
         for count, cost_ms in self._costs.items():
@@ -108,7 +112,7 @@ class Replay:
         drafts = [(0.0, window.early), (window.late.compute_ms + _TRANSPORT_MS, window.late)] \
             if window.late is not None and 'drafts' in names else []
         committed: list[int] = []
-        age_ms, passes = self._encode_ms, 0
+        age_ms, passes, begun_ms = self._encode_ms, 0, sum(source.spent_ms for source in sources)
         while len(committed) < len(window.token_ids):
             while drafts and drafts[0][0] <= age_ms:
                 proposer.inbox.offer(drafts.pop(0)[1])
@@ -120,7 +124,8 @@ class Replay:
             proposer.observe(outcome, committed)
             passes += 1
         proposer.finish(committed)
-        return Told(window.drive, passes, len(committed), age_ms)
+        return Told(window.drive, passes, len(committed), age_ms,
+                    sum(source.spent_ms for source in sources) - begun_ms)
 
     def _passed(self, proposer: Proposer, window: Recorded, committed: Sequence[int]) -> PassOutcome:
         """The pass that the target would have made."""

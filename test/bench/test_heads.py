@@ -47,7 +47,7 @@ def test_heads_reports_every_row_and_uses_its_record(folder, head, tmp_path, cap
     for report in reports:
         rows = report['paces']['brisk']['rows']
         assert list(rows) == ['none', 'memory', 'rehearsal', 'medusa', 'merged', 'merged + medusa']
-        assert rows['none']['tau']['value'] == 1.0 and set(rows['merged + medusa']['gain']) == set(rows['none'])
+        assert rows['none']['tau']['value'] == 1.0 and set(rows['merged + medusa']['over_merged']) == set(rows['none'])
         assert report['heads']['medusa']['parameters'] > 0
         low, high = rows['merged']['tau']['interval']
         assert low <= rows['merged']['tau']['value'] <= high
