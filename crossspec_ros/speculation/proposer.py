@@ -53,6 +53,7 @@ class Proposer:
                                  f'{", ".join(source.name for source in self._own)}')
         self.inbox = Inbox(admission or Admission(), reserved={DRAFTS, *REGISTRY, *names})
         self.needs: frozenset[str] = frozenset().union(*(source.needs for source in self._own))
+        self._readers = tuple(source for source in self._own if 'hidden' in source.needs)
         self.layers = tuple(sorted({layer for source in self._own for layer in source.layers if layer >= 0}))
         self.cost = CostCurve()
         self._record, self._pace = SurvivalRecord(), Pace()
@@ -153,7 +154,8 @@ class Proposer:
             source = self._live[index]
             offers, hits = _replay(source, state, outcome.emitted)
             self._switches[source.name].add(offers, hits)
-        for source in self._live:
+        # Where another window came between, no tree of this one is left; its states are still its own.
+        for source in self._live or self._readers:
             source.observe(outcome)
         self.inbox.commit(committed)
 

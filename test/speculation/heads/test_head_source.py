@@ -92,7 +92,7 @@ def test_states_that_a_head_reads_are_those_of_generate(target, scenes, settings
         return HeadDraft((7, *path), (-1, -1, *range(1, len(path))), (0.5, *[0.9] * len(right), 0.5))
 
     head = Scripted(half_right)
-    engine = engine_with(target, head, **settings)
+    engine, checked = engine_with(target, head, **settings), 0
     for window, (clip, expected) in enumerate(scenes + scenes[:1]):
         head.heard.clear()
         assert caption_of(engine, window, clip, rehearse=True).token_ids == expected
@@ -100,7 +100,8 @@ def test_states_that_a_head_reads_are_those_of_generate(target, scenes, settings
         for tokens, states in head.heard:
             assert tokens == expected[:len(tokens)]
             torch.testing.assert_close(states, truth[:len(tokens)], rtol=1e-3, atol=1e-3)
-    assert head.heard
+            checked += 1
+    assert checked > 1
 
 
 def test_states_through_transformers_layers_are_those_of_generate(folder, scenes):
@@ -159,7 +160,7 @@ def test_answer_head_that_knows_takes_few_passes(target, scenes):
     engine = engine_with(target, Scripted(lambda tokens: chain(right.get(tokens, ()))), sources=())
     for window, (clip, expected) in enumerate(scenes):
         final = caption_of(engine, window, clip)
-        assert final.token_ids == expected and final.target_passes <= 3
+        assert final.token_ids == expected and final.target_passes < len(expected) / 3
     report = engine.statistics()['proposer']['sources']['scripted']
     assert report['num_accepted_tokens'] > 0 and report['exclusive_accepted_tokens'] > 0
 
@@ -172,13 +173,13 @@ def test_answer_windows_in_turn_keep_their_states_apart(target, scenes):
     for _ in range(2 * TOKENS):
         for answer in answers:
             next(answer, None)
-    for session, (clip, expected) in zip(sessions, scenes):
-        assert session.token_ids == expected
-        truth = states_of_generate(target, clip, LAYERS)
-        mine = [states for tokens, states in heads.heard if tokens == expected[:len(tokens)] and len(tokens) > 3]
-        assert mine
-        for states in mine:
-            torch.testing.assert_close(states, truth[:len(states)], rtol=1e-3, atol=1e-3)
+    assert [session.token_ids for session in sessions] == [expected for _, expected in scenes]
+    truths = [states_of_generate(target, clip, LAYERS) for clip, _ in scenes]
+    read = [[torch.allclose(states, truth[:len(states)], rtol=1e-3, atol=1e-3)
+             and tokens == expected[:len(tokens)] for truth, (_, expected) in zip(truths, scenes)]
+            for tokens, states in heads.heard if len(tokens) > 3]
+    assert all(sum(one) == 1 for one in read)                    # each of exactly one window
+    assert all(sum(one[place] for one in read) > 3 for place in range(len(scenes)))
 
 
 def test_answer_window_opened_again_with_its_number_is_drafted_anew(target, scenes):
