@@ -112,6 +112,8 @@ class VerifierConfig(WindowConfig):
     allow_pickle: bool = _p(False, 'read pytorch_model.bin, by weights_only, where there is no safetensors file',
                             name='model.allow_pickle')
     threads: int = _p(0, 'torch threads of the verifier; 0: as torch decides', name='model.threads', low=0, high=256)
+    heads: tuple[str, ...] = _p((), 'folders of heads on the verifier\'s states that draft too, each of another kind; '
+                                'none by default', name='model.heads')
     prompt: str = _p('', 'the question at the start; empty: the built-in pair\'s own')
     autostart: bool = _p(True, 'configure and activate by itself')
     enabled: bool = _p(True, 'captions at the start; ~/enable changes it')

@@ -89,13 +89,14 @@ def drafter_for(name: str, verifier: TransformersTarget) -> EventDrafter:
 
 # -- windows ---------------------------------------------------------------------------------------------------------
 
-def make_windows(count: int, seed: int, first_id: int, prompt: str, drafter: EventDrafter | None) -> list[Window]:
+def make_windows(count: int, seed: int, first_id: int, prompt: str, drafter: EventDrafter | None,
+                 pace: str = 'brisk') -> list[Window]:
     """Windows one after another of unseen drives, each drive at most ``_DRIVE_WINDOWS`` long, with event drafts."""
     windows = []
     for index in track(range(count), description='drive', console=Console(stderr=True), transient=True):
         drive_index, second = divmod(index, _DRIVE_WINDOWS)
         if second == 0:
-            world = World(seed + drive_index)
+            world = World(seed + drive_index, pace=pace)
         clip = world.clip(float(second + 2), before_s=_LEAD_MS / 1000)
         window = Window(first_id + index, [np.ascontiguousarray(frame) for frame in clip.frames], prompt)
         if drafter is not None:

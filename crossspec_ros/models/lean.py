@@ -39,10 +39,10 @@ class LeanDecoder:
         self._inverse_frequencies = decoder.rotary_emb.inv_freq.float()
 
     def forward(self, cache: SequenceCache, embeds: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor,
-                keep: int) -> torch.Tensor:
+                keep: int, tapped: dict[int, torch.Tensor] | None = None) -> torch.Tensor:
         """States (keep, D) of the last tokens of ``embeds`` (T, D); keys and values of all T enter the cache.
 
-        ``mask`` is bool (T, L), ``positions`` int64 (T,).
+        ``mask`` is bool (T, L), ``positions`` int64 (T,). ``tapped`` takes what the layers say that it has as keys.
         """
         angles = positions[:, None].float() * self._inverse_frequencies                        # (T, W / 2)
         cosine, sine = angles.cos(), angles.sin()
@@ -51,6 +51,8 @@ class LeanDecoder:
         states, last = embeds, len(self._layers) - 1
         for index, layer in enumerate(self._layers):
             states = layer(states, cache, index, rotation, additive, keep if index == last else 0)
+            if tapped and index in tapped:
+                tapped[index] = states[-keep:]
         return _rms_norm(states, self._norm, self._eps)
 
 

@@ -270,7 +270,8 @@ class VerifierNode(ModelNode):
     def _statistics(self) -> dict[str, object]:
         values = super()._statistics() | {'prompt_key': prompt_key(self._prompt)}
         if self._engine is not None:
-            values |= {'near_ties': self._engine.counters.near_ties, **self._asking.counts}
+            values |= {'near_ties': self._engine.counters.near_ties, **self._asking.counts,
+                       **self._engine.proposer.counts()}
         return values | {f'audit_{name}': value for name, value in self._audit.statistics().items()}
 
 

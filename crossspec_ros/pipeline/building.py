@@ -4,6 +4,7 @@ Models are imported where they are needed only: a process that drafts does not p
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from crossspec_ros.pipeline.verifying import VerifyingPipeline
     from crossspec_ros.speculation.constraint import Constraint
     from crossspec_ros.speculation.engine import CaptionEngine
+    from crossspec_ros.speculation.sources.base import DraftSource
     from crossspec_ros.speculation.target import Target
 
 
@@ -49,14 +51,26 @@ def load_model(config: VerifierConfig) -> Target:
 
 
 def build_engine(config: VerifierConfig, target: Target | None = None) -> CaptionEngine:
-    """The verifier, with the draft sources that its vocabulary allows; loaded where no ``target`` is given.
+    """The verifier, with the draft sources that its vocabulary allows and the heads that are named; loaded where no
+    ``target`` is given.
 
-    Raises CrossSpecError as above.
+    Raises CrossSpecError as above, and for heads that were trained for another verifier.
     """
     from crossspec_ros.speculation.engine import CaptionEngine
 
     target = load_model(config) if target is None else target
-    return CaptionEngine(target, replace(config.decode, window_frames=config.window_frames))
+    return CaptionEngine(target, replace(config.decode, window_frames=config.window_frames),
+                         more=_head_sources(config.heads, target))
+
+
+def _head_sources(folders: Sequence[str], target: Target) -> list[DraftSource]:
+    """Heads on the verifier's states as draft sources."""
+    if not any(folders):
+        return []
+    from crossspec_ros.models.heads import load_heads
+    from crossspec_ros.speculation.sources.heads import HeadSource
+
+    return [HeadSource(head, target.vocab_size) for head in load_heads(folders, target)]
 
 
 def build_verifying(config: VerifierConfig, prompt: str = '', *, newest_wins: bool = True,

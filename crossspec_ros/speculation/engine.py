@@ -26,6 +26,7 @@ from crossspec_ros.speculation.schedules import Certified, Free
 from crossspec_ros.speculation.session import Session, Shared
 from crossspec_ros.speculation.settings import EngineConfig, EngineCounters
 from crossspec_ros.speculation.sources import SourceSettings
+from crossspec_ros.speculation.sources.base import DraftSource
 from crossspec_ros.speculation.target import Target
 from crossspec_ros.speculation.types import Draft
 
@@ -36,18 +37,23 @@ _MEASURED = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 class CaptionEngine:
     """Captions of windows from a target and whatever drafts there are; `open` gives a `Session` a window."""
 
-    def __init__(self, target: Target, config: EngineConfig | None = None, proposer: Proposer | None = None) -> None:
-        """``proposer``: one of one's own; by default one that knows the target's vocabulary.
+    def __init__(self, target: Target, config: EngineConfig | None = None, proposer: Proposer | None = None,
+                 more: Sequence[DraftSource] = ()) -> None:
+        """``proposer``: one of one's own; by default one that knows the target's vocabulary, with ``more`` sources
+        besides those that the settings name (heads on the target's states).
 
-        Raises `CrossSpecError` for settings that do not go together.
+        Raises `CrossSpecError` for settings that do not go together, and for layers that the target does not have.
         """
         config = config or EngineConfig()
+        proposer = proposer or make_proposer(target, config, more)
+        if proposer.layers:
+            target.tap(proposer.layers)
         ending = Ending(frozenset(target.eos_ids), config.max_new_tokens,
                         tuple(dict.fromkeys((*config.stop_strings, *target.stop_strings))), target.decode)
         free = Free(target, config.max_nodes, config.first_nodes, config.fused, target.abilities.trees)
         certified = config.exactness == 'certified'
         self._shared = Shared(
-            target, proposer or make_proposer(target, config), config, make_rule(config), ending,
+            target, proposer, config, make_rule(config), ending,
             Certified(target, config.block) if certified else free, free,
             exact=certified or target.dtype == torch.float32,
             features=FeatureCache(2 * config.window_frames if config.frame_cache else 0))
@@ -191,8 +197,8 @@ class CaptionEngine:
         return counters | {'proposer': proposer, 'saved_ms': saved_ms(proposer['sources'], self.proposer.cost)}
 
 
-def make_proposer(target: Target, config: EngineConfig) -> Proposer:
-    """All sources that the settings name, for the target's vocabulary."""
+def make_proposer(target: Target, config: EngineConfig, more: Sequence[DraftSource] = ()) -> Proposer:
+    """All sources that the settings name, and ``more``, for the target's vocabulary."""
     admission = Admission(target.vocab_size, target.tokenizer_key, frozenset(target.banned_ids), target.encode_text)
     holding = SourceSettings(memory_captions=config.memory_captions)
-    return Proposer(ProposerConfig(config.sources, holding), admission)
+    return Proposer(ProposerConfig(config.sources, holding), admission, more)

@@ -1,7 +1,8 @@
 """What one target pass gave: the value that answers, sources and statistics are fed with."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from crossspec_ros.speculation.tree import TokenTree
@@ -16,7 +17,8 @@ class PassOutcome:
 
     ``tree``: n nodes checked; ``nodes``: those accepted, a path; ``emitted``: their tokens and one more. ``read``: the
     token that each row of ``logits`` (n + 1, V) and ``states`` (n + 1, D) has read last (-1: the prompt's end).
-    ``topk``: the best next tokens of some first rows, best first, where a source needs them.
+    ``topk``: the best next tokens of some first rows, best first, where a source needs them; ``layers``: states of the
+    same rows after each tapped layer.
     """
 
     tree: TokenTree
@@ -31,3 +33,4 @@ class PassOutcome:
     read: tuple[int, ...] = ()
     first: bool = False
     topk: tuple[tuple[int, ...], ...] | None = None
+    layers: Mapping[int, torch.Tensor] = field(default_factory=dict)

@@ -105,7 +105,8 @@ def passes(state: WindowState, target: Target, schedule: Schedule, propose: Prop
         with state.times.stage('commit'):
             schedule.keep(state, nodes)
             outcome = PassOutcome(tree, nodes, emitted, complete, accepted.lossless, judged.logits, judged.states,
-                                  new_tokens, timer.ms, (state.last, *tree.token_ids), first=not state.committed)
+                                  new_tokens, timer.ms, (state.last, *tree.token_ids), first=not state.committed,
+                                  layers=judged.layers)
             state.commit(outcome)
         yield outcome
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.speculation.budget import CostCurve, Pace, SurvivalRecord, best_size
 from crossspec_ros.speculation.growth import MIN_SURVIVAL, Growth, grow
 from crossspec_ros.speculation.inbox import Admission, Inbox
@@ -40,13 +41,20 @@ class Proposer:
     (``proposer.cost.observe(tokens, ms)``), trees are only as large as pays.
     """
 
-    def __init__(self, config: ProposerConfig | None = None, admission: Admission | None = None) -> None:
+    def __init__(self, config: ProposerConfig | None = None, admission: Admission | None = None,
+                 more: Sequence[DraftSource] = ()) -> None:
+        """``more``: further sources, such as heads; raises `CrossSpecError` where two have one name."""
         self.config = config = config or ProposerConfig()
-        self._own = make_sources(config.sources, config.holding)
+        self._own = make_sources(config.sources, config.holding) + tuple(more)
         self._banned_ids = (admission or Admission()).banned_ids
         names = {source.name for source in self._own}
+        if len(names) < len(self._own):
+            raise CrossSpecError('sources must be named once each, got '
+                                 f'{", ".join(source.name for source in self._own)}')
         self.inbox = Inbox(admission or Admission(), reserved={DRAFTS, *REGISTRY, *names})
         self.needs: frozenset[str] = frozenset().union(*(source.needs for source in self._own))
+        self._readers = tuple(source for source in self._own if 'hidden' in source.needs)
+        self.layers = tuple(sorted({layer for source in self._own for layer in source.layers if layer >= 0}))
         self.cost = CostCurve()
         self._record, self._pace = SurvivalRecord(), Pace()
         self._switches: defaultdict[str, SourceSwitch] = defaultdict(SourceSwitch)
@@ -146,7 +154,8 @@ class Proposer:
             source = self._live[index]
             offers, hits = _replay(source, state, outcome.emitted)
             self._switches[source.name].add(offers, hits)
-        for source in self._live:
+        # Where another window came between, no tree of this one is left; its states are still its own.
+        for source in self._live or self._readers:
             source.observe(outcome)
         self.inbox.commit(committed)
 
@@ -198,13 +207,17 @@ class Proposer:
         return held | self.inbox.sizes() | {'cost_bins': self.cost.bins, 'survival_bins': len(self._record),
                                             'uncounted_passes': len(self._uncounted)}
 
+    def counts(self) -> dict[str, int]:
+        """Drafts of sources that are asked for them and may fail (heads), by name and what became of them."""
+        return {f'{source.name}_{what}': count for source in self._own for what, count in source.counts().items()}
+
     def statistics(self) -> dict[str, Any]:
         """Counts and rates by vLLM's names; see :class:`SpeculationStatistics`. For any thread.
 
         Passes of the caption under way are counted when it ends.
         """
         names = [source.name for source in self.sources]
-        report = self._statistics.report(names) | {'offers': dict(self.inbox.refusals)}
+        report = self._statistics.report(names) | {'offers': dict(self.inbox.refusals), 'asked': self.counts()}
         for name in names:
             report['sources'][name]['on'] = self._switches[name].on
         return report

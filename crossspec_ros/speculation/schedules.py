@@ -119,8 +119,7 @@ class Certified:
             rows = torch.cat([layout.tail, rows])
             judged = self.target.verify(state.cache, rows, TokenTree.chain(tokens), ())
             first = len(known)
-        decided = slice(first, first + len(tree) + 1)
-        return Judged(judged.logits[decided], judged.states[decided]), len(rows)
+        return judged.rows(slice(first, first + len(tree) + 1)), len(rows)
 
     def keep(self, state: WindowState, nodes: Sequence[int]) -> None:
         """Nothing to do: the next pass makes its block again, and a full block holds accepted tokens only."""

@@ -8,7 +8,7 @@ Shape letters: T new tokens, W width of a row, n nodes of a tree, V width of the
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -101,10 +101,17 @@ class Abilities:
 @dataclass(frozen=True, eq=False)
 class Judged:
     """What a forward said: ``logits`` (n + 1, V) float32 as ``generate`` would rank them, row 0 after the committed
-    prefix, row i + 1 after node i; ``states`` (n + 1, D) of the decoder behind them."""
+    prefix, row i + 1 after node i; ``states`` (n + 1, D) of the decoder behind them, final norm included; ``layers``
+    the states (n + 1, D) of the same rows after each layer that is tapped."""
 
     logits: torch.Tensor
     states: torch.Tensor
+    layers: Mapping[int, torch.Tensor] = field(default_factory=dict)
+
+    def rows(self, span: slice) -> Judged:
+        """The same of some rows."""
+        return Judged(self.logits[span], self.states[span],
+                      {layer: states[span] for layer, states in self.layers.items()})
 
 
 class KeyValues(Protocol):
@@ -179,6 +186,14 @@ class Target(Protocol):
         ``committed`` are the answer's tokens up to that row: with the layout's ids and a node's path they are the
         history that logits processors see. Banned ids are at minus infinity. Raises `CrossSpecError` where logits are
         not finite; the caller cuts the cache back.
+        """
+        ...
+
+    def tap(self, layers: Sequence[int]) -> None:
+        """From now on what `verify` returns holds the states after these layers of the decoder too, counted from 0;
+        those that were tapped before stay. Where nothing is tapped, nothing is kept.
+
+        Raises `CrossSpecError` for layers that the decoder does not have.
         """
         ...
 

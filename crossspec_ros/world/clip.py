@@ -99,12 +99,16 @@ class World:
         if start < -1e-9 or before_s < 0:
             raise CrossSpecError(f'before_s must be >= 0 and window_end_s >= {frames * interval_s + before_s:g} (a '
                                  f'whole window and what is before it), got {before_s} and {window_end_s}')
+        pictures, stamps_ns = self.frames(window_end_s, frames, interval_s)
+        slots = self.slots(window_end_s)
+        return Clip(pictures, stamps_ns, self._events(start, window_end_s), caption(slots), slots, answers(slots),
+                    window_end_s)
+
+    def frames(self, window_end_s: float, frames: int = 8, interval_s: float = 0.125) -> tuple[np.ndarray, np.ndarray]:
+        """The pictures of a window, uint8 (n, H, W, 3), and their stamps in ns, int64 (n,); see `clip`."""
         ends = [window_end_s - (frames - 1 - i) * interval_s for i in range(frames)]
         stamps = [np.floor(end * self.rgb_hz + 1e-6) / self.rgb_hz for end in ends]
-        pictures = np.stack([self.frame(stamp) for stamp in stamps])
-        slots = self.slots(window_end_s)
-        return Clip(pictures, np.array([round(s * _NS) for s in stamps], np.int64), self._events(start, window_end_s),
-                    caption(slots), slots, answers(slots), window_end_s)
+        return np.stack([self.frame(stamp) for stamp in stamps]), np.array([round(s * _NS) for s in stamps], np.int64)
 
     def _events(self, start_s: float, stop_s: float) -> Events:
         """Events in (start, stop] of a sensor that begins to look at ``start_s``."""

@@ -7,8 +7,11 @@ from crossspec_ros.bench.decode import make_windows
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.builtin import builtin_path
 from crossspec_ros.models.drafter import load_drafter
+from crossspec_ros.models.heads import KINDS, new_head
 from crossspec_ros.models.targets import load_target
 from crossspec_ros.speculation.engine import CaptionEngine
+from crossspec_ros.speculation.sources.heads import HeadSource
+from crossspec_ros.speculation.worth import Worth
 from crossspec_ros.world import DESCRIBE, EVALUATION_SEED, QUESTIONS
 
 
@@ -21,10 +24,10 @@ def pair():
     return load_target('builtin'), load_drafter('builtin')
 
 
-def check(pair, count: int, question: str, seed: int) -> float:
+def check(pair, count: int, question: str, seed: int, more=()) -> float:
     """Tokens a pass over ``count`` windows, each compared with generate."""
     target, drafter = pair
-    engine = CaptionEngine(target)
+    engine = CaptionEngine(target, more=more)
     for window in make_windows(count, seed, 1, question, drafter):
         expected = target.generate(window.frames, question, 96)
         session = engine.open(window.window_id, 0, question)
@@ -41,6 +44,13 @@ def check(pair, count: int, question: str, seed: int) -> float:
 
 def test_engine_builtin_pair_equals_generate(pair):
     assert check(pair, 3, DESCRIBE, EVALUATION_SEED + 500) > 1.5
+
+
+def test_engine_builtin_pair_with_untrained_heads_equals_generate(pair):
+    heads = [new_head(kind, pair[0], range(6, 900)) for kind in KINDS]
+    sources = [HeadSource(head, pair[0].vocab_size, worth=Worth(trial=10**9)) for head in heads]
+    assert check(pair, 2, DESCRIBE, EVALUATION_SEED + 510, sources) > 1.0
+    assert all(source.counts()['drafts'] > 0 and source.counts()['failed'] == 0 for source in sources)
 
 
 @pytest.mark.long

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from inspect import signature
 from time import perf_counter_ns
 from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
+from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from crossspec_ros.errors import CrossSpecError
@@ -62,6 +63,8 @@ class TransformersTarget:
         self.vocab_size = int(adapter.head.weight.shape[0])
         self.context_length = int(getattr(adapter.text_config, 'max_position_embeddings', None) or _NO_CONTEXT)
         self.model_ms = 0.0                           # in the model's own modules; what else was done is not in it
+        self._taps: dict[int, torch.Tensor | None] = {}              # tapped layer -> its states in the last forward
+        self._tap_hooks: list[RemovableHandle] = []
         self._decoder, self._head = adapter.language_model, adapter.head     # found once: they hang deep in the model
         self._style, self._rows = adapter.style, adapter.rows
         self._plain = self._style.plain and self._rows.plain
@@ -166,6 +169,7 @@ class TransformersTarget:
         Raises `CrossSpecError` where logits are not finite.
         """
         states = self.states(cache, rows, tree)
+        layers = dict(self._taps)
         logits = self._timed(self._head, states).to(torch.float32)
         logits = self.adapter.finish(logits)
         if not torch.isfinite(logits.sum()):          # one number stands for all: any NaN or infinity is in the sum
@@ -174,7 +178,7 @@ class TransformersTarget:
         if self.scorer is not None:
             logits = self.scorer(logits, cache.layout.ids, committed, tree)
         logits[:, self._banned] = float('-inf')
-        return Judged(logits, states)
+        return Judged(logits, states, layers)
 
     def states(self, cache: SequenceCache, rows: torch.Tensor, tree: TokenTree) -> torch.Tensor:
         """Append (T, W) rows; states (n + 1, D) of the decoder for the row before the tree and its nodes."""
@@ -183,13 +187,32 @@ class TransformersTarget:
         keys = cached + count if cache.kind == 'dynamic' else cache.capacity
         mask, index = tree_mask(cached, count, tree, keys)
         if self._lean is not None:
-            states = self._timed(self._lean.forward, cache, rows, mask, index, keep)
+            states = self._timed(self._lean.forward, cache, rows, mask, index, keep, self._taps)
         else:
             handed = self._handed(cache, rows, mask, index)
             handed[self._cache_name] = cache.inner
             states = self._timed(self._decoder, **handed, use_cache=True).last_hidden_state[0, -keep:]
+            self._taps.update((layer, said[0, -keep:]) for layer, said in self._taps.items())
         cache.grew(count)
         return states
+
+    def tap(self, layers: Sequence[int]) -> None:
+        """Keep states after these layers too; see `speculation.target.Target.tap`."""
+        wrong = [layer for layer in layers if not 0 <= layer < self._layers]
+        if wrong:
+            raise CrossSpecError(f'layers must be 0 to {self._layers - 1} of this decoder, got {wrong[0]}')
+        modules = getattr(self._decoder, 'layers', ())
+        if layers and len(modules) != self._layers:
+            raise CrossSpecError(f'the decoder {type(self._decoder).__name__} must have its {self._layers} layers in '
+                                 'a row to tell the states between them; use heads that read the last states only')
+        for layer in set(layers) - set(self._taps):
+            self._taps[layer] = None
+            if self._lean is None:
+                self._tap_hooks.append(modules[layer].register_forward_hook(partial(self._note, layer)))
+
+    def _note(self, layer: int, module: torch.nn.Module, given: object, said: object) -> None:
+        """Hook of a tapped layer: some layers say their states alone, some with other things after them."""
+        self._taps[layer] = said[0] if isinstance(said, tuple) else said
 
     def _handed(self, cache: SequenceCache, rows: torch.Tensor, mask: torch.Tensor,
                 index: torch.Tensor) -> dict[str, object]:

@@ -40,6 +40,7 @@ class DraftSource(ABC):
 
     name: str
     needs: frozenset[str] = frozenset()
+    layers: tuple[int, ...] = ()             # of the target's decoder, whose states it reads besides the last ones
 
     def begin(self, opening: Opening) -> None:
         """A caption starts."""
@@ -71,6 +72,10 @@ class DraftSource(ABC):
     @abstractmethod
     def sizes(self) -> dict[str, int]:
         """How much is held, by a name that says of what; all of it bounded."""
+
+    def counts(self) -> dict[str, int]:
+        """What became of its drafts, where it is asked for some and they may be dropped."""
+        return {}
 
 
 class HitTable:

@@ -1,0 +1,206 @@
+"""Recorded windows for `crossspec bench heads`, and decoding them again without the target.
+
+Decoding is lossless, so what the target says is known once it has said it, and so are the states from which it said
+each token: they depend on the frames and the tokens before, on no draft. A window is therefore answered once by the
+target; each mixture of sources then decodes it again from the record, with the cost curve measured here for the time
+of the forwards. Left out: what the target would have ranked after rejected nodes (recycling learns from accepted ones
+only). Letters: T tokens, K states of a token, D width, n nodes.
+"""
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from crossspec_ros.bench.decode import make_windows
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.models.heads.recording import AnswerRecorder
+from crossspec_ros.speculation.budget import CostCurve
+from crossspec_ros.speculation.inbox import Admission
+from crossspec_ros.speculation.outcome import PassOutcome
+from crossspec_ros.speculation.proposer import Proposer, ProposerConfig
+from crossspec_ros.speculation.ranking import ranked
+from crossspec_ros.speculation.settings import EngineConfig
+from crossspec_ros.speculation.sources.base import Opening
+from crossspec_ros.speculation.sources.heads import FINAL, Head, HeadSource
+from crossspec_ros.speculation.tree import PREFIX
+from crossspec_ros.speculation.types import Draft, prompt_key
+from crossspec_ros.speculation.worth import Worth
+
+if TYPE_CHECKING:
+    from crossspec_ros.models.drafter import EventDrafter
+    from crossspec_ros.models.targets import TransformersTarget
+
+_TRANSPORT_MS = 2.0              # a draft on its way between two processes of one machine
+_RANKS = 4
+_ALWAYS = 1 << 40
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """A window: ``token_ids`` of its answer with the end token, ``states`` float32 (T, K, D), what was rehearsed, and
+    the event drafter's drafts: begun before the newest frame, and at the window's end."""
+
+    drive: str
+    window_id: int
+    token_ids: tuple[int, ...]
+    states: torch.Tensor
+    rehearsed: tuple[int, ...]
+    early: Draft | None
+    late: Draft | None
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a replayed window took: passes, tokens, and the modelled age of its caption, of it ``head_ms`` in heads."""
+
+    drive: str
+    passes: int
+    tokens: int
+    age_ms: float
+    head_ms: float = 0.0
+
+
+def record_drive(target: TransformersTarget, drafter: EventDrafter | None, layers: Sequence[int], *, seed: int,
+                 pace: str, windows: int, first_id: int, prompt: str) -> list[Recorded]:
+    """A drive's windows, each answered once by the target with rehearsals and drafts, as it would be live."""
+    recorder, found = AnswerRecorder(target, layers), []
+    for window in make_windows(windows, seed, first_id, prompt, drafter, pace):
+        drafts = [] if window.early is None else [window.early]
+        answer = recorder.record(window.window_id, window.frames, prompt, drafts, rehearse=True)
+        found.append(Recorded(f'{pace}_{seed}', window.window_id, answer.token_ids, answer.states.float().cpu().clone(),
+                              answer.rehearsed, window.early, window.late))
+    return found
+
+
+class Replay:
+    """Decodes recorded windows with a mixture of sources, as an engine of default settings would."""
+
+    def __init__(self, target: TransformersTarget, layers: Sequence[int], costs_ms: dict[int, float],
+                 encode_ms: float, prompt: str, height: int, width: int) -> None:
+        self._target, self._layers, self._encode_ms = target, tuple(layers), encode_ms
+        self._costs, self._curve, self._config = costs_ms, CostCurve(costs_ms), EngineConfig()
+        self._key = prompt_key(prompt)
+        layout = target.layout(prompt, self._config.window_frames, height, width)
+        self._fused, self._question = layout.last_tokens - 1, layout.question_ids
+
+    def mixture(self, names: Sequence[str], heads: Sequence[Head]) -> tuple[Proposer, list[HeadSource]]:
+        """A proposer of built-in sources and heads that has learnt nothing yet; heads alone are always asked."""
+        target = self._target
+        sources = [HeadSource(head, target.vocab_size, worth=Worth() if names else Worth(trial=_ALWAYS))
+                   for head in heads]
+        admission = Admission(target.vocab_size, target.tokenizer_key, frozenset(target.banned_ids), target.encode_text)
+        proposer = Proposer(ProposerConfig(tuple(names)), admission, sources)
+        for count, cost_ms in self._costs.items():
+            proposer.cost.observe(count, cost_ms)
+        return proposer, sources
+
+    def run(self, names: Sequence[str], heads: Sequence[Head], windows: Sequence[Recorded]) -> list[Told]:
+        """All windows in a row, with one memory, as a vehicle would meet them."""
+        proposer, sources = self.mixture(names, heads)
+        return [self._window(proposer, sources, names, window) for window in windows]
+
+    def _window(self, proposer: Proposer, sources: Sequence[HeadSource], names: Sequence[str],
+                window: Recorded) -> Told:
+        proposer.begin(Opening(window.window_id, self._key, self._question,
+                               window.rehearsed if 'rehearsal' in names else ()))
+        drafts = [(0.0, window.early), (window.late.compute_ms + _TRANSPORT_MS, window.late)] \
+            if window.late is not None and 'drafts' in names else []
+        committed: list[int] = []
+        age_ms, passes, begun_ms = self._encode_ms, 0, sum(source.spent_ms for source in sources)
+        while len(committed) < len(window.token_ids):
+            while drafts and drafts[0][0] <= age_ms:
+                proposer.inbox.offer(drafts.pop(0)[1])
+            spent_ms = sum(source.spent_ms for source in sources)
+            outcome = self._passed(proposer, window, committed)
+            age_ms += outcome.verify_ms + proposer.config.node_ms * len(outcome.tree)
+            age_ms += sum(source.spent_ms for source in sources) - spent_ms
+            committed += outcome.emitted
+            proposer.observe(outcome, committed)
+            passes += 1
+        proposer.finish(committed)
+        return Told(window.drive, passes, len(committed), age_ms,
+                    sum(source.spent_ms for source in sources) - begun_ms)
+
+    def _passed(self, proposer: Proposer, window: Recorded, committed: Sequence[int]) -> PassOutcome:
+        """The pass that the target would have made."""
+        first, done = not committed, len(committed)
+        most, fused = (self._config.first_nodes, self._fused) if first else (self._config.max_nodes, 0)
+        tree = proposer.propose(tuple(committed), most, fused_tokens=fused,
+                                max_depth=max(self._config.max_new_tokens - done - 1, 1))
+        rest = window.token_ids[done:]
+        nodes = tree.along(rest)
+        emitted = rest[:len(nodes) + 1]
+        nodes = tuple(nodes[:len(emitted)])
+        rows = [0, *(node + 1 for node in nodes)][:len(emitted)]
+        said = window.states[done:done + len(emitted)]                                # (k, K, D)
+        states = said.new_zeros(len(tree) + 1, *said.shape[1:])
+        states[rows] = said
+        layers = dict(zip(self._layers, states.unbind(1)))
+        final = layers.pop(FINAL)
+        new_tokens = fused + 1 + len(tree)
+        read = (committed[-1] if committed else PREFIX, *(tree.token_ids[node] for node in nodes))
+        return PassOutcome(tree, nodes, emitted, done + len(emitted) == len(window.token_ids), states=final,
+                           layers=layers, new_tokens=new_tokens, verify_ms=self._curve(new_tokens), first=first,
+                           read=read[:len(emitted)], topk=self._ranking(final[rows]))
+
+    @torch.inference_mode()
+    def _ranking(self, states: torch.Tensor) -> tuple[tuple[int, ...], ...]:
+        target = self._target
+        logits = target.adapter.head(states.to(target.device, target.dtype)).float().cpu()
+        return tuple(map(tuple, ranked(logits, _RANKS)[1].tolist()))
+
+
+# -- on disk -----------------------------------------------------------------------------------------------------------
+
+def save_drive(path: Path, key: str, windows: Sequence[Recorded]) -> None:
+    """Write a drive's record, whole or not at all."""
+    arrays: dict[str, np.ndarray] = {'key': np.array(key), 'count': np.array(len(windows))}
+    for number, window in enumerate(windows):
+        arrays |= {f'{number}_ids': np.array(window.token_ids), f'{number}_rehearsed': np.array(window.rehearsed, int),
+                   f'{number}_states': window.states.numpy().astype(np.float16)}
+        for name, draft in (('early', window.early), ('late', window.late)):
+            if draft is not None:
+                arrays |= {f'{number}_{name}': np.array(draft.token_ids, int),
+                           f'{number}_{name}_ms': np.array(draft.compute_ms)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix('.part')
+    try:
+        with part.open('wb') as handle:
+            np.savez(handle, **arrays)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise CrossSpecError(f'cannot write {path} ({error.strerror or error}): free some space, or leave out --record'
+                             ) from error
+
+
+def load_drive(path: Path, key: str, first_id: int, prompt: str, tokenizer_key: str) -> list[Recorded]:
+    """A record that was saved. Raises `CrossSpecError` for one that is broken, or of another verifier or question."""
+    try:
+        with np.load(path) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        found, count = str(arrays['key']), int(arrays['count'])
+        windows = [_loaded(arrays, number, path.stem, first_id + number, prompt, tokenizer_key)
+                   for number in range(count)]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise CrossSpecError(f'cannot read the recorded drive {path} ({error}): delete it') from error
+    if found != key:
+        raise CrossSpecError(f'{path} must be recorded with {key}, got {found}: name another folder with --record')
+    return windows
+
+
+def _loaded(arrays: dict[str, np.ndarray], number: int, drive: str, window_id: int, prompt: str,
+            tokenizer_key: str) -> Recorded:
+    drafts = [None if f'{number}_{name}' not in arrays else
+              Draft(window_id, window_id * 10**9, revision, prompt_key(prompt), tokenizer_key, '',
+                    tuple(arrays[f'{number}_{name}'].tolist()), compute_ms=float(arrays[f'{number}_{name}_ms']))
+              for revision, name in enumerate(('early', 'late'))]
+    return Recorded(drive, window_id, tuple(arrays[f'{number}_ids'].tolist()),
+                    torch.from_numpy(arrays[f'{number}_states'].astype(np.float32)),
+                    tuple(arrays[f'{number}_rehearsed'].tolist()), *drafts)
