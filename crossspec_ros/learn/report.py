@@ -13,7 +13,7 @@ from crossspec_ros.view.words import compare
 
 REPORT_PAGE = 'report.html'
 _SAMPLES = 16
-_FEW_MINUTES, _FLAT, _OFTEN_LOST = 15.0, 0.05, 0.1
+_FEW_MINUTES, _FEW_HELD, _FLAT, _OFTEN_LOST = 15.0, 60, 0.05, 0.1
 
 DEFINITIONS = {
     'tau': 'tokens a pass: tokens of the captions, end tokens included, per forward of the verifier; 1 without drafts',
@@ -65,6 +65,8 @@ def advice(report: Mapping[str, Any]) -> list[str]:
                      'the same time: `crossspec bag info` and docs/time.md.')
     if len(report['prompts']) == 1:
         found.append('It knows one question. Name the others that you ask with further --prompt.')
+    if report['windows']['held_out'] < _FEW_HELD:
+        found.append(f'{report["windows"]["held_out"]} windows were held out: these figures are rough.')
     lost, answered = sum(report['lost'].values()), report['windows']['learned'] + report['windows']['held_out']
     if lost > _OFTEN_LOST * answered:
         found.append(f'{lost} windows, frames or packets could not be used, more than a tenth of what was: mend the '

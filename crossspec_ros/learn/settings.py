@@ -74,6 +74,8 @@ class LearnConfig:
         for name, low in (('seconds', 0), ('batch', 1), ('likely', 1), ('max_new_tokens', 1), ('disk_mb', 1)):
             if getattr(self, name) < low:
                 raise CrossSpecError(f'{name} must be >= {low}, got {getattr(self, name)}')
+        if self.steps is not None and self.steps < 1 or self.minutes is not None and not self.minutes > 0:
+            raise CrossSpecError(f'steps or minutes must be > 0, got {self.steps or self.minutes}')
         if not self.lr > 0:
             raise CrossSpecError(f'lr must be > 0, got {self.lr}')
         self.grid()

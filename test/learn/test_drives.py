@@ -44,7 +44,7 @@ def test_looks_are_the_drafters_view_at_the_lead_and_at_the_end(read):
             inside = (events.t_ns > end_ns - SECOND) & (events.t_ns <= end_ns)
             first, last = np.flatnonzero(inside)[[0, -1]]
             expected = voxel_grid(events.part(first, last + 1), end_ns - SECOND, end_ns, bins=5, shape=(24, 32))
-            assert np.abs(look - expected).max() < 0.1 and np.abs(expected).max() > 1
+            assert np.abs(look - expected).sum() < 0.01 * np.abs(expected).sum()     # an event on the border, if any
 
 
 def test_frames_are_those_of_the_slots(read):

@@ -8,21 +8,19 @@ from crossspec_ros.learn.sources import LEARNABLES
 
 
 @pytest.mark.parametrize(('values', 'word'), [
-    pytest.param({'sources': ('drafter', 'crystal')}, f'among {", ".join(LEARNABLES)}, got \'crystal\'', id='unknown'),
+    pytest.param({'sources': ('drafter', 'crystal')}, f'among {", ".join(LEARNABLES)}, got .crystal', id='unknown'),
     pytest.param({'sources': ()}, 'drafter among them', id='no source'),
     pytest.param({'bags': ()}, 'bags must be one or more', id='no bag'),
     pytest.param({'bags': ('toy:1', 'toy:1')}, 'each named once', id='a bag twice'),
     pytest.param({'prompts': (' ',)}, 'prompts must be', id='empty prompt'),
     pytest.param({'minutes': 1.0}, 'either steps or minutes', id='both lengths'),
-    pytest.param({'steps': 0}, 'steps must be > 0', id='no steps'),
+    pytest.param({'steps': 0}, 'steps or minutes must be > 0', id='no steps'),
     pytest.param({'slide': 3}, 'slide must divide', id='slide'),
     pytest.param({'loss': 'hope'}, 'loss must be one of forward_kl', id='loss'),
     pytest.param({'disk_mb': 0}, 'disk_mb must be >= 1', id='disk'),
     pytest.param({'lr': 0.0}, 'lr must be > 0', id='lr')])
 def test_what_cannot_be_is_refused_in_a_sentence(tmp_path, values, word):
-    if values.get('steps') == 0:
-        word = 'must be > 0'
-    with pytest.raises(CrossSpecError, match=word.replace('(', r'\(')):
+    with pytest.raises(CrossSpecError, match=word):
         toy_drive.toy_config(tmp_path, 'builtin', **values)
 
 

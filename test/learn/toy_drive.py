@@ -50,6 +50,7 @@ class ToySource:
 def _events(scene: int, number: int) -> Events:
     generator = np.random.default_rng((scene, number))
     t_ns = np.sort(generator.integers(0, _PACKET_NS, 40)) // 1000 * 1000 + number * _PACKET_NS
+    t_ns[0] = number * _PACKET_NS                               # the stamp's own time: the clocks are in step
     x = generator.integers(0, 20, 40) + 40 * (scene % 2)
     y = generator.integers(0, 20, 40) + 26 * (scene // 2)
     return Events(t_ns.astype(np.int64), x.astype(np.uint16), y.astype(np.uint16),
