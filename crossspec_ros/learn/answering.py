@@ -18,9 +18,10 @@ from crossspec_ros.learn.settings import LearnConfig
 from crossspec_ros.learn.sources import keeps_states
 from crossspec_ros.learn.store import Answer, Learned, Store, count_part
 from crossspec_ros.speculation.drafter import VoxelGrid
-from crossspec_ros.speculation.engine import CaptionEngine, make_proposer
+from crossspec_ros.speculation.engine import CaptionEngine
+from crossspec_ros.speculation.inbox import Admission
 from crossspec_ros.speculation.outcome import PassOutcome
-from crossspec_ros.speculation.proposer import Proposer
+from crossspec_ros.speculation.proposer import Proposer, ProposerConfig
 from crossspec_ros.speculation.settings import EngineConfig
 from crossspec_ros.speculation.target import Target
 from crossspec_ros.speculation.types import Caption, Stage
@@ -55,13 +56,18 @@ class NotingProposer(Proposer):
         return Answer(token_ids.astype(np.int32), likely.astype(np.int32), log_probs, *states)
 
 
+def admission(target: Target) -> Admission:
+    """Which drafts may go through a target."""
+    return Admission(target.vocab_size, target.tokenizer_key, frozenset(target.banned_ids), target.encode_text)
+
+
 class Answerer:
     """Asks the engine every prompt about a window."""
 
     def __init__(self, target: Target, config: LearnConfig) -> None:
         settings = EngineConfig(window_frames=WindowConfig().window_frames,
                                 max_new_tokens=config.max_new_tokens)
-        self._proposer = make_proposer(target, settings, NotingProposer)
+        self._proposer = NotingProposer(ProposerConfig(settings.sources), admission(target))
         self._proposer.likely, self._proposer.states = config.likely, keeps_states(config.sources)
         self.engine = CaptionEngine(target, settings, self._proposer)
         self._config, self._asked = config, 0

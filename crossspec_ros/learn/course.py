@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from crossspec_ros import __version__
+from crossspec_ros.config import DrafterConfig
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.learn.answering import Answerer, answer_drives, count_windows, look_at_drives
 from crossspec_ros.learn.drives import Split
@@ -67,7 +68,11 @@ class Course:
         stage = LearnStage(pupil, lessons, config, reference)
         settings = config.training() | {'share': share, 'windows': len(lessons.learned)}
         folder = config.work / f'training-{zlib.crc32(json.dumps(settings, sort_keys=True).encode()):08x}'
-        run_stage(stage, config.stage(share), folder, resume=True)
+        try:
+            run_stage(stage, config.stage(share), folder, resume=True)
+        except OSError as error:
+            raise CrossSpecError(f'{folder} cannot be written: {error.strerror or error}; free some space, then go on '
+                                 'with --resume') from error
         return pupil.eval(), folder / 'drafter.csv'
 
     def _pupil(self, lessons: Lessons) -> EventDrafter:
@@ -134,7 +139,8 @@ def _prove(course: Course, lessons: Lessons, drafter: EventDrafter, costs: dict[
            answerer: Answerer) -> dict[str, Any]:
     config, held = course.config, lessons.held
     layout = course.target.layout(config.prompts[0], answerer.engine.config.window_frames, 240, 320)
-    judge = Judge(course.target, config.prompts[0], costs, layout.last_tokens)
+    longest = min(DrafterConfig().max_tokens, config.max_new_tokens + 1)
+    judge = Judge(course.target, config.prompts[0], costs, layout.last_tokens, longest)
     drafters = {NEW: drafter} | ({} if config.base == SCRATCH else {OLD: course.base})
     with course.bar('judging', len(ARMS), '') as advance:
         arms = judge_arms(judge, held, drafters, advance=advance)

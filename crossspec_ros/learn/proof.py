@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from crossspec_ros.config import DrafterConfig
+from crossspec_ros.learn.answering import admission
 from crossspec_ros.learn.lessons import Lesson
 from crossspec_ros.learn.store import FINAL
-from crossspec_ros.models.drafter import EventDrafter
+from crossspec_ros.models.drafter import DraftTokens, EventDrafter
 from crossspec_ros.speculation.budget import CostCurve
-from crossspec_ros.speculation.inbox import Admission
 from crossspec_ros.speculation.proposer import Proposer, ProposerConfig
 from crossspec_ros.speculation.target import Target
 from crossspec_ros.speculation.types import Draft, prefix_hash
@@ -45,12 +46,19 @@ class Judge:
     prompt: str
     cost_ms: Mapping[int, float]
     fused_tokens: int
+    max_tokens: int = DrafterConfig().max_tokens
+    drafted: dict[tuple[EventDrafter, int, int, tuple[int, ...]], DraftTokens] = field(default_factory=dict)
+
+    def draft(self, drafter: EventDrafter, lesson: Lesson, seen: np.ndarray, base: tuple[int, ...]) -> DraftTokens:
+        """What a drafter says of a window after a prefix; kept, for several combinations of sources ask for it."""
+        key = drafter, lesson.drive, lesson.window.window_id, base
+        if key not in self.drafted:
+            self.drafted[key] = drafter.draft(seen, prompt=self.prompt, prefix_ids=base, max_tokens=self.max_tokens)
+        return self.drafted[key]
 
     def proposer(self, sources: tuple[str, ...]) -> Proposer:
         """Of these sources, sized by the costs as in the engine."""
-        target = self.target
-        admission = Admission(target.vocab_size, target.tokenizer_key, frozenset(target.banned_ids), target.encode_text)
-        proposer = Proposer(ProposerConfig(sources), admission)
+        proposer = Proposer(ProposerConfig(sources), admission(self.target))
         for count, cost_ms in self.cost_ms.items():
             proposer.cost.observe(count, cost_ms)
         return proposer
@@ -140,19 +148,21 @@ def _judged(judge: Judge, lessons: Sequence[Lesson], sources: tuple[str, ...], d
 
 
 def redrafter(judge: Judge, drafter: EventDrafter, lesson: Lesson, number: int) -> Callable[[Sequence[int]], Draft]:
-    """What a drafter says of a window after a committed prefix, as its node sends it.
+    """What a drafter says of a window after a committed prefix, as its node sends it: again where that departs from
+    what was said.
 
     In foreign tokens its text is tokenised again, and it cannot go on from the verifier's prefix.
     """
     seen, same = lesson.window.voxels[FINAL].astype(np.float32), drafter.tokenizer_key == judge.target.tokenizer_key
-    made: dict[tuple[int, ...], Any] = {}
+    base: tuple[int, ...] = ()
     revision = iter(range(10_000))
 
     def redraft(committed: Sequence[int]) -> Draft:
-        base = tuple(committed) if same else ()
-        if base not in made:
-            made[base] = drafter.draft(seen, prompt=judge.prompt, prefix_ids=base)
-        draft = made[base]
+        nonlocal base
+        draft = judge.draft(drafter, lesson, seen, base)
+        if same and tuple(committed) != (*base, *draft.token_ids)[:len(committed)]:
+            base = tuple(committed)
+            draft = judge.draft(drafter, lesson, seen, base)
         return Draft(number, number, next(revision), 'held out', drafter.tokenizer_key, draft.text,
                      tuple(draft.token_ids), tuple(draft.parents), tuple(draft.weights), len(base), prefix_hash(base))
     return redraft
@@ -160,7 +170,7 @@ def redrafter(judge: Judge, drafter: EventDrafter, lesson: Lesson, number: int) 
 
 def draft_texts(judge: Judge, drafter: EventDrafter, lessons: Sequence[Lesson]) -> tuple[list[str], list[float]]:
     """What it says of each window, and how long that took, ms."""
-    made = [drafter.draft(lesson.window.voxels[FINAL].astype(np.float32), prompt=judge.prompt) for lesson in lessons]
+    made = [judge.draft(drafter, lesson, lesson.window.voxels[FINAL].astype(np.float32), ()) for lesson in lessons]
     return [draft.text for draft in made], [draft.compute_ms for draft in made]
 
 

@@ -19,7 +19,7 @@ DEFINITIONS = {
     'tau': 'tokens a pass: tokens of the captions, end tokens included, per forward of the verifier; 1 without drafts',
     'held out': 'the last fifth of each drive, never learned from; all figures are of it',
     'where the caption is new': 'windows whose caption is not that of the window before, where the past says least',
-    'event drafter': 'what the drafter says of all of a window\'s events, drafted again after each pass',
+    'event drafter': 'what it says of all of a window\'s events; again where the verifier departs from that',
     'caption age': 'time of the verifier\'s forwards after a window\'s newest frame is encoded, from the passes '
                    'counted and the measured cost of a forward; modelled, not measured. Rehearsals and bigrams of '
                    'the verifier, which the graph has too, are left out',

@@ -38,6 +38,17 @@ class Answer:
     states: NDArray[np.float16] | None = None
 
 
+class StoredLooks:
+    """Looks of a window, read when they are asked for: hours of drive have more parts than a process may hold open."""
+
+    def __init__(self, path: Path, row: int) -> None:
+        self._path, self._row = path, row
+
+    def __getitem__(self, look: int) -> NDArray[np.float16]:
+        """One look (C, H, W)."""
+        return np.array(np.load(self._path, mmap_mode='r')[self._row, look])
+
+
 @dataclass(frozen=True, eq=False)
 class Learned:
     """One window: ``voxels`` float16 (L, C, H, W), an answer a prompt, ``jpeg`` of its newest frame where it is kept.
@@ -45,7 +56,7 @@ class Learned:
 
     window_id: int
     end_ns: int
-    voxels: NDArray[np.float16]
+    voxels: NDArray[np.float16] | StoredLooks
     answers: tuple[Answer, ...]
     jpeg: bytes = b''
 
@@ -132,22 +143,23 @@ def count_part(path: Path) -> int:
 
 
 def read_part(path: Path) -> list[Learned]:
-    """The windows of a part, looks as views of the file. Raises CrossSpecError where it is broken."""
+    """The windows of a part. Raises CrossSpecError where it is broken."""
     part = _load(path)
     looks_path = path.with_suffix('.looks.npy')
     try:
-        voxels = np.load(looks_path, mmap_mode='r')
         count = len(part['window_ids'])
         prompts, ends = len(part['lengths']) // count, np.cumsum(part['lengths'])
         jpeg_ends = np.cumsum(part['jpeg_bytes'])
-        if len(voxels) != count:
-            raise ValueError(f'{len(voxels)} looks of {count} windows')
+        looks = len(np.load(looks_path, mmap_mode='r'))
+        if looks != count:
+            raise ValueError(f'{looks} looks of {count} windows')
         windows = []
         for row in range(count):
             places = range(row * prompts, (row + 1) * prompts)
             answers = tuple(_answer(part, slice(ends[place] - part['lengths'][place], ends[place])) for place in places)
             jpeg = part['jpegs'][jpeg_ends[row] - part['jpeg_bytes'][row]:jpeg_ends[row]].tobytes()
-            windows.append(Learned(int(part['window_ids'][row]), int(part['end_ns'][row]), voxels[row], answers, jpeg))
+            windows.append(Learned(int(part['window_ids'][row]), int(part['end_ns'][row]),
+                                   StoredLooks(looks_path, row), answers, jpeg))
         return windows
     except (OSError, ValueError, KeyError, IndexError, ZeroDivisionError) as error:
         raise CrossSpecError(f'cannot read the part {path} ({error}): remove it and {looks_path.name}, and go on with '

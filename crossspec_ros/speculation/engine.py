@@ -191,8 +191,8 @@ class CaptionEngine:
         return counters | {'proposer': proposer, 'saved_ms': saved_ms(proposer['sources'], self.proposer.cost)}
 
 
-def make_proposer(target: Target, config: EngineConfig, kind: type[Proposer] = Proposer) -> Proposer:
-    """All sources that the settings name, for the target's vocabulary; ``kind``: a proposer that does more."""
+def make_proposer(target: Target, config: EngineConfig) -> Proposer:
+    """All sources that the settings name, for the target's vocabulary."""
     admission = Admission(target.vocab_size, target.tokenizer_key, frozenset(target.banned_ids), target.encode_text)
     holding = SourceSettings(memory_captions=config.memory_captions)
-    return kind(ProposerConfig(config.sources, holding), admission)
+    return Proposer(ProposerConfig(config.sources, holding), admission)
