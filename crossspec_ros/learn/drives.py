@@ -27,6 +27,7 @@ from crossspec_ros.speculation.drafter import VoxelGrid
 _log = logging.getLogger(__name__)
 _NS = 1_000_000_000
 _LEAST = 5                       # windows to learn from, and windows held out, of each drive
+_WAIT_SPANS = 4                  # so many windows' lengths frames are held for events that may still come
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,8 @@ class DriveReader:
             looks = self._looks.get(window_id, {})
             if False in looks:
                 yield self._made(window_id, looks)
-            elif self._newest_look <= window_id:
+            elif self._newest_look <= window_id and now_ns < self._grid.end_ns(window_id) + _WAIT_SPANS * \
+                    self._grid.span_ns:
                 break
             else:
                 self.counts['no_events'] += 1

@@ -76,3 +76,20 @@ def test_endless_recordings_need_a_length(tmp_path, monkeypatch):
     config = toy_drive.toy_config(tmp_path, 'builtin', bags=('toy:1',))
     with pytest.raises(CrossSpecError, match='say how much of it with --seconds'):
         open_drive(config, 0)
+
+
+def test_frames_without_events_are_not_held_for_long(tmp_path, monkeypatch, toys):
+    class Silent(toy_drive.ToySource):
+        def messages(self, start_ns):
+            gap = range(8 * SECOND, 24 * SECOND)
+            return (m for m in super().messages(start_ns) if m.role == 'image' or m.due_ns not in gap)
+
+    monkeypatch.setattr('crossspec_ros.learn.drives.open_source', lambda uri, **options: Silent(1, 40))
+    config = toy_drive.toy_config(tmp_path, 'builtin', bags=('toy:1',))
+    source, split = open_drive(config, 0)
+    reader, held, windows = DriveReader(config, split, VIEW), 0, []
+    for window in reader.windows(source):
+        windows.append(window.end_ns // (SECOND // 2))
+        held = max(held, len(reader._framed))
+    assert reader.counts['no_events'] + len(windows) == 71 and 20 < reader.counts['no_events'] < 36
+    assert held < 12 and windows == sorted(set(windows))
