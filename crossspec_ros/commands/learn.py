@@ -66,8 +66,9 @@ def run(args: argparse.Namespace) -> int:
     from crossspec_ros.learn.report import REPORT_PAGE, verdict
     from crossspec_ros.learn.settings import LearnConfig
     from crossspec_ros.pipeline.threads import ask_threads
-    values = {name: getattr(args, name) for name in ('model', 'base', 'steps', 'minutes', 'device', 'dtype', 'resume',
-                                                     'seconds', 'slide', 'max_new_tokens', 'loss', 'lr', 'seed', 'disk_mb')}
+    values = {name: getattr(args, name) for name in (
+        'model', 'base', 'steps', 'minutes', 'device', 'dtype', 'resume', 'seconds', 'slide', 'max_new_tokens', 'loss',
+        'lr', 'seed', 'disk_mb')}
     if args.prompt:
         values['prompts'] = tuple(args.prompt)
     config = LearnConfig(bags=tuple(args.bags), out=args.out, filtered=args.filter, gated=args.gate,

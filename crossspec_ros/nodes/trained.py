@@ -7,7 +7,7 @@ from crossspec_ros.speculation.drafter import NOT_TRAINED
 
 
 class TrainedFor:
-    """A source of `nodes.health.Health`: ``ask`` names the drafters, by the source of their drafts, of which that is so.
+    """A source of `nodes.health.Health`; ``ask`` names the drafters, by the source of their drafts, that it is true of.
     """
 
     def __init__(self, ask: Callable[[], Collection[str]]) -> None:

@@ -168,7 +168,8 @@ def make_second_verifier(folder: Path, clips: int = 1200, steps: int = 400, batc
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         if step % 20 == 0:
-            print(f'step {step} of {steps}: loss {float(loss.detach()):.3f}, {time.monotonic() - start_s:.0f} s', flush=True)
+            print(f'step {step} of {steps}: loss {float(loss.detach()):.3f}, {time.monotonic() - start_s:.0f} s',
+                  flush=True)
         if time.monotonic() - start_s > 60 * minutes:
             break
     model.eval().save_pretrained(folder)
