@@ -158,6 +158,7 @@ class OverlayConfig(WindowConfig):
     image_transport: str = _p('raw', 'raw: image; compressed: image/compressed', choices=('raw', 'compressed'))
     stale_ms: float = _p(4000.0, 'a caption older than this is taken off the picture, ms', low=100, high=600000,
                          live=True)
+    show_untrained: bool = _p(False, 'show the words of a drafter that was not trained for this verifier')
     record_path: str = _p('', 'write the pictures to this mp4 file too; empty: none')
     snapshot_dir: str = _p('', 'a frame and an event picture of every captioned window go to this folder; empty: none')
 
@@ -180,6 +181,7 @@ class ViewerConfig(WindowConfig):
     show_events: bool = _p(True, 'show the events as a picture; subscribes events')
     image_transport: str = _p('raw', 'raw: image; compressed: image/compressed', choices=('raw', 'compressed'))
     stale_ms: float = _p(4000.0, 'a caption older than this is taken off the page, ms', low=100, high=600000)
+    show_untrained: bool = _p(False, 'show the words of a drafter that was not trained for this verifier')
 
 
 @dataclass(frozen=True)

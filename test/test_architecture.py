@@ -45,12 +45,13 @@ ARROWS: dict[str, set[str]] = {
               'recordings', 'pipeline', 'view'},
     'demo': {'interrupts', 'children', 'shared_memory', 'timing', 'speculation', 'models', 'recordings', 'view',
              'graph', 'nodes'},
+    'learn': {'timing', 'frames', 'config', 'speculation', 'models', 'recordings', 'pipeline', 'train', 'view', 'demo'},
     'bench': {'children', 'resources', 'events', 'timing', 'config', 'speculation', 'models', 'world', 'recordings',
               'pipeline', 'view', 'graph', 'nodes', 'demo'},
     'cli': {'interrupts', 'shell'},
     'commands': {'security', 'interrupts', 'children', 'nursery', 'shared_memory', 'shell', 'events', 'timing',
-                 'config', 'models', 'world', 'recordings', 'pipeline', 'train', 'view', 'graph', 'demo', 'bench',
-                 'cli'},
+                 'config', 'speculation', 'models', 'world', 'recordings', 'pipeline', 'train', 'view', 'graph', 'demo',
+                 'learn', 'bench', 'cli'},
 }
 ROS = {'rclpy', 'std_msgs', 'sensor_msgs', 'diagnostic_msgs', 'std_srvs', 'builtin_interfaces', 'lifecycle_msgs',
        'event_camera_msgs', 'cv_bridge', 'launch', 'launch_ros'}

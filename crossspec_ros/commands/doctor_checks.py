@@ -256,6 +256,25 @@ def check_model(role: str) -> Check:
     return Check(name, OK, f'{len(weights)} weight file(s), {total / 1e6:.1f} MB in all, whole')
 
 
+def check_pair(model: str, drafter: str) -> Check:
+    """Whether a drafter learned from the verifier that it is to draft for; each a folder, or builtin."""
+    from crossspec_ros.models.builtin import model_path
+    from crossspec_ros.models.keys import checkpoint_key
+    from crossspec_ros.speculation.drafter import NOT_TRAINED
+    advice = f'crossspec learn BAG... --model {model}'
+    try:
+        folder = model_path(drafter, 'drafter')
+        learned = json.loads((folder / 'config.json').read_text(encoding='utf-8')).get('verifier_key', '')
+        key = checkpoint_key(model_path(model, 'verifier'))
+    except (CrossSpecError, OSError, ValueError, AttributeError) as error:
+        return Check('pair', WARN, f'cannot be told: {error}', 'give folders that are here')
+    if not learned:
+        return Check('pair', NOTE, f'{drafter}: it does not say which verifier it learned from', advice)
+    if learned != key:
+        return Check('pair', WARN, f'{drafter}: {NOT_TRAINED} ({model}, {key}; it learned from {learned})', advice)
+    return Check('pair', OK, f'{drafter} was trained for {model}')
+
+
 def check_memory() -> Check:
     try:
         free = importlib.import_module('psutil').virtual_memory().available

@@ -14,6 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from crossspec_ros.speculation.drafter import NOT_TRAINED
 from crossspec_ros.timing.window import WindowGrid
 from crossspec_ros.view.record import Recorder, WindowRecord
 from crossspec_ros.view.safe import clean
@@ -34,7 +35,7 @@ def format_age(age_ms: float | None) -> str:
 
 def window_text(window: WindowRecord) -> Text:
     """The words of a window as they stand now."""
-    return Text(' ').join(Text(run.text, style=_STYLES[run.fate]) for run in window.standing())
+    return Text(' ').join(Text(run.text, style=_STYLES[run.fate]) for run in window.standing(False))
 
 
 class LiveView:
@@ -84,7 +85,8 @@ class LiveView:
         """A draft has arrived; off a terminal, one that goes on from verified words is no line of its own."""
         newest = window.drafts[-1]
         if self._live is None and newest.base_length == 0 and self._in_stream(window):
-            self._line(window, 'draft', window.draft_age_ms, Text(clean(newest.text), style=_DIM))
+            words = f'(drafter {NOT_TRAINED})' if newest.other_verifier else clean(newest.text)
+            self._line(window, 'draft', window.draft_age_ms, Text(words, style=_DIM))
 
     def caption(self, window: WindowRecord) -> None:
         """A caption has arrived; partial ones are shown on a terminal only."""

@@ -15,13 +15,13 @@ from crossspec_ros.view.safe import clean
 _MANY = 80                          # windows; beyond, marks and bars of their own would run into each other
 DRAFT, CAPTION, GRID, INK = '#e08a1e', '#1f6fb4', '#d9dee3', '#3b4650'
 SOURCE_COLOURS = ('#1f6fb4', '#e08a1e', '#3f9d6b', '#9467bd', '#c7504b', '#6b7a86', '#b8a03a')
-_RC = {'svg.fonttype': 'none', 'svg.hashsalt': 'crossspec', 'font.family': 'sans-serif', 'font.size': 9.5,
+STYLE = {'svg.fonttype': 'none', 'svg.hashsalt': 'crossspec', 'font.family': 'sans-serif', 'font.size': 9.5,
        'text.color': INK, 'axes.edgecolor': GRID, 'axes.labelcolor': INK, 'xtick.color': INK, 'ytick.color': INK,
        'axes.titlesize': 10.5,
        'axes.titleweight': 'bold', 'axes.titlelocation': 'left', 'axes.spines.top': False, 'axes.spines.right': False}
 
 
-def _svg(figure: Figure) -> str:
+def as_svg(figure: Figure) -> str:
     """The figure as one ``<svg>`` element that scales with the page."""
     text = io.StringIO()
     figure.savefig(text, format='svg', transparent=True, metadata={'Date': None, 'Creator': None})
@@ -30,12 +30,12 @@ def _svg(figure: Figure) -> str:
                   lambda match: '<svg ' + ' '.join(part for part in match.groups() if part), svg, count=1)
 
 
-def _label(name: str) -> str:
+def as_label(name: str) -> str:
     """A name of others as a plot shows it: cleaned, and no mathematics whatever it holds."""
     return clean(name).replace('$', r'\$')
 
 
-def _axes(width: float, height: float, title: str, x_label: str, y_label: str = '') -> tuple[Figure, Axes]:
+def new_axes(width: float, height: float, title: str, x_label: str, y_label: str = '') -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout='constrained')
     axes = figure.add_subplot()
     axes.set_title(title)
@@ -54,8 +54,8 @@ def stream_start_ns(entries: Sequence[Mapping[str, Any]]) -> int:
 
 def ages_over_time(entries: Sequence[Mapping[str, Any]]) -> str:
     """Age of the last draft and of the final caption of each window, over the stream's time."""
-    with matplotlib.rc_context(_RC):
-        figure, axes = _axes(7.4, 2.9, 'Age of draft and caption, window by window',
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_axes(7.4, 2.9, 'Age of draft and caption, window by window',
                              'end of the window in the stream, s', 'ms')
         start = stream_start_ns(entries)
         for key, colour, label, marker in (('draft_age_ms', DRAFT, 'last draft', 'o'),
@@ -69,13 +69,13 @@ def ages_over_time(entries: Sequence[Mapping[str, Any]]) -> str:
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, ncols=2, loc='upper right')
         axes.set_ylim(top=axes.get_ylim()[1] * 1.2)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def age_distribution(entries: Sequence[Mapping[str, Any]]) -> str:
     """Share of windows whose draft or caption was out by a given age."""
-    with matplotlib.rc_context(_RC):
-        figure, axes = _axes(4.4, 2.9, 'Share of windows answered by then', 'age, ms')
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_axes(4.4, 2.9, 'Share of windows answered by then', 'age, ms')
         for key, colour, label, dash in (('first_draft_age_ms', DRAFT, 'first draft', ':'),
                                          ('draft_age_ms', DRAFT, 'last draft', '-'),
                                          ('caption_age_ms', CAPTION, 'verified', '-')):
@@ -88,41 +88,41 @@ def age_distribution(entries: Sequence[Mapping[str, Any]]) -> str:
         axes.yaxis.set_major_formatter('{x:.0f}%')
         if axes.get_legend_handles_labels()[0]:
             figure.legend(frameon=False, loc='outside lower center', ncols=3)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def acceptance_by_source(per_source: Mapping[str, Mapping[str, Any]]) -> str:
     """Draft tokens checked and accepted, a bar a source."""
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(STYLE):
         names = sorted(per_source, key=lambda name: per_source[name]['num_accepted_tokens'])
-        figure, axes = _axes(4.4, 1.3 + 0.3 * max(2, len(names)), 'Draft tokens by source', 'tokens')
+        figure, axes = new_axes(4.4, 1.3 + 0.3 * max(2, len(names)), 'Draft tokens by source', 'tokens')
         checked = [per_source[name]['num_draft_tokens'] for name in names]
         accepted = [per_source[name]['num_accepted_tokens'] for name in names]
-        labels = [_label(name) for name in names]
+        labels = [as_label(name) for name in names]
         axes.barh(labels, checked, color='#dfe5ea', label='checked by the target')
         axes.barh(labels, accepted, color=CAPTION, height=0.5, label='accepted')
         axes.grid(axis='y', visible=False)
         figure.legend(frameon=False, loc='outside lower center', ncols=2)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def stages(entries: Sequence[Mapping[str, Any]]) -> str:
     """Where the verifier's time goes: compute time by stage, stacked, window by window."""
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(STYLE):
         names = list(dict.fromkeys(name for entry in entries for name in entry['stage_ms'] if name != 'total'))
-        figure, axes = _axes(7.4, 2.5, "The verifier's compute time by stage", 'window', 'ms')
+        figure, axes = new_axes(7.4, 2.5, "The verifier's compute time by stage", 'window', 'ms')
         bottom = [0.0] * len(entries)
         for colour, name in zip(SOURCE_COLOURS * 3, names, strict=False):
             values = [entry['stage_ms'].get(name, 0.0) for entry in entries]
             top = [low + value for low, value in zip(bottom, values, strict=True)]
             windows = range(1, len(entries) + 1)
             if len(entries) <= _MANY:
-                axes.bar(windows, values, bottom=bottom, color=colour, label=_label(name), width=0.8)
+                axes.bar(windows, values, bottom=bottom, color=colour, label=as_label(name), width=0.8)
             else:
-                axes.fill_between(windows, bottom, top, step='mid', color=colour, label=_label(name), linewidth=0)
+                axes.fill_between(windows, bottom, top, step='mid', color=colour, label=as_label(name), linewidth=0)
             bottom = top
         if names:
             axes.legend(frameon=False, loc='center left', bbox_to_anchor=(1, 0.5))
         axes.grid(axis='x', visible=False)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        return _svg(figure)
+        return as_svg(figure)

@@ -41,7 +41,7 @@ def picture(folder: Path, window_id: int, suffix: str) -> str | None:
     path = folder / f'{window_id}{suffix}'
     if not path.is_file():
         return None
-    return Markup('data:image/jpeg;base64,' + base64.b64encode(path.read_bytes()).decode('ascii'))
+    return data_uri(path.read_bytes())
 
 
 def _printed(value: Any) -> Any:
@@ -68,12 +68,23 @@ def _number(value: float | int | None, digits: int = 0) -> str:
     return '\N{EN DASH}' if value is None else f'{value:,.{digits}f}'
 
 
+def page_environment(*packages: str) -> jinja2.Environment:
+    """What pages are rendered with: templates of these packages and of this one, every text cleaned and escaped."""
+    loaders = [jinja2.PackageLoader(package) for package in (*packages, 'crossspec_ros.demo')]
+    environment = jinja2.Environment(loader=jinja2.ChoiceLoader(loaders), autoescape=True, trim_blocks=True,
+                                     lstrip_blocks=True, undefined=jinja2.StrictUndefined, finalize=_printed)
+    environment.filters.update(age=_age, number=_number)
+    return environment
+
+
+def data_uri(jpeg: bytes) -> str:
+    """A JPEG as a page holds it."""
+    return Markup('data:image/jpeg;base64,' + base64.b64encode(jpeg).decode('ascii'))
+
+
 def render_html(report: Mapping[str, Any], snapshots: Path) -> str:
     """The page. ``snapshots`` holds ``<window_id>_frame.jpg`` and ``<window_id>_events.jpg``, where there are any."""
-    environment = jinja2.Environment(loader=jinja2.PackageLoader('crossspec_ros.demo'), autoescape=True,
-                                     trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
-                                     finalize=_printed)
-    environment.filters.update(age=_age, number=_number)
+    environment = page_environment()
     entries = report['captions_by_window']
     per_source = report['acceptance']['per_source']
     drawn = {'ages': plots.ages_over_time(entries), 'distribution': plots.age_distribution(entries)}

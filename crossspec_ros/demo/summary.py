@@ -95,6 +95,7 @@ def window_entry(window: WindowRecord) -> dict[str, Any]:
     return {
         'window_id': window.window_id, 'end_ns': window.window_end_ns,
         'draft': draft.text if draft else None, 'draft_revisions': len(window.drafts),
+        'other_verifier': bool(draft and draft.other_verifier),
         'events_used': draft.events_used if draft else None,
         'caption': caption.text if caption else None, 'mode': caption.mode.value if caption else Mode.DRAFT_ONLY.value,
         # The monitor has closed the window when a draft comes after the final caption: then the receiver's age counts.

@@ -4,7 +4,7 @@ A small CNN turns the grid into a few visual tokens; a two-layer decoder of Llam
 SwiGLU) continues them with the question and the caption. Written by hand in plain torch, since at this size the cost
 of a token is the number of Python calls, not of multiplications; ``transformers`` is not needed to draft.
 
-Letters: B batch, C bins, H, W height and width of the grid, S visual tokens, T tokens, D width, V vocabulary.
+Letters: B batch, C bins, H, W height and width of the grid, S visual tokens, T tokens, D width, V rows of words.
 """
 from __future__ import annotations
 
@@ -30,13 +30,20 @@ from crossspec_ros.models.tokenizer import load_tokenizer, question_of, tokenize
 from crossspec_ros.speculation.drafter import VoxelGrid
 
 CONFIG_FILE, WEIGHTS_FILE = 'config.json', 'model.safetensors'
+FORMAT = 2                  # of a drafter's folder; 2: words may be a part of the verifier's, and the verifier is named
+ESCAPE = 0                  # row of a drafter with a part of the words: "a word that I have not"
 _WEIGHT_SCALE = 1000
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class DrafterConfig:
-    """Shapes of a drafter, as its ``config.json`` says them."""
+    """Shapes of a drafter, as its ``config.json`` says them.
+
+    Drafted ids are below ``vocab_size``. Where ``kept_ids`` (rising) names those that occur, only they have a row in
+    the network, after the row of the escape. ``verifier_key`` is the key of the checkpoint it learned from
+    (`models.keys`; empty: not said), ``verifier`` that checkpoint's name for people.
+    """
 
     vocab_size: int
     tokenizer_key: str
@@ -52,6 +59,15 @@ class DrafterConfig:
     max_question_tokens: int = 24
     max_caption_tokens: int = 96
     model_type: str = 'crossspec_event_drafter'
+    kept_ids: tuple[int, ...] = ()
+    verifier_key: str = ''
+    verifier: str = ''
+    format: int = FORMAT
+
+    @property
+    def rows(self) -> int:
+        """Rows of the network's table of words, V below."""
+        return len(self.kept_ids) + 1 if self.kept_ids else self.vocab_size
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -150,7 +166,8 @@ class EventDrafter(nn.Module):
         self.config = config
         self.tokenizer = tokenizer
         self.encoder = EventEncoder(config)
-        self.embed = nn.Embedding(config.vocab_size, config.dim)
+        self.embed = nn.Embedding(config.rows, config.dim)
+        self._row_of = {token: row for row, token in enumerate(config.kept_ids, start=1)}
         self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
         self.norm = nn.RMSNorm(config.dim, eps=1e-6)
         nn.init.normal_(self.embed.weight, std=0.05)
@@ -176,13 +193,30 @@ class EventDrafter(nn.Module):
         """Fingerprint of the vocabulary of the drafted ids."""
         return self.config.tokenizer_key
 
-    def forward(self, voxel: Tensor, token_ids: Tensor) -> Tensor:
-        """Hidden states (B, T, D) over ``token_ids`` (B, T) after the visual tokens of ``voxel`` (B, C, H, W)."""
-        return self.continue_from(self.encoder(voxel), token_ids)
+    @property
+    def verifier_key(self) -> str:
+        """Key of the verifier's checkpoint that it learned from; empty: not said."""
+        return self.config.verifier_key
 
-    def continue_from(self, visual: Tensor, token_ids: Tensor) -> Tensor:
+    def rows_of(self, token_ids: Sequence[int]) -> list[int]:
+        """Rows of tokens; the escape's for those that it does not have."""
+        return [self._row_of.get(token, ESCAPE) for token in token_ids] if self._row_of else list(token_ids)
+
+    def _ids_of(self, rows: Sequence[int], probs: Sequence[float]) -> list[tuple[int, int]]:
+        """(token id, weight in thousandths) of the likeliest rows; ends at the escape where that is the likeliest."""
+        kept = self.config.kept_ids
+        if kept and rows[0] == ESCAPE:
+            return []
+        return [(kept[row - 1] if kept else row, max(1, round(prob * _WEIGHT_SCALE)))
+                for row, prob in zip(rows, probs, strict=True) if not kept or row != ESCAPE][:2]
+
+    def forward(self, voxel: Tensor, rows: Tensor) -> Tensor:
+        """Hidden states (B, T, D) over ``rows`` (B, T) of words after the visual tokens of ``voxel`` (B, C, H, W)."""
+        return self.continue_from(self.encoder(voxel), rows)
+
+    def continue_from(self, visual: Tensor, rows: Tensor) -> Tensor:
         """The same after visual tokens (B, S, D) that are already there."""
-        hidden, _ = self._run(torch.cat((visual, self.embed(token_ids)), 1), None)
+        hidden, _ = self._run(torch.cat((visual, self.embed(rows)), 1), None)
         return hidden[:, visual.shape[1]:]
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -220,8 +254,9 @@ class EventDrafter(nn.Module):
         """Greedy tokens as they come: (token id, its weight, the runner-up, its weight), weights in thousandths.
 
         ``voxel`` float32 (C, H, W) is not changed; ``prefix_ids`` is the committed start of the caption that is to be
-        continued. Ends after the end token, ``max_tokens``, the longest caption the positions allow, or as soon as
-        ``should_stop()`` says so (asked before every token). Raises CrossSpecError on a wrong shape or foreign ids.
+        continued. Ends after the end token, ``max_tokens``, the longest caption the positions allow, before a word
+        that it does not have, or as soon as ``should_stop()`` says so (asked before every token). Raises CrossSpecError
+        on a wrong shape or foreign ids.
         """
         self._check(voxel, prefix_ids, max_tokens)
         room = self.config.max_caption_tokens - len(prefix_ids)
@@ -229,17 +264,20 @@ class EventDrafter(nn.Module):
             return
         device = self.embed.weight.device
         grid = torch.tensor(np.asarray(voxel, np.float32), device=device)[None]      # a copy: the grid may be read-only
-        ids = torch.tensor([[*self.question_ids(prompt), *prefix_ids]], device=device)
-        past, step = None, 0
+        rows = torch.tensor([self.rows_of([*self.question_ids(prompt), *prefix_ids])], device=device)
+        past, step, ranks = None, 0, min(3 if self._row_of else 2, self.config.rows)
         while step < min(max_tokens, room) and not (should_stop is not None and should_stop()):
             with torch.inference_mode():
-                inputs = self.embed(ids) if past else torch.cat((self.encoder(grid), self.embed(ids)), 1)
+                inputs = self.embed(rows) if past else torch.cat((self.encoder(grid), self.embed(rows)), 1)
                 hidden, past = self._run(inputs, past)
-                best, index = torch.topk(torch.softmax(self.logits(hidden[0, -1]), -1), 2)
-                ids = index[None, :1]
-            (first, second), (sure, less) = index.tolist(), best.tolist()
-            yield first, max(1, round(sure * _WEIGHT_SCALE)), second, max(1, round(less * _WEIGHT_SCALE))
-            if first == self.config.eos_token_id:
+                best, index = torch.topk(torch.softmax(self.logits(hidden[0, -1]), -1), ranks)
+                rows = index[None, :1]
+            choices = self._ids_of(index.tolist(), best.tolist())
+            if not choices:
+                return
+            first, second = choices[0], choices[-1]
+            yield *first, *second
+            if first[0] == self.config.eos_token_id:
                 return
             step += 1
 
@@ -283,11 +321,27 @@ def _read_config(folder: Path) -> DrafterConfig:
     known = {item.name for item in fields(DrafterConfig)}
     if not isinstance(values, dict) or values.get('model_type') != DrafterConfig.model_type:
         raise CrossSpecError(f'{path} must say model_type {DrafterConfig.model_type!r}: this is no event drafter')
+    form = values.setdefault('format', 1)
+    if not isinstance(form, int) or not 1 <= form <= FORMAT:
+        raise CrossSpecError(f'format in {path} must be 1 to {FORMAT}, got {form!r}: this drafter is of another '
+                             'version of crossspec_ros; use that version, or learn it again with `crossspec learn`')
     try:
         config = DrafterConfig(**{key: value for key, value in values.items() if key in known})
     except TypeError as error:
         raise CrossSpecError(f'{path} lacks a field ({error}): copy or train the checkpoint again') from error
-    return DrafterConfig(**{**asdict(config), 'channels': tuple(config.channels)})
+    _check_kept(config, path)
+    return DrafterConfig(**{**asdict(config), 'channels': tuple(config.channels), 'kept_ids': tuple(config.kept_ids)})
+
+
+def _check_kept(config: DrafterConfig, path: Path) -> None:
+    """Raises CrossSpecError unless the words that the drafter has are some of its vocabulary's, the end among them."""
+    kept = config.kept_ids
+    if not isinstance(kept, (list, tuple)) or not all(isinstance(token, int) for token in kept):
+        raise CrossSpecError(f'kept_ids in {path} must be a list of token ids: copy or learn the checkpoint again')
+    rising = all(before < after for before, after in zip(kept, kept[1:]))
+    if kept and not (rising and 0 <= kept[0] and kept[-1] < config.vocab_size and config.eos_token_id in kept):
+        raise CrossSpecError(f'kept_ids in {path} must rise from 0 to {config.vocab_size - 1} and hold the end token '
+                             f'{config.eos_token_id}: copy or learn the checkpoint again')
 
 
 def load_drafter(name: str | Path = 'builtin', device: str = 'cpu') -> EventDrafter:

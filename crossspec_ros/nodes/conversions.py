@@ -117,7 +117,8 @@ def draft_to(draft: Draft, frame_id: str = '') -> DraftMsg:
         window_id=draft.window_id, revision=draft.revision, prompt_key=draft.prompt_key,
         tokenizer_key=draft.tokenizer_key, text=draft.text, base_length=draft.base_length, base_hash=draft.base_hash,
         token_ids=array('I', draft.token_ids), parents=array('i', draft.parents), weights=array('I', draft.weights),
-        source=draft.source, events_used=draft.events_used, compute_ms=float(draft.compute_ms))
+        source=draft.source, events_used=draft.events_used, compute_ms=float(draft.compute_ms),
+        trained_for=draft.trained_for, other_verifier=draft.other_verifier)
     message.header.stamp, message.header.frame_id = to_time(draft.window_end_ns), frame_id
     return message
 
@@ -129,7 +130,8 @@ def draft_from(message: DraftMsg) -> Draft:
         prompt_key=message.prompt_key, tokenizer_key=message.tokenizer_key, text=message.text,
         token_ids=tuple(message.token_ids), parents=tuple(message.parents), weights=tuple(message.weights),
         base_length=message.base_length, base_hash=message.base_hash, source=message.source,
-        events_used=message.events_used, compute_ms=message.compute_ms)
+        events_used=message.events_used, compute_ms=message.compute_ms, trained_for=message.trained_for,
+        other_verifier=message.other_verifier)
 
 
 def caption_to(caption: Caption, frame_id: str = '') -> CaptionMsg:
@@ -191,7 +193,8 @@ def verdict_to(verdict: Verdict, refused: Mapping[str, int] | None = None) -> Ve
         target_passes=verdict.target_passes, final=verdict.final, sources=sources,
         drafted=array('I', [verdict.drafted.get(name, 0) for name in sources]),
         accepted=array('I', [verdict.accepted.get(name, 0) for name in sources]),
-        refused_causes=list(refused), refused=array('I', refused.values()))
+        refused_causes=list(refused), refused=array('I', refused.values()), tokenizer_key=verdict.tokenizer_key,
+        verifier_key=verdict.verifier_key)
     message.header.stamp = to_time(verdict.window_end_ns)
     return message
 
@@ -201,7 +204,8 @@ def verdict_from(message: VerdictMsg) -> Verdict:
     return Verdict(
         window_id=message.window_id, window_end_ns=to_ns(message.header.stamp), committed=tuple(message.committed),
         committed_hash=message.committed_hash, target_passes=message.target_passes, final=message.final,
-        accepted=dict(zip(message.sources, message.accepted)), drafted=dict(zip(message.sources, message.drafted)))
+        accepted=dict(zip(message.sources, message.accepted)), drafted=dict(zip(message.sources, message.drafted)),
+        tokenizer_key=message.tokenizer_key, verifier_key=message.verifier_key)
 
 
 def _seen(value: float) -> float | None:

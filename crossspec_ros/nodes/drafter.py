@@ -16,6 +16,7 @@ from crossspec_ros.msg import Verdict as VerdictMsg
 from crossspec_ros.nodes import process, qos
 from crossspec_ros.nodes.conversions import change_to, draft_to, packet_from, verdict_from
 from crossspec_ros.nodes.model_node import ModelNode
+from crossspec_ros.nodes.trained import TrainedFor
 from crossspec_ros.pipeline.account import FORGOTTEN, PACKETS
 from crossspec_ros.pipeline.building import build_drafting
 from crossspec_ros.pipeline.drafting import DraftingPipeline, DraftJob
@@ -51,7 +52,12 @@ class DrafterNode(ModelNode):
         self.create_subscription(VerdictMsg, 'verdict', self._on_verdict, qos.verdict(),
                                  event_callbacks=self._health.subscription_events('verdict'), **options)
         self.create_subscription(String, 'prompt', lambda message: self._set_prompt(message.data), qos.prompt())
+        self._health.add_source(TrainedFor(self._untrained))
         self._open_input('events', PACKETS, 'events', EventPacket, qos.events(), self._on_packet)
+
+    def _untrained(self) -> tuple[str, ...]:
+        """This drafter's name, where it learned from another verifier than the one that is heard."""
+        return (self._config.source,) if self._core is not None and self._core.other_verifier else ()
 
     # ---- lifecycle
 

@@ -42,7 +42,7 @@ class OverlayNode(Node):
         self._config: OverlayConfig = parameters.declare(self, OverlayConfig)
         parameters.follow_changes(self, self._config, self._reconfigure)
         config, grid = self._config, self._config.grid()
-        self._shown = Shown(round(config.stale_ms * 1e6), grid.stride_ns)
+        self._shown = Shown(round(config.stale_ms * 1e6), grid.stride_ns, config.show_untrained)
         self._film, self._film_begin_s = None, 0.0
         self._rest_until_s = 0.0
         self._pictured = -1                                     # window of the last snapshot

@@ -23,6 +23,7 @@ from crossspec_ros.nodes import process, qos
 from crossspec_ros.nodes.conversions import caption_to, change_from, draft_from, frame_from, verdict_to
 from crossspec_ros.nodes.model_node import ModelNode
 from crossspec_ros.nodes.questions import Answering, QuestionServer
+from crossspec_ros.nodes.trained import TrainedFor
 from crossspec_ros.pipeline.account import FRAMES
 from crossspec_ros.pipeline.asking import Asking
 from crossspec_ros.pipeline.audits import Audit
@@ -52,6 +53,7 @@ class VerifierNode(ModelNode):
         self._refused: Mailbox[Counter[str]] = Mailbox(operator.add)    # drafts, since the last verdict
         self._asking: Asking | None = None
         self._drafted: Mailbox[str] = Mailbox()                 # the newest draft's text
+        self._trained_for: dict[str, str] = {}                  # what each drafter learned from, by its name
         self._communicate()
 
     def _communicate(self) -> None:
@@ -70,6 +72,7 @@ class VerifierNode(ModelNode):
         if self._config.speaking() is not None:
             self.create_subscription(SceneChangeMsg, 'scene_change', self._on_change, qos.scene_change(),
                                      event_callbacks=health.subscription_events('scene_change'), **options)
+        health.add_source(TrainedFor(self._untrained))
         self._open_input('image', FRAMES, self._topic, kind, qos.image(), self._on_image)
         self.create_service(Trigger, '~/audit', self._on_audit)
         self._questions = QuestionServer(self, self._answering, lambda: self._drafted.peek() or '')
@@ -142,13 +145,22 @@ class VerifierNode(ModelNode):
     def _on_draft(self, message: DraftMsg) -> None:
         if self._worker is None or not self._enabled or not self._config.decode.speculate:
             return
-        self._drafted.put(message.text)
         cause = self._core.offer(draft_from(message))
+        if cause is None or message.source in self._trained_for:
+            self._trained_for[message.source] = message.trained_for
+        if message.source not in self._untrained():
+            self._drafted.put(message.text)
         if cause is not None:
             self._refused.put(Counter({cause: 1}))
             if cause not in ('late', 'stale'):                  # those two are how a race between two processes ends
                 self._health.drop('draft_refused',
                                   f'draft of window {message.window_id} from {message.source}: {cause}')
+
+    def _untrained(self) -> list[str]:
+        """Names of drafters that learned from another verifier, as far as they say it."""
+        engine = self._engine
+        own = engine.target.model_key if engine is not None else ''
+        return [name for name, key in self._trained_for.copy().items() if own and key not in ('', own)]
 
     def _on_change(self, message: SceneChangeMsg) -> None:
         if self._worker is None or not self._enabled:

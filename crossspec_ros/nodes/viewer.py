@@ -52,7 +52,7 @@ class ViewerNode(Node):
         super().__init__('viewer', **kwargs)
         self._config: ViewerConfig = parameters.declare(self, ViewerConfig)
         config, grid = self._config, self._config.grid()
-        self._feed = Feed(round(config.stale_ms * 1e6), grid.stride_ns)
+        self._feed = Feed(round(config.stale_ms * 1e6), grid.stride_ns, config.show_untrained)
         self._screens: list[Screen] = []
         self._server = None                                     # of Rerun
         self._pages: dict[str, str] = {}

@@ -87,6 +87,8 @@ class DraftingPipeline:
         self._format: tuple[str, int, int] | None = None
         self._lock = threading.Lock()
         self._drafted: OrderedDict[int, _Drafted] = OrderedDict()
+        self._trained_for = getattr(drafter, 'verifier_key', '')
+        self._heard_verifier = ''                               # key of the verifier that verdicts come from
         self._speaking = speaking
         self._watch = SceneWatch(grid, speaking) if speaking is not None else None
         self._changes: deque[SceneChange] = deque(maxlen=2 * grid.window_frames)
@@ -103,6 +105,11 @@ class DraftingPipeline:
         self._changes.clear()
         if self._watch is not None:
             self._watch.reset()
+
+    @property
+    def other_verifier(self) -> bool:
+        """Whether the drafter learned from another verifier than the one that is heard, as far as both are known."""
+        return bool(self._trained_for and self._heard_verifier) and self._trained_for != self._heard_verifier
 
     def reset(self) -> None:
         """Forget everything that depends on time; counts stay."""
@@ -304,7 +311,8 @@ class DraftingPipeline:
             prompt_key=prompt_key(prompt), tokenizer_key=self._drafter.tokenizer_key, text=made.text,
             token_ids=state.token_ids, parents=state.parents, weights=tuple(made.weights),
             base_length=len(job.committed), base_hash=prefix_hash(job.committed), source=self._source,
-            events_used=used, compute_ms=made.compute_ms)
+            events_used=used, compute_ms=made.compute_ms, trained_for=self._trained_for,
+            other_verifier=self.other_verifier)
 
     def _look(self, job: DraftJob, state: _Drafted) -> tuple[Any, int]:
         """What the drafter sees of the window, and its count of events; a redraft looks at what the draft before saw.
@@ -316,8 +324,13 @@ class DraftingPipeline:
         return state.seen, state.events_used
 
     def on_verdict(self, verdict: Verdict) -> DraftJob | None:
-        """What a verdict asks for: a draft from its prefix, where it departs from what was drafted; thread-safe."""
-        if verdict.final or not verdict.committed:
+        """What a verdict asks for: a draft from its prefix, where it departs from what was drafted; thread-safe.
+
+        In tokens of another vocabulary there is nothing to go on from.
+        """
+        self._heard_verifier = verdict.verifier_key or self._heard_verifier
+        foreign = verdict.tokenizer_key not in ('', self._drafter.tokenizer_key)
+        if foreign or verdict.final or not verdict.committed:
             return None
         with self._lock:
             state = self._drafted.get(verdict.window_id)

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 from crossspec_ros.errors import CrossSpecError
 
 DEFAULT_SOURCE = 'event_drafter'
+NOT_TRAINED = 'not trained for this verifier'
+"""What is said wherever words of a drafter are spoken of that learned from another verifier."""
 SOURCE_PATTERN = '[a-z0-9_]{1,32}'
 
 
@@ -94,6 +96,11 @@ class Drafter(Protocol):
     @property
     def tokenizer_key(self) -> str:
         """Fingerprint of the vocabulary of the drafted ids."""
+        ...
+
+    @property
+    def verifier_key(self) -> str:
+        """Key of the verifier's checkpoint that it learned from; empty, or not there at all: not said."""
         ...
 
     def draft(self, seen: Any, /, *, prompt: str, prefix_ids: Sequence[int] = (), max_tokens: int = 64,

@@ -349,9 +349,10 @@ class Session:
             self._state.near_ties += self._shared.counters.decided(gaps, self._shared.config.near_tie)
 
     def _verdict(self) -> Verdict:
-        state, committed = self._state, self.token_ids
+        state, committed, target = self._state, self.token_ids, self._shared.target
         return Verdict(state.window_id, state.window_end_ns, committed, prefix_hash(committed), state.passes,
-                       state.finished, dict(state.accepted), dict(state.drafted))
+                       state.finished, dict(state.accepted), dict(state.drafted), target.tokenizer_key,
+                       target.model_key)
 
     def _caption(self, lossless: bool) -> Caption:
         shared, state, tokens = self._shared, self._state, self.token_ids

@@ -130,7 +130,10 @@ class KeyValues(Protocol):
 
 
 class Target(Protocol):
-    """The model whose words are published. Used by one thread at a time."""
+    """The model whose words are published. Used by one thread at a time.
+
+    ``model_key`` names the checkpoint, whatever it computes in: drafters say by it which verifier they learned from.
+    """
 
     model_key: str
     tokenizer_key: str

@@ -30,7 +30,8 @@ class Draft:
     ``token_ids`` continue the prefix of ``base_length`` tokens whose ``prefix_hash`` is ``base_hash`` (0 tokens: the
     caption's start). ``parents[i]`` is the node before node ``i`` (-1: the prefix; always < i); empty means a chain.
     ``weights`` are unnormalised positive integers by node for siblings to be compared; empty means certain.
-    ``text`` is the whole speculative caption as a person reads it.
+    ``text`` is the whole speculative caption as a person reads it. ``trained_for`` is the key of the verifier's
+    checkpoint that the drafter learned from (empty: not said), ``other_verifier`` whether that is not the one it hears.
     """
 
     window_id: int
@@ -47,6 +48,8 @@ class Draft:
     source: str = 'event_drafter'
     events_used: int = 0
     compute_ms: float = 0.0
+    trained_for: str = ''
+    other_verifier: bool = False
 
 
 class Stage(enum.IntEnum):
@@ -98,7 +101,7 @@ class SceneChange:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a target pass committed: drafters roll back to it and go on."""
+    """What a target pass committed: drafters roll back to it and go on. The keys are those of the target."""
 
     window_id: int
     window_end_ns: int
@@ -108,6 +111,8 @@ class Verdict:
     final: bool
     accepted: dict[str, int] = field(default_factory=dict)
     drafted: dict[str, int] = field(default_factory=dict)
+    tokenizer_key: str = ''
+    verifier_key: str = ''
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,10 @@ _DESCRIBE_SHARE = 0.65
 _EARLY_SHARE = 0.5
 
 
-def new_drafter(tokenizer: Tokenizer, seed: int, bins: int = 5, grid: int = 96) -> EventDrafter:
-    """A drafter with random weights from ``seed``."""
+def new_drafter(tokenizer: Tokenizer, seed: int, bins: int = 5, grid: int = 96, verifier_key: str = '') -> EventDrafter:
+    """A drafter with random weights from ``seed``, which will learn from the checkpoint of this key."""
     config = DrafterConfig(tokenizer.get_vocab_size(), tokenizer_key(tokenizer), tokenizer.token_to_id(EOS), bins=bins,
-                           height=grid, width=grid)
+                           height=grid, width=grid, verifier_key=verifier_key)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return EventDrafter(config, tokenizer)

@@ -176,9 +176,9 @@ def tau_table(pair: Pair, windows: Sequence[Window], max_nodes: int, branches: i
             redraft = _redrafter(pair, window, number, branches) if 'drafts' in sources else None
             one = TauCount()
             count_window(proposer, number, 'describe', window.target_ids, one, max_nodes=max_nodes, redraft=redraft)
-            _add(counts[name][0], one)
+            counts[name][0].add(one)
             if window.changed:
-                _add(counts[name][1], one)
+                counts[name][1].add(one)
     table = {name: _rounded(both[0].tau) for name, both in counts.items()}
     at_changes = {name: _rounded(both[1].tau) for name, both in counts.items()}
     drafted = counts['event_drafter'][0]
@@ -194,16 +194,6 @@ def _redrafter(pair: Pair, window: Window, number: int, branches: int) -> object
         return as_draft(number, next(revision), 'describe', pair.drafter.tokenizer_key, committed, draft.token_ids,
                         draft.parents, draft.weights)
     return redraft
-
-
-def _add(total: TauCount, one: TauCount) -> None:
-    total.passes += one.passes
-    total.tokens += one.tokens
-    total.offered += [0] * (len(one.offered) - len(total.offered))
-    total.right += [0] * (len(one.right) - len(total.right))
-    for position, (offered, right) in enumerate(zip(one.offered, one.right, strict=True)):
-        total.offered[position] += offered
-        total.right[position] += right
 
 
 def _rounded(value: float | None) -> float | None:

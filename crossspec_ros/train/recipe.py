@@ -22,6 +22,7 @@ from transformers import VideoLlavaForConditionalGeneration
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.drafter import CONFIG_FILE, WEIGHTS_FILE, EventDrafter
+from crossspec_ros.models.keys import checkpoint_key
 from crossspec_ros.models.tokenizer import TOKENIZER_FILE, load_tokenizer
 from crossspec_ros.train.answers import collect_answers, read_answers
 from crossspec_ros.train.dataset import ClipData, DataConfig, make_dataset
@@ -266,8 +267,9 @@ class Recipe:
                 bar.update(task, completed=count)
 
     def _drafter_stage(self) -> DrafterStage:
-        return DrafterStage(new_drafter(self.tokenizer, self.config.seed), self.clips(),
-                            read_answers(self.out / 'answers'))
+        verifier = self.out / 'verifier'
+        drafter = new_drafter(self.tokenizer, self.config.seed, verifier_key=checkpoint_key(verifier))
+        return DrafterStage(drafter, self.clips(), read_answers(self.out / 'answers'))
 
     def _make_drafter(self) -> None:
         self._train('drafter')
@@ -293,10 +295,13 @@ def answers_member(team: Team, out: Path, config: RecipeConfig, resume: bool) ->
 
 
 def save_drafter(drafter: EventDrafter, folder: Path) -> None:
-    """Write a checkpoint that ``load_drafter`` reads: float16 weights, config, tokenizer."""
-    def write(target: Path) -> None:
-        weights = {name: value.detach().half().contiguous() for name, value in drafter.state_dict().items()}
-        save_file(weights, target / WEIGHTS_FILE, metadata={'format': 'pt'})
-        (target / CONFIG_FILE).write_text(json.dumps(asdict(drafter.config), indent=2) + '\n', encoding='utf-8')
-        drafter.tokenizer.save(str(target / TOKENIZER_FILE))
-    write_folder_atomic(folder, write)
+    """Write a checkpoint that ``load_drafter`` reads, whole or not at all."""
+    write_folder_atomic(folder, lambda target: write_drafter(drafter, target))
+
+
+def write_drafter(drafter: EventDrafter, folder: Path) -> None:
+    """The files of a checkpoint that ``load_drafter`` reads, into a folder: float16 weights, config, tokenizer."""
+    weights = {name: value.detach().half().cpu().contiguous() for name, value in drafter.state_dict().items()}
+    save_file(weights, folder / WEIGHTS_FILE, metadata={'format': 'pt'})
+    (folder / CONFIG_FILE).write_text(json.dumps(asdict(drafter.config), indent=2) + '\n', encoding='utf-8')
+    drafter.tokenizer.save(str(folder / TOKENIZER_FILE))

@@ -19,12 +19,16 @@ Redraft = Callable[[Sequence[int]], Draft]
 
 @dataclass
 class TauCount:
-    """Passes and tokens so far, and by position in the caption how often the draft had the right token."""
+    """Passes and tokens so far, and by position in the caption how often the draft had the right token.
+
+    ``trees`` are the numbers of nodes of each pass.
+    """
 
     passes: int = 0
     tokens: int = 0
     offered: list[int] = field(default_factory=list)
     right: list[int] = field(default_factory=list)
+    trees: list[int] = field(default_factory=list)
 
     @property
     def tau(self) -> float | None:
@@ -38,18 +42,31 @@ class TauCount:
         self.offered[position] += 1
         self.right[position] += right
 
+    def add(self, other: TauCount) -> None:
+        """Count another's passes too."""
+        self.passes += other.passes
+        self.tokens += other.tokens
+        self.trees += other.trees
+        missing = len(other.offered) - len(self.offered)
+        self.offered += [0] * missing
+        self.right += [0] * missing
+        for position, (offered, right) in enumerate(zip(other.offered, other.right, strict=True)):
+            self.offered[position] += offered
+            self.right[position] += right
+
 
 def count_window(proposer: Proposer, window_id: int, prompt_key: str, truth: Sequence[int], count: TauCount, *,
-                 max_nodes: int = 48, redraft: Redraft | None = None) -> int:
+                 max_nodes: int = 48, redraft: Redraft | None = None, fused_tokens: int = 0) -> int:
     """Decode one window; ``redraft(committed)`` gives the event drafter's draft before every pass. Returns the
-    passes."""
+    passes. ``fused_tokens``: prompt tokens in the first pass's forward."""
     proposer.begin(Opening(window_id, prompt_key))
     committed: list[int] = []
     passes = 0
     while len(committed) < len(truth):
         if redraft is not None:
             proposer.inbox.offer(redraft(committed))
-        tree = proposer.propose(committed, max_nodes)
+        tree = proposer.propose(committed, max_nodes, fused_tokens=0 if passes else fused_tokens)
+        count.trees.append(len(tree))
         accepted = tree.along(truth[len(committed):])
         emitted = list(truth[len(committed):len(committed) + len(accepted) + 1])
         for place in range(min(len(accepted) + 1, len(emitted))):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Protocol
 
+from crossspec_ros.speculation.drafter import NOT_TRAINED
 from crossspec_ros.speculation.types import Caption, Draft, Verdict
 from crossspec_ros.view.drops import dropped_by_node, node_name
 from crossspec_ros.view.record import Diagnostic, Latency, Recorder, WindowRecord
@@ -110,8 +111,9 @@ class _Tally:
 class Feed:
     """Collects what arrives; `look` hands it out once. Call from one thread."""
 
-    def __init__(self, stale_ns: int, stride_ns: int) -> None:
-        self.shown = Shown(stale_ns, stride_ns)
+    def __init__(self, stale_ns: int, stride_ns: int, show_untrained: bool = False) -> None:
+        self.shown = Shown(stale_ns, stride_ns, show_untrained)
+        self._show_untrained = show_untrained
         self.record = Recorder()
         self.left_out = 0                                       # values and lines that there was no room for
         self._question = ''
@@ -208,19 +210,22 @@ class Feed:
     def words(self, now_ns: int) -> Words:
         """The texts as they stand now."""
         verified, drafted = self.shown.text(now_ns)
-        newest = [window for window in self.record.ordered() if window.standing()][-_CORRECTED:]
-        return Words(self._question, verified, drafted, self.shown.note(now_ns), tuple(map(_corrected, newest)))
+        shown = self._show_untrained
+        newest = [window for window in self.record.ordered() if window.standing(shown)][-_CORRECTED:]
+        return Words(self._question, verified, drafted, self.shown.note(now_ns),
+                     tuple(_corrected(window, shown) for window in newest))
 
 
 def _level(number: int) -> str:
     return LEVELS[min(max(number, 0), len(LEVELS) - 1)]
 
 
-def _corrected(window: WindowRecord) -> Corrected:
+def _corrected(window: WindowRecord, show_untrained: bool) -> Corrected:
     clock = datetime.fromtimestamp(window.window_end_ns / 1e9, timezone.utc).strftime('%H:%M:%S')
     ages = [f'{what} {age_ms:+.0f} ms' for what, age_ms in
             (('draft', window.draft_age_ms), ('caption', window.caption_age_ms)) if age_ms is not None]
-    return Corrected(clock, ', '.join(ages), tuple(window.standing()))
+    ages += [f'drafter {NOT_TRAINED}'] if window.draft is not None and window.draft.other_verifier else []
+    return Corrected(clock, ', '.join(ages), tuple(window.standing(show_untrained)))
 
 
 def newest_first(corrected: Iterable[Corrected]) -> list[Corrected]:

@@ -53,9 +53,11 @@ class WindowRecord:
     def final(self) -> bool:
         return self.caption is not None
 
-    def standing(self) -> list[Run]:
-        """The window's words as they stand now, safe for screens."""
-        return standing(self.draft.text if self.draft else '', self.caption or self.newest)
+    def standing(self, show_untrained: bool = True) -> list[Run]:
+        """The window's words as they stand now, safe for screens; with ``show_untrained`` also those of a drafter that
+        was not trained for this verifier."""
+        told = self.draft is not None and (show_untrained or not self.draft.other_verifier)
+        return standing(self.draft.text if told else '', self.caption or self.newest)
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """What is on the screen: the newest window's text, how much of it is verified, and in which mode the graph is."""
 from __future__ import annotations
 
+from crossspec_ros.speculation.drafter import NOT_TRAINED
 from crossspec_ros.speculation.types import Caption, Draft, Mode, Stage
 from crossspec_ros.view.safe import clean
 from crossspec_ros.view.words import remainder
@@ -12,11 +13,12 @@ class Shown:
     """Follows drafts and captions; tells what to show. Old text and text taken back is not shown.
 
     The mode follows from what comes: with no caption of the newest windows the text is the drafter's alone
-    (draft_only).
+    (draft_only). Words of a drafter that was not trained for this verifier are shown only with ``show_untrained``;
+    the note says so either way.
     """
 
-    def __init__(self, stale_ns: int, stride_ns: int) -> None:
-        self.stale_ns, self._stride_ns = stale_ns, stride_ns
+    def __init__(self, stale_ns: int, stride_ns: int, show_untrained: bool = False) -> None:
+        self.stale_ns, self._stride_ns, self._show_untrained = stale_ns, stride_ns, show_untrained
         self.reset()
 
     def reset(self) -> None:
@@ -53,6 +55,8 @@ class Shown:
     def text(self, now_ns: int) -> tuple[str, str]:
         """Verified and unverified text of the newest window that has any and is not stale, safe for screens."""
         draft = self._draft if self._draft and now_ns - self._draft.window_end_ns <= self.stale_ns else None
+        if draft is not None and draft.other_verifier and not self._show_untrained:
+            draft = None
         caption = self._caption if self._caption and now_ns - self._caption.window_end_ns <= self.stale_ns else None
         if caption is None or (draft is not None and draft.window_id > caption.window_id):
             return '', clean(draft.text) if draft is not None else ''
@@ -79,6 +83,7 @@ class Shown:
         parts = [mode.value]
         if self._draft is not None:
             parts.append(f'draft {self._draft.compute_ms:.0f} ms')
+            parts += [f'drafter {NOT_TRAINED}'] if self._draft.other_verifier else []
         caption = self._caption
         if caption is not None and caption.stage is Stage.STILL_VALID:
             parts.append(f'still valid, {caption.words_age_ms / 1000:.1f} s old')

@@ -119,3 +119,19 @@ def test_doctor_lists_what_is_wrong_in_the_shell_and_goes_on(monkeypatch, capfd)
     found = {check['name']: check for check in report['checks']}
     assert {'RMW_IMPLEMENTATION', 'ROS_DOMAIN_ID'} <= set(report['missing'])
     assert found['RCUTILS_COLORIZED_OUTPUT']['status'] == WARN and found['memory']['status'] in (OK, WARN)
+
+
+def test_doctor_says_whether_the_drafter_is_for_the_verifier(tmp_path, capsys, monkeypatch):
+    for name, config in (('other', '{"verifier_key": "feed"}'), ('silent', '{}'), ('broken', '[')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'config.json').write_text(config, encoding='utf-8')
+    assert doctor_checks.check_pair('builtin', 'builtin').status == OK
+    found = doctor_checks.check_pair('builtin', str(tmp_path / 'other'))
+    assert found.status == WARN and 'not trained for this verifier' in found.value and 'learn' in found.advice
+    assert doctor_checks.check_pair('builtin', str(tmp_path / 'silent')).status == NOTE
+    for model, drafter in (('builtin', 'broken'), ('builtin', 'none'), ('none', 'other')):
+        assert 'cannot be told' in doctor_checks.check_pair(model.replace('none', str(tmp_path / 'none')),
+                                                            str(tmp_path / drafter)).value
+    monkeypatch.setattr(doctor, 'all_checks', lambda: [])
+    cli.main(['doctor', '--drafter-model', str(tmp_path / 'other')])
+    assert 'not trained for this verifier' in capsys.readouterr().out

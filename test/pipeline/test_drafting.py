@@ -326,3 +326,35 @@ def test_drafting_another_question_opens_a_window():
     core.take_changes()
     core.prompt = 'What is ahead?'
     assert scene(core, 3000, 3200, 0) and core.take_changes()[0].reason is Opening.FIRST
+
+
+def _verdict(**changes) -> Verdict:
+    return Verdict(**(dict(window_id=1001, window_end_ns=1001 * S, committed=(1, 9), committed_hash=prefix_hash((1, 9)),
+                           target_passes=1, final=False) | changes))
+
+
+def test_drafting_says_whether_the_drafter_learned_from_the_verifier_that_is_heard():
+    core = pipeline()
+    core._drafter.verifier_key = core._trained_for = 'feed'
+    feed(core, 0, 1100)
+    assert core.draft(DraftJob(1001)).trained_for == 'feed' and not core.draft(DraftJob(1001)).other_verifier
+    core.on_verdict(_verdict(verifier_key='feed'))
+    assert not core.draft(DraftJob(1001)).other_verifier
+    core.on_verdict(_verdict(verifier_key='cafe', final=True))
+    assert core.draft(DraftJob(1001)).other_verifier
+    core.on_verdict(_verdict())                                # one that does not say it changes nothing
+    assert core.other_verifier
+
+
+def test_drafting_that_does_not_say_what_it_learned_from_is_not_told_apart():
+    core = pipeline()
+    core.on_verdict(_verdict(verifier_key='cafe'))
+    assert not core.other_verifier
+
+
+@pytest.mark.parametrize(('key', 'goes_on'), [('tokens', True), ('', True), ('others', False)])
+def test_drafting_goes_on_from_verdicts_in_its_own_tokens_only(key, goes_on):
+    core = pipeline()
+    feed(core, 0, 1100)
+    core.draft(DraftJob(1001))
+    assert (core.on_verdict(_verdict(tokenizer_key=key)) is not None) is goes_on

@@ -1,4 +1,6 @@
 """What a live view tells its screens, and what it keeps of all that comes."""
+from dataclasses import replace
+
 from crossspec_ros.speculation.types import Caption, Draft, Mode, Stage, Verdict
 from crossspec_ros.view.feed import ACCEPTANCE, AGES, DROPS, Feed
 from crossspec_ros.view.record import Diagnostic, Latency
@@ -108,3 +110,13 @@ def test_reset_takes_text_off_the_screen():
     live.reset()
     words = live.look(9 * S, {}).words
     assert (words.verified, words.corrected) == ('', ())
+
+
+def test_look_strikes_no_words_of_a_drafter_for_another_verifier():
+    for shown, expected in ((False, {Fate.KEPT}), (True, {Fate.KEPT, Fate.STRUCK, Fate.ADDED})):
+        live = Feed(4 * S, S, show_untrained=shown)
+        live.add_draft(replace(draft(1), other_verifier=True), 20.0)
+        live.add_caption(caption(1), 60.0)
+        corrected = live.look(S, {}).words.corrected[0]
+        assert {run.fate for run in corrected.runs} == expected
+        assert 'drafter not trained for this verifier' in corrected.ages

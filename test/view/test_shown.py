@@ -1,4 +1,6 @@
 """What is on the screen."""
+from dataclasses import replace
+
 from crossspec_ros.speculation.types import Caption, Draft, Mode, Stage
 from crossspec_ros.view.shown import Shown
 
@@ -67,3 +69,17 @@ def test_shown_recording_that_begins_again_is_followed():
     screen.add_draft(draft(100))
     screen.add_draft(draft(3, text='again'))
     assert screen.text(3 * S) == ('', 'again')
+
+
+def test_shown_words_of_a_drafter_for_another_verifier_are_left_out_and_told():
+    other = replace(draft(10), other_verifier=True)
+    screen = shown()
+    screen.add_draft(other)
+    assert screen.text(10 * S) == ('', '') and 'drafter not trained for this verifier' in screen.note(10 * S)
+    screen.add_caption(caption(10, Stage.PARTIAL))
+    assert screen.text(10 * S) == ('a blue', '')
+    told = Shown(stale_ns=4 * S, stride_ns=S, show_untrained=True)
+    told.add_draft(other)
+    assert told.text(10 * S) == ('', 'a red car ahead') and 'not trained' in told.note(10 * S)
+    screen.add_draft(draft(11))
+    assert screen.text(11 * S) == ('', 'a red car ahead') and 'not trained' not in screen.note(11 * S)

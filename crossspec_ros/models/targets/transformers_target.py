@@ -4,7 +4,6 @@ Shape letters: T new tokens, W row width, D embedding width, n nodes of a tree, 
 """
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from inspect import signature
@@ -14,7 +13,6 @@ from typing import Protocol, TypeVar
 import numpy as np
 import torch
 from torch.utils.hooks import RemovableHandle
-from transformers import PreTrainedModel
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.caches import SequenceCache
@@ -23,6 +21,7 @@ from crossspec_ros.models.lean import LeanDecoder, supports
 from crossspec_ros.models.targets.adapters.base import Adapter
 from crossspec_ros.models.targets.decoding import NO_TREE, tree_mask
 from crossspec_ros.models.generation import suppressed_ids
+from crossspec_ros.models.keys import checkpoint_key
 from crossspec_ros.models.prompts import check_question
 from crossspec_ros.models.tokenizer import tokenizer_key
 from crossspec_ros.speculation.target import Judged, Layout
@@ -51,7 +50,8 @@ class TransformersTarget:
                  stop_strings: Sequence[str] = ()) -> None:
         self._setup(adapter, cache, lean)
         self.scorer, self.stop_strings = scorer, tuple(stop_strings)
-        self.tokenizer_key, self.model_key = tokenizer_key(self.tokenizer), _model_key(self.model)
+        self.tokenizer_key = tokenizer_key(self.tokenizer)
+        self.model_key = checkpoint_key(adapter.parts.folder)
         eos_ids = _eos_ids(adapter)
         self._set_ids(eos_ids, _banned_ids(adapter, eos_ids, self.vocab_size))
 
@@ -263,12 +263,3 @@ def _banned_ids(adapter: Adapter, eos_ids: Sequence[int], vocab_size: int) -> tu
     banned = {*adapter.placeholder_ids, *range(len(adapter.tokenizer), vocab_size)}
     banned |= {adapter.tokenizer.pad_token_id, getattr(adapter.text_config, 'pad_token_id', None)} - {None}
     return tuple(sorted(token for token in banned - set(eos_ids) if 0 <= token < vocab_size))
-
-
-def _model_key(model: PreTrainedModel) -> str:
-    """16 hex digits that name the weights (a sample of them) and the type they compute in."""
-    digest = hashlib.sha256(str(model.dtype).encode())
-    for name, weight in sorted(model.named_parameters()):
-        digest.update(f'{name} {tuple(weight.shape)}'.encode())
-        digest.update(weight.detach().flatten()[:16].to(torch.float32).cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]

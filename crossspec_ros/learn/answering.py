@@ -1,0 +1,166 @@
+"""The verifier's answers to every window of the drives, decoded by the engine as the graph does it, and kept.
+
+The engine's answers are those of the verifier alone whatever was drafted, so its own memory makes the answers cheap.
+"""
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import torch
+
+from crossspec_ros.config import WindowConfig
+from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.learn.drives import DriveReader, DriveWindow, Split, expected, open_drive
+from crossspec_ros.learn.settings import LearnConfig
+from crossspec_ros.learn.sources import keeps_states
+from crossspec_ros.learn.store import Answer, Learned, Store, count_part
+from crossspec_ros.speculation.drafter import VoxelGrid
+from crossspec_ros.speculation.engine import CaptionEngine
+from crossspec_ros.speculation.inbox import Admission
+from crossspec_ros.speculation.outcome import PassOutcome
+from crossspec_ros.speculation.proposer import Proposer, ProposerConfig
+from crossspec_ros.speculation.settings import EngineConfig
+from crossspec_ros.speculation.target import Target
+from crossspec_ros.speculation.types import Caption, Stage
+
+PART = 16                        # windows of a part: what a kill may lose
+_JPEG_WIDTH = 320
+
+
+class NotingProposer(Proposer):
+    """A proposer that also notes what the target said at each place of the answer under way.
+
+    ``likely`` best next tokens are noted of each place, with ``states`` the decoder's states too.
+    """
+
+    likely, states = 8, False
+
+    def observe(self, outcome: PassOutcome, committed: tuple[int, ...]) -> None:
+        """Note, and go on as every proposer."""
+        if outcome.first:
+            self._noted: list[tuple[torch.Tensor, ...]] = []
+        rows = [0, *(node + 1 for node in outcome.nodes)][:len(outcome.emitted)]
+        laws = torch.log_softmax(outcome.logits[rows].float(), -1)
+        best = laws.topk(min(self.likely, laws.shape[-1]))
+        tokens = torch.tensor(outcome.emitted)
+        states = (outcome.states[rows].half().cpu(),) if self.states else ()
+        self._noted.append((tokens, best.indices.cpu(), best.values.half().cpu(), *states))
+        super().observe(outcome, committed)
+
+    def answer(self) -> Answer:
+        """The answer that is complete now."""
+        token_ids, likely, log_probs, *states = (torch.cat(parts).numpy() for parts in zip(*self._noted, strict=True))
+        return Answer(token_ids.astype(np.int32), likely.astype(np.int32), log_probs, *states)
+
+
+def admission(target: Target) -> Admission:
+    """Which drafts may go through a target."""
+    return Admission(target.vocab_size, target.tokenizer_key, frozenset(target.banned_ids), target.encode_text)
+
+
+class Answerer:
+    """Asks the engine every prompt about a window."""
+
+    def __init__(self, target: Target, config: LearnConfig) -> None:
+        settings = EngineConfig(window_frames=WindowConfig().window_frames,
+                                max_new_tokens=config.max_new_tokens)
+        self._proposer = NotingProposer(ProposerConfig(settings.sources), admission(target))
+        self._proposer.likely, self._proposer.states = config.likely, keeps_states(config.sources)
+        self.engine = CaptionEngine(target, settings, self._proposer)
+        self._config, self._asked = config, 0
+
+    def costs(self) -> dict[int, float]:
+        """Milliseconds of a forward by its new tokens; measured, so to be asked for while nothing else runs."""
+        return self.engine.warm_up(self._config.prompts[0])
+
+    def answer(self, window: DriveWindow) -> Learned:
+        """A window's answers. Raises CrossSpecError for frames that the target cannot take."""
+        answers = tuple(self._answer(window, prompt) for prompt in self._config.prompts)
+        jpeg = _jpeg(window.frames[-1]) if window.held else b''
+        return Learned(window.window_id, window.end_ns, window.looks.astype(np.float16), answers, jpeg)
+
+    def _answer(self, window: DriveWindow, prompt: str) -> Answer:
+        self._asked += 1
+        session = self.engine.open(self._asked, window.end_ns, prompt)
+        try:
+            for slot, (stamp_ns, frame) in enumerate(zip(window.stamps_ns, window.frames, strict=True)):
+                session.add_frame(slot, stamp_ns, frame)
+            final = None
+            for output in session.answer():
+                if isinstance(output, Caption) and output.stage is Stage.FINAL:
+                    final = output
+        finally:
+            session.close()
+        answer = self._proposer.answer()
+        assert final is not None and tuple(answer.token_ids[:len(final.token_ids)]) == final.token_ids
+        return answer
+
+
+def _jpeg(rgb: np.ndarray) -> bytes:
+    height, width = rgb.shape[:2]
+    if width > _JPEG_WIDTH:
+        rgb = cv2.resize(rgb, (_JPEG_WIDTH, max(1, height * _JPEG_WIDTH // width)), interpolation=cv2.INTER_AREA)
+    return cv2.imencode('.jpg', cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
+
+
+def look_at_drives(config: LearnConfig) -> list[Split]:
+    """The splits of all drives, before anything is read. Raises CrossSpecError as `open_drive` does."""
+    splits = []
+    for number in range(len(config.bags)):
+        source, split = open_drive(config, number)
+        source.close()
+        splits.append(split)
+    return splits
+
+
+def count_windows(config: LearnConfig, splits: list[Split]) -> int:
+    """About how many windows will be answered."""
+    return sum(sum(expected(config, split)) for split in splits)
+
+
+def answer_drives(config: LearnConfig, answerer: Answerer, store: Store, view: VoxelGrid,
+                  advance: Callable[[float], None] = lambda count: None) -> Counter[str]:
+    """Answer what is not answered yet, drive by drive; returns what could not be used, by cause.
+
+    ``advance`` is told of windows that are done, those of before included. What is answered is kept whatever happens.
+    Raises CrossSpecError where the disk fills, and where no window can be answered.
+    """
+    lost = Counter(store.noted('lost') or {})
+    for number, uri in enumerate(config.bags):
+        if store.noted(f'drive-{number:03d}') is not None:
+            advance(_answered(store, number))
+            continue
+        source, split = open_drive(config, number)
+        try:
+            after = store.last(number)
+            advance(_answered(store, number))
+            reader = DriveReader(config, split, view, after)
+            waiting: list[Learned] = []
+            try:
+                for window in reader.windows(source):
+                    try:
+                        waiting.append(answerer.answer(window))
+                    except CrossSpecError as error:
+                        reader.counts['window_refused'] += 1
+                        if reader.counts['window_refused'] > PART and not store.parts(number):
+                            raise CrossSpecError(f'no window of {uri} can be answered: {error}') from error
+                    advance(1)
+                    if len(waiting) == PART:
+                        store.add(number, waiting)
+                        waiting = []
+            finally:
+                if waiting:
+                    store.add(number, waiting)
+            lost.update(reader.counts)
+            store.note('lost', lost)
+            store.note(f'drive-{number:03d}', {'windows': _answered(store, number)})
+        finally:
+            source.close()
+    return lost
+
+
+def _answered(store: Store, number: int) -> int:
+    return sum(map(count_part, store.parts(number)))
