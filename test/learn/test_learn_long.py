@@ -24,7 +24,7 @@ def test_a_verifier_never_heard_is_learned_from_a_short_drive(second, tmp_path):
     out = tmp_path / 'drafter'
     done = subprocess.run(
         [sys.executable, '-m', 'crossspec_ros.cli', 'learn', 'world:31:brisk', 'world:32:brisk', '--seconds', '150',
-         '--model', str(second), '--prompt', QUESTION, '--out', str(out), '--steps', '600', '--json'],
+         '--model', str(second), '--prompt', QUESTION, '--out', str(out), '--steps', '300', '--json'],
         capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
