@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -14,6 +15,7 @@ from crossspec_ros.nodes import parameters, process, qos
 from crossspec_ros.nodes.health import Health
 from crossspec_ros.nodes.intake import Intake, InputSpec
 from crossspec_ros.srv import SetPrompt
+from crossspec_ros.tracing.tracer import TRACER
 
 
 class ModelNode(LifecycleNode, ABC):
@@ -32,6 +34,7 @@ class ModelNode(LifecycleNode, ABC):
         super().__init__(name, **kwargs)
         self._config = parameters.declare(self, config_class)
         parameters.follow_changes(self, self._config, self._reconfigure)
+        process.trace(self, self._config.trace)
         self._grid = self._config.grid()
         self._prompt = self._config.prompt or DEFAULT_PROMPT
         self._enabled = self._config.enabled
@@ -170,6 +173,13 @@ class ModelNode(LifecycleNode, ABC):
         if self._worker is not None:
             self._worker.stop()
             self._worker = None
+
+    def _telling(self, name: str, window_id: int, window_end_ns: int, **more: object) -> AbstractContextManager:
+        """Around the publication of a window's words: a slice of the trace with how long ago the window ended."""
+        if not TRACER.on:
+            return TRACER.span(name)
+        age_ms = (self.get_clock().now().nanoseconds - window_end_ns) / 1e6
+        return TRACER.span(name, window=window_id, age_ms=age_ms, **more)
 
     def _failed(self, error: Exception) -> None:
         self._health.drop(self.FAILURE, f'{type(error).__name__}: {error}')

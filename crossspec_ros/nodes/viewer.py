@@ -51,6 +51,7 @@ class ViewerNode(Node):
     def __init__(self, **kwargs: object) -> None:
         super().__init__('viewer', **kwargs)
         self._config: ViewerConfig = parameters.declare(self, ViewerConfig)
+        process.trace(self, self._config.trace)
         config, grid = self._config, self._config.grid()
         self._feed = Feed(round(config.stale_ms * 1e6), grid.stride_ns)
         self._screens: list[Screen] = []
