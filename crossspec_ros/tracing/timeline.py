@@ -1,7 +1,7 @@
 """The parts of processes, joined to one timeline, in the JSON object format of trace events.
 
-Parts of one start of a machine share the clock of `perf_counter_ns`, so they line up to the microsecond whoever sets the
-system's clock meanwhile; parts of other machines line up as well as the system clocks of the two do.
+Parts of one start of a machine share the clock of `perf_counter_ns`, so they line up to the microsecond whoever sets
+the system's clock meanwhile; parts of other machines line up as well as the system clocks of the two do.
 """
 from __future__ import annotations
 

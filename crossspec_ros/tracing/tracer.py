@@ -1,8 +1,8 @@
 """A process's part of a timeline: what it did when, written while it runs, in the trace event format.
 
-Format: the JSON array of "Trace Event Format" (Chrome, Perfetto), an event a line, times in us of `perf_counter_ns`. The
-array is never closed: that is allowed, so the part of a process that was killed can be read as any other. Where nobody
-asked for a trace, `Tracer.span` costs about as much as a call of a function.
+Format: the JSON array of "Trace Event Format" (Chrome, Perfetto), an event a line, times in us of `perf_counter_ns`.
+The array is never closed: that is allowed, so the part of a process that was killed can be read as any other. Where
+nobody asked for a trace, `Tracer.span` costs about as much as a call of a function.
 """
 from __future__ import annotations
 

@@ -17,7 +17,8 @@ def part(name, pid, perf_ns, system_ns, host='a', at_us=(0.0,)):
 def test_parts_of_one_machine_line_up_though_its_clock_was_set_meanwhile():
     stepped = part('b', 2, 5_000_000, 999_000_000_000, at_us=(150.0,))          # the clock jumped before it started
     timeline = join([part('a', 1, 1_000_000, 7_000_000_000, at_us=(100.0,)), stepped])
-    assert [(event['name'], event['ts']) for event in timeline.events if event['ph'] == 'X'] == [('a', 0.0), ('b', 50.0)]
+    assert [(event['name'], event['ts']) for event in timeline.events if event['ph'] == 'X'] == [
+        ('a', 0.0), ('b', 50.0)]
     assert timeline.zero_ns == 7_000_000_000 - 1_000_000 + 100_000
 
 
