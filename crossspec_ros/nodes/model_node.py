@@ -1,6 +1,7 @@
 """What the two nodes with a model have in common: life cycle, one working thread, prompt, services, counts."""
 from __future__ import annotations
 
+import gc
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -74,6 +75,7 @@ class ModelNode(LifecycleNode, ABC):
     def _free(self) -> None:
         """Let the model go, and what waited for it."""
         self._core = None
+        gc.unfreeze()                                           # what is let go may be garbage now
         self._input.account.forget_held()
 
     def _make_worker(self) -> process.Worker:
@@ -97,6 +99,7 @@ class ModelNode(LifecycleNode, ABC):
         except Exception as error:  # noqa: BLE001 - rclpy would swallow it and say nothing
             process.report_failure(self, f'cannot load the {self.get_name()}', error)
             return TransitionCallbackReturn.FAILURE
+        _set_aside()
         self.get_logger().info(f'loaded the {self.get_name()} {self._config.model} on {self._config.device}')
         return super().on_configure(state)
 
@@ -205,3 +208,12 @@ class ModelNode(LifecycleNode, ABC):
     def _on_set_prompt(self, request: SetPrompt.Request, response: SetPrompt.Response) -> SetPrompt.Response:
         response.success, response.message = self._set_prompt(request.prompt)
         return response
+
+
+def _set_aside() -> None:
+    """Take what lives as long as the node, libraries and model, out of what the collector looks through.
+
+    A full collection over half a million objects stands still for longer than a pass takes.
+    """
+    gc.collect()
+    gc.freeze()
