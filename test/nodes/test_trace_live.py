@@ -1,4 +1,5 @@
 """Parts of real nodes over real DDS: they line up, and the one of a node that was killed is as good as the others."""
+import psutil
 import pytest
 from graph_harness import Graph
 from trace_rules import broken
@@ -13,12 +14,13 @@ pytestmark = [pytest.mark.graph, pytest.mark.timeout(600)]
 def test_parts_of_a_graph_with_a_killed_verifier_make_one_timeline(tmp_path, models):
     parts = tmp_path / 'parts'
     with Graph(tmp_path, models) as graph:
-        for kind in ('monitor', 'drafter'):
-            graph.start(kind, trace__folder=str(parts))
+        monitor, _ = (graph.start(kind, trace__folder=str(parts)) for kind in ('monitor', 'drafter'))
         verifier = graph.start('verifier', trace__folder=str(parts), decode__max_new_tokens=12)
         graph.probe.start_cameras()
         graph.probe.wait_for(lambda: sum(each.stage == Caption.FINAL for each in graph.probe.captions) >= 4,
                              'four final captions')
+        # What only looks on leaves the cores to the models.
+        assert psutil.Process(monitor.pid).nice() >= psutil.Process(verifier.pid).nice() + 10
         graph.processes.kill('verifier')
         assert [graph.processes.end(kind) for kind in ('drafter', 'monitor')] == [0, 0]
         captions = {each.window_id: each for each in graph.probe.captions if each.stage == Caption.FINAL}
