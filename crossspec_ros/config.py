@@ -31,7 +31,7 @@ class TraceConfig:
 
     folder: str = _p('', 'write what this process does when to a file in this folder, in the trace event format (see '
                      'docs/time.md); empty: nothing')
-    mb: int = _p(64, 'size of that file, MB at most; the oldest go', low=1, high=65536)
+    mb: int = _p(32, 'size of that file, MB at most; the oldest go', low=1, high=65536)
 
 
 def _trace() -> TraceConfig:

@@ -1,8 +1,8 @@
 """`crossspec bench growth`: how the age of a caption grows with what it is asked of, and memory with the drive.
 
 Random weights of Video-LLaVA's class (cut down on a CPU): the cost of a forward does not depend on their values. What
-the target says is given: captions of a given length that differ from the one before in every eighth word. The age counts
-from the arrival of the newest frame; the frames before it have been prefilled by then.
+the target says is given: captions of a given length that differ from the one before in every eighth word. The age
+counts from the arrival of the newest frame; the frames before it have been prefilled by then.
 """
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ stages of a window add up to the age of its caption.
 """
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -114,6 +114,7 @@ class _Thread:
         self._arrivals = sorted(timeline.slices('image arrives', pid), key=_end)
         self._arrived = [_end(event) for event in self._arrivals]
         self._unpacks = timeline.slices('unpack', pid)
+        self._unpacked = [event['ts'] for event in self._unpacks]
         self._whole = {event['args']['window']: event['ts'] for event in timeline.instants('window whole', pid)}
         own = [event for event in timeline.events if event['ph'] == 'X' and (event['pid'], event['tid']) == (pid, tid)]
         self._pieces = list(flatten(own))
@@ -146,8 +147,9 @@ class _Thread:
         yield Piece('transport', sent_us, received_us)
         yield Piece('callback', received_us, begin_us)
         at_us = begin_us
-        for unpack in self._unpacks:
-            if unpack['tid'] == arrival['tid'] and begin_us <= unpack['ts'] and _end(unpack) <= end_us:
+        inside = slice(bisect_left(self._unpacked, begin_us), bisect_right(self._unpacked, end_us))
+        for unpack in self._unpacks[inside]:
+            if unpack['tid'] == arrival['tid'] and _end(unpack) <= end_us:
                 yield Piece('callback', at_us, unpack['ts'])
                 yield Piece('unpack', unpack['ts'], _end(unpack))
                 at_us = _end(unpack)

@@ -97,7 +97,7 @@ class Tracer:
 
     # ---- where it goes
 
-    def open(self, folder: str | Path, name: str, most_mb: int = 64) -> None:
+    def open(self, folder: str | Path, name: str, most_mb: int = 32) -> None:
         """Begin a part of this process in a folder, ``most_mb`` MB at most, the newest; nothing where it has one.
 
         Raises CrossSpecError where it cannot be written.
