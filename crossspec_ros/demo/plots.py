@@ -22,6 +22,7 @@ STAGE_COLOURS = {
     'rehearsal': '#e7a6a1', 'other window': '#d9736b', 'encode': '#0f4c81', 'prefill': '#2f7fc1', 'propose': '#3f9d6b',
     'first pass': '#7db8e8', 'later passes': '#b9a5e2', 'accept': '#7f62b8', 'learn': '#9ed0ac', 'publish': '#5d6b78',
     'garbage': '#111111', 'no core': '#c7504b', 'wait': '#cfd6dc'}
+_DARK = ('unpack', 'encode', 'prefill', 'accept', 'publish', 'garbage', 'no core')
 _RC = {'svg.fonttype': 'none', 'svg.hashsalt': 'crossspec', 'font.family': 'sans-serif', 'font.size': 9.5,
        'text.color': INK, 'axes.edgecolor': GRID, 'axes.labelcolor': INK, 'xtick.color': INK, 'ytick.color': INK,
        'axes.titlesize': 10.5,
@@ -135,14 +136,15 @@ def stages(entries: Sequence[Mapping[str, Any]]) -> str:
         return _svg(figure)
 
 
-def critical_path(path: Mapping[str, Any]) -> str:
-    """Which stage the age of each caption went to, stacked, window by window."""
+def critical_path(path: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> str:
+    """Which stage the age of each caption went to, stacked, window by window; numbered as all windows are."""
     with matplotlib.rc_context(_RC):
-        windows = path['windows']
+        numbers = {entry['window_id']: number for number, entry in enumerate(entries, start=1)}
+        windows = [window for window in path['windows'] if window['window_id'] in numbers]
+        places = [numbers[window['window_id']] for window in windows]
         figure, axes = _axes(7.4, 3.4, "Where each caption's age went", 'window', 'ms')
         for stage, values, bottoms in _stacked([window['stage_ms'] for window in windows]):
-            places = range(1, len(windows) + 1)
-            if len(windows) <= _MANY:
+            if len(entries) <= _MANY:
                 axes.bar(places, values, bottom=bottoms, color=STAGE_COLOURS[stage], label=stage, width=0.8)
             else:
                 tops = [low + value for low, value in zip(bottoms, values)]
@@ -167,7 +169,8 @@ def path_bars(path: Mapping[str, Any]) -> str:
             axes.barh(labels, values, left=lefts, color=STAGE_COLOURS[stage], height=0.55, label=stage)
             for place, (value, left) in enumerate(zip(values, lefts)):
                 if value >= 0.07 * longest:
-                    axes.text(left + value / 2, place, f'{value:.0f}', ha='center', va='center', fontsize=8)
+                    axes.text(left + value / 2, place, f'{value:.0f}', ha='center', va='center', fontsize=8,
+                              color='#ffffff' if stage in _DARK else INK)
         axes.grid(axis='y', visible=False)
         figure.legend(frameon=False, loc='outside lower center', ncols=4, fontsize=8, columnspacing=1.0,
                       handlelength=1.2)

@@ -82,7 +82,7 @@ def render_html(report: Mapping[str, Any], snapshots: Path) -> str:
         drawn['acceptance'] = plots.acceptance_by_source(per_source)
     path = report.get('critical_path')
     if path is not None and path['windows']:
-        drawn['path'] = plots.critical_path(path)
+        drawn['path'] = plots.critical_path(path, entries)
         drawn['path_bars'] = plots.path_bars(path)
     if any(entry['stage_ms'] for entry in entries):
         drawn['stages'] = plots.stages(entries)

@@ -11,19 +11,25 @@ from crossspec_ros.tracing.timeline import join, read_parts
 pytestmark = [pytest.mark.graph, pytest.mark.timeout(600)]
 
 
+def finals(graph: Graph) -> dict[int, Caption]:
+    """Final captions that were heard, by window."""
+    return {each.window_id: each for each in graph.probe.captions if each.stage == Caption.FINAL}
+
+
 def test_parts_of_a_graph_with_a_killed_verifier_make_one_timeline(tmp_path, models):
     parts = tmp_path / 'parts'
     with Graph(tmp_path, models) as graph:
         monitor, _ = (graph.start(kind, trace__folder=str(parts)) for kind in ('monitor', 'drafter'))
         verifier = graph.start('verifier', trace__folder=str(parts), decode__max_new_tokens=12)
         graph.probe.start_cameras()
-        graph.probe.wait_for(lambda: sum(each.stage == Caption.FINAL for each in graph.probe.captions) >= 4,
-                             'four final captions')
+        graph.probe.wait_for(lambda: len(finals(graph)) >= 4, 'four final captions')
+        graph.probe.wait_for(lambda: {draft.window_id for draft in graph.probe.drafts} & set(finals(graph)),
+                             'a window with a draft and a caption')
         # What only looks on leaves the cores to the models.
-        assert psutil.Process(monitor.pid).nice() >= psutil.Process(verifier.pid).nice() + 10
+        assert psutil.Process(monitor.pid).nice() >= min(19, psutil.Process(verifier.pid).nice() + 10)
         graph.processes.kill('verifier')
         assert [graph.processes.end(kind) for kind in ('drafter', 'monitor')] == [0, 0]
-        captions = {each.window_id: each for each in graph.probe.captions if each.stage == Caption.FINAL}
+        captions = finals(graph)
     timeline = join(read_parts(parts))
     assert not broken(timeline.events)
     assert any(event['name'] == 'process_name' and event['pid'] == verifier.pid
@@ -34,7 +40,6 @@ def test_parts_of_a_graph_with_a_killed_verifier_make_one_timeline(tmp_path, mod
         assert path.pid == verifier.pid and sum(path.stage_ms().values()) == pytest.approx(path.age_ms)
         stages = path.stage_ms()
         assert stages['first pass'] > 0 and stages['publish'] > 0 and min(stages.values()) >= 0
-        # The camera sends a frame each 60 ms: none that settles a slot is further from its end, but for a busy machine.
         assert path.monitor_ms is None or path.monitor_ms > -1.0
-    drafts = timeline.slices('publish draft')
-    assert drafts and {draft['args']['window'] for draft in drafts} & {path.window_id for path in paths}
+    drafted = {draft['args']['window'] for draft in timeline.slices('publish draft')}
+    assert drafted and drafted & set(captions)
