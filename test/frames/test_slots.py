@@ -4,6 +4,7 @@ import pytest
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.frames.slots import DUPLICATE, LATE, UNUSED, Frame, FrameSlots
+from crossspec_ros.timing.arrivals import Pace
 from crossspec_ros.timing.window import WindowGrid
 
 MS = 1_000_000
@@ -121,6 +122,25 @@ def test_slots_of_a_camera_that_gets_faster_have_one_late_frame_and_then_wait():
         told.append(slots.add(frame(stamp)))
         settled(slots)
     assert told.count(LATE) == 1
+
+
+@pytest.mark.parametrize('hz', [10, 15, 24, 25, 30, 50, 60])
+def test_slots_by_pace_hold_the_same_frames_sooner_and_none_is_late(hz, monkeypatch):
+    def course():
+        """Stamps that jitter by 1 ms, arrivals 20 ms later by 2; by slot: its frame and when it was settled."""
+        random, slots, found = np.random.default_rng(hz), FrameSlots(GRID, 60 * MS, 500 * MS), {}
+        stamps = 1_000_017.0 + np.arange(20 * hz) * 1000 / hz + random.normal(0, 1, 20 * hz)
+        for arrival, stamp in sorted(zip(stamps + random.normal(20, 2, len(stamps)), stamps)):
+            assert slots.add(frame(stamp), round(arrival * MS)) in (None, UNUSED)
+            found |= {index: (standing, arrival) for index, standing in settled(slots, arrival)}
+        return found
+
+    by_pace = course()
+    monkeypatch.setattr(Pace, 'next_ns', None)
+    by_the_next = course()
+    assert {slot: by_pace[slot][0] for slot in by_the_next} == {slot: each[0] for slot, each in by_the_next.items()}
+    waits = [by_the_next[slot][1] - by_pace[slot][1] for slot in by_the_next]
+    assert min(waits) >= 0 and max(waits) > 0
 
 
 def test_slots_without_arrival_times_wait_the_whole_grace():
