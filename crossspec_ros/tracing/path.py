@@ -132,11 +132,13 @@ class _Thread:
         place = bisect_right(self._arrived, settled_us) - 1
         ready_us = end_us
         if place >= 0:
-            ready_us = max(end_us, self._arrived[place])
+            ready_us = self._arrived[place]
             pieces += self._on_the_way(self._arrivals[place])
         pieces += self._at_work(ready_us, settled_us, out_us)
-        inside = [_cut(piece, end_us, out_us) for piece in pieces if piece.end_us > end_us]
-        return WindowPath(args['window'], self._pid, tuple(_named(inside, args['window'])), int(args.get('passes', 0)))
+        # A window may be answered before its end: its passes are counted from the first, though the age begins later.
+        inside = tuple(_cut(piece, end_us, out_us) for piece in _named(pieces, args['window'])
+                       if piece.end_us > end_us)
+        return WindowPath(args['window'], self._pid, inside, int(args.get('passes', 0)))
 
     def _on_the_way(self, arrival: Event) -> Iterator[Piece]:
         """A frame's way from its camera to the end of its callback."""

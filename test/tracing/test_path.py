@@ -103,6 +103,14 @@ def test_work_for_another_window_is_told_as_such():
     assert stages['first pass'] == pytest.approx(9.0) and stages['later passes'] == 0.0
 
 
+def test_a_window_that_is_nearly_answered_at_its_end_has_its_last_passes_only():
+    events = [image(-60.0), instant('window whole', -50.0, window=5), answer(5, -40.0, 45.0),
+              slice_('verify', -40.0, 20.0), slice_('verify', -15.0, 18.0), publish(4.0)]
+    stages = path_of(events).stage_ms()
+    assert stages['first pass'] == 0.0 and stages['later passes'] == pytest.approx(3.0)
+    assert sum(stages.values()) == pytest.approx(5.0)
+
+
 def test_windows_without_a_caption_or_without_their_start_have_no_path():
     assert critical_paths(timeline_of([image(0.0), instant('window whole', 1.0, window=5)])) == []
     assert critical_paths(timeline_of([publish(24.0)])) == []
