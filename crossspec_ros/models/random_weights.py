@@ -15,8 +15,8 @@ def build_model(device: str, dtype: str, image: int = 224) -> VideoLlavaForCondi
     """
     big = device.startswith('cuda')
     vision = CLIPVisionConfig(hidden_size=1024 if big else 128, intermediate_size=4096 if big else 256,
-                              num_hidden_layers=24 if big else 4, num_attention_heads=16 if big else 4, image_size=image,
-                              patch_size=14)
+                              num_hidden_layers=24 if big else 4, num_attention_heads=16 if big else 4,
+                              image_size=image, patch_size=14)
     text = LlamaConfig(vocab_size=_VOCABULARY, hidden_size=4096 if big else 256,
                        intermediate_size=11008 if big else 512,
                        num_hidden_layers=32 if big else 4, num_attention_heads=32 if big else 8,
