@@ -37,6 +37,7 @@ COMMANDS: dict[str, Command] = {
     'doctor': Command('crossspec_ros.commands.doctor', 'what is here, what is missing, and what to do about it'),
     'up': Command('crossspec_ros.commands.up', 'start the nodes of a vehicle, on machines with no launch system'),
     'view': Command('crossspec_ros.commands.view', 'the graph live in a browser, in Foxglove or in a file'),
+    'trace': Command('crossspec_ros.commands.trace', 'join the timelines of processes, and tell where the time went'),
     'replay': Command('crossspec_ros.commands.replay', 'play a recording, over DDS or straight through the core'),
     'bag': Command('crossspec_ros.commands.bag', 'look into, cut or render a rosbag2'),
     'events': Command('crossspec_ros.commands.events', 'files of event cameras to rosbag2 and back'),

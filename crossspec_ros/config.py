@@ -26,6 +26,20 @@ _p = described
 
 
 @dataclass(frozen=True)
+class TraceConfig:
+    """Where a process leaves its part of a timeline of all."""
+
+    folder: str = _p('', 'write what this process does when to a file in this folder, in the trace event format (see '
+                     'docs/time.md); empty: nothing')
+    mb: int = _p(32, 'size of that file, MB at most; the oldest go', low=1, high=65536)
+
+
+def _trace() -> TraceConfig:
+    """The settings of the trace, the same for each node."""
+    return dataclasses.field(default_factory=TraceConfig, metadata={'group': 'trace', 'without': ()})
+
+
+@dataclass(frozen=True)
 class WindowConfig:
     """The grid of windows; drafter, verifier, overlay and monitor must agree on it."""
 
@@ -97,6 +111,7 @@ class DrafterConfig(WindowConfig):
                        name='events.idle_s', low=0, high=3600)
     silence_s: float = _p(5.0, 'no packet for this long: a warning says why, s', name='events.silence_s', low=0.1,
                           high=3600)
+    trace: TraceConfig = _trace()
 
 
 @dataclass(frozen=True)
@@ -146,6 +161,7 @@ class VerifierConfig(WindowConfig):
     audit_after: bool = _p(False, 'keep every window\'s frames on disk for ~/audit', name='audit.keep')
     audit_keep: int = _p(1000, 'windows kept for ~/audit at most', name='audit.keep_windows', low=1, high=1000000)
     audit_keep_mb: int = _p(2048, 'frames on disk for ~/audit, MB at most', name='audit.keep_mb', low=1, high=1000000)
+    trace: TraceConfig = _trace()
 
 
 @dataclass(frozen=True)
@@ -161,6 +177,7 @@ class OverlayConfig(WindowConfig):
     show_untrained: bool = _p(False, 'show the words of a drafter that was not trained for this verifier')
     record_path: str = _p('', 'write the pictures to this mp4 file too; empty: none')
     snapshot_dir: str = _p('', 'a frame and an event picture of every captioned window go to this folder; empty: none')
+    trace: TraceConfig = _trace()
 
 
 @dataclass(frozen=True)
@@ -182,6 +199,7 @@ class ViewerConfig(WindowConfig):
     image_transport: str = _p('raw', 'raw: image; compressed: image/compressed', choices=('raw', 'compressed'))
     stale_ms: float = _p(4000.0, 'a caption older than this is taken off the page, ms', low=100, high=600000)
     show_untrained: bool = _p(False, 'show the words of a drafter that was not trained for this verifier')
+    trace: TraceConfig = _trace()
 
 
 @dataclass(frozen=True)
@@ -197,6 +215,7 @@ class MonitorConfig(WindowConfig):
                                high=600000)
     csv_path: str = _p('', 'a row a window is written to this file; empty: none')
     report_path: str = _p('', 'a JSON report is written to this file at the end; empty: none')
+    trace: TraceConfig = _trace()
 
 
 @dataclass(frozen=True)
@@ -223,6 +242,7 @@ class PlayerConfig:
     autostart: bool = _p(True, 'play at once; false: ~/play starts it')
     world_width: int = _p(320, 'width of the synthetic world\'s cameras, px', low=64, high=1920)
     world_height: int = _p(240, 'height of the synthetic world\'s cameras, px', low=48, high=1080)
+    trace: TraceConfig = _trace()
 
 
 @dataclass(frozen=True)
@@ -242,6 +262,7 @@ class KeeperConfig:
                                 name='keep.rules')
     braking_ms2: float = _p(0.0, 'deceleration on the topic imu that is a moment, m/s^2; 0: imu is not listened to',
                             name='keep.braking_ms2', low=0, high=100)
+    trace: TraceConfig = _trace()
 
 
 NODES: dict[str, type] = {'drafter': DrafterConfig, 'verifier': VerifierConfig, 'overlay': OverlayConfig,

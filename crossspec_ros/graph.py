@@ -65,6 +65,8 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument('respawn', 'true', 'launch files: start a node again that has ended by itself', ('true', 'false')),
     Argument('respawn_delay', '0.0', 'launch files: wait this long before, s'),
     Argument('viewer', 'false', 'show the graph live in a browser; needs the extra `view`', ('true', 'false')),
+    Argument('trace', '', 'folder in which each process leaves its part of a timeline of all; `crossspec trace` joins '
+             'them; empty: none'),
     Argument('bag', '', 'recording to play: a bag, a DSEC sequence, world:SEED; empty: real cameras'),
 )
 
@@ -176,6 +178,8 @@ def declare(given: Mapping[str, str] | None = None, parameters: Mapping[str, Map
         # An argument at its default says nothing, so that the YAML file can.
         merged = {key: value for key, value in settings.items() if value != defaults[key]}
         merged = by_bare_name.get(name, {}) | merged | (parameters or {}).get(name, {})
+        if values['trace']:
+            merged = {'trace.folder': values['trace']} | merged
         _check_parameters(name, merged)
         merged['use_sim_time'] = values['use_sim_time'] == 'true' and name != 'player'
         specs += _by_camera(name, merged, values, cameras, file)

@@ -30,8 +30,8 @@ def dead_segments(shm: Path = _SHM, proc: Path = _PROC) -> list[Path]:
 class Leftovers:
     """The files of some processes, noted while they live, removed once they are dead.
 
-    Ports stay until the last `sweep`: a process that starts takes over the port that it finds, in several steps, and one
-    that is removed between them leaves it listening where nobody sends. There is one for each process, and it is small.
+    Ports stay until the last `sweep`: a process that starts takes over the port that it finds, in several steps, and
+    one that is removed between them leaves it listening where nobody sends. Each process has one, and it is small.
     """
 
     def __init__(self, shm: Path = _SHM, proc: Path = _PROC) -> None:

@@ -24,7 +24,7 @@ from crossspec_ros.models.random_weights import EOS_ID, IMAGE_ID, PAD_ID, VIDEO_
 from crossspec_ros.models.targets import TransformersTarget
 from crossspec_ros.models.targets.adapters import Adapter, Parts, VideoLlavaAdapter
 from crossspec_ros.speculation.acceptance import Accepted, descend
-from crossspec_ros.speculation.rules import Accept, Rule
+from crossspec_ros.speculation.rules import Rule
 from crossspec_ros.speculation.settings import EngineConfig
 from crossspec_ros.speculation.tree import TokenTree
 from crossspec_ros.speculation.types import Draft, prompt_key
@@ -47,7 +47,8 @@ class ShapesAdapter(VideoLlavaAdapter):
 
     def __init__(self, model: torch.nn.Module) -> None:
         Adapter.__init__(self, Parts(Path(), model, None))
-        self.preprocessor = FramePreprocessor(224, None, (224, 224), 'bicubic', 1 / 255, (0.48, 0.46, 0.41),
+        side = model.config.vision_config.image_size
+        self.preprocessor = FramePreprocessor(side, None, (side, side), 'bicubic', 1 / 255, (0.48, 0.46, 0.41),
                                               (0.27, 0.26, 0.28))
         self.video_token_id = VIDEO_ID
 
@@ -125,17 +126,18 @@ def make_schemes(target: ShapesTarget, recorded: Sequence[Recorded]) -> dict:
         'ours': Speculation(target, ahead, ('memory', 'previous', 'drafts'), drafts=True)}
     for scheme in schemes.values():
         if isinstance(scheme, Speculation):
-            scheme.engine.use_rule(Rule('recorded', 'nothing', _recorded(recorded)))
+            scheme.engine.use_rule(recorded_rule(recorded))
     return schemes
 
 
-def _recorded(recorded: Sequence[Recorded]) -> Accept:
+def recorded_rule(recorded: Sequence[Recorded]) -> Rule:
+    """Accept what the recorded caption of the window says, whatever the logits are."""
     def accept(tree: TokenTree, logits: torch.Tensor, window_id: int, position: int) -> Accepted:
         said = (*recorded[window_id].target, EOS_ID)
         logits.argmax(dim=-1).tolist()                   # the real rule's work, and its wait for the device
         steps = iter(said[position:])
         return Accepted(*descend(tree, lambda row: next(steps, EOS_ID)))
-    return accept
+    return Rule('recorded', 'nothing', accept)
 
 
 def read_traces(path: str) -> list[Recorded]:

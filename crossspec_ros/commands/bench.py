@@ -12,6 +12,7 @@ BENCHES: dict[str, Command] = {
     'decode': Command('crossspec_ros.bench.decode', 'caption age against plain generation, feature by feature'),
     'link': Command('crossspec_ros.bench.link', 'verifier on another host: delay, loss and cuts of the link'),
     'change': Command('crossspec_ros.bench.change', 'windows by change against the grid: age of the words, compute'),
+    'growth': Command('crossspec_ros.bench.growth', 'age over frames, answers and tokens a frame; memory over a drive'),
     'view': Command('crossspec_ros.bench.view', 'what the live view costs the graph'),
     'resilience': Command('crossspec_ros.bench.resilience', 'the graph killed, frozen, lied to and starved'),
     'soak': Command('crossspec_ros.bench.soak', 'the graph for long, with kills, prompts and questions'),

@@ -43,6 +43,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='time between the frames of a window, for slow cameras (%(default)g)')
     parser.add_argument('--view', type=int, nargs='?', const=VIEW_PORT, metavar='PORT',
                         help=f'show it live in a browser too, at a port of this machine ({VIEW_PORT}; 0: a free one)')
+    parser.add_argument('--trace', type=Path, metavar='FILE', help='write a timeline of all processes for '
+                        'ui.perfetto.dev, and show in the report where the age of each caption went')
     parser.add_argument('--domain-id', type=int, metavar='N', help='DDS domain (default: one that is free)')
     parser.add_argument('--json', action='store_true', help='report.json on stdout, everything else on stderr')
     parser.add_argument('--no-open', action='store_true', help='do not open the report in a browser')
@@ -56,13 +58,14 @@ def run(args: argparse.Namespace) -> int:
                           prompt=args.prompt,
                           verifier=args.verifier, drafter=args.drafter, device=args.device, domain_id=args.domain_id,
                           topics=tuple(args.topics), image_topic=args.image_topic, events_topic=args.events_topic,
-                          frame_interval_ms=args.frame_interval_ms, view=args.view)
+                          frame_interval_ms=args.frame_interval_ms, view=args.view, trace=args.trace)
     topics = check(options)
     passing = look_through(options, topics)
     check_device(options.device)
     from crossspec_ros.demo.orchestrate import run_demo            # after the checks: rclpy takes a second to import
 
-    report = run_demo(options, topics, passing, screen=sys.stderr if args.json else sys.stdout)
+    report = run_demo(options, topics, passing, screen=sys.stderr if args.json else sys.stdout,
+                      stand_back=True)
     for note in report['notes']:
         print(f'crossspec: {options.source_name}: {note}', file=sys.stderr)
     page = options.out.resolve() / 'report.html'

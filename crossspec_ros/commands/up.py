@@ -19,6 +19,7 @@ from crossspec_ros.interrupts import interruptible
 from crossspec_ros.nursery import Nursery
 from crossspec_ros.security import policy
 from crossspec_ros.shared_memory import Leftovers
+from crossspec_ros.tracing.summary import begin, end, in_words, parts_of, summarise
 
 _END_TIMEOUT_S = 15.0
 _RESTART_AFTER_S = (0.0, 1.0, 2.0, 5.0, 10.0)                   # the longer, the more often in a row
@@ -39,7 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add ``up`` to the parser: an option for every argument of the launch files."""
     parser = subparsers.add_parser('up', help='start the nodes of a vehicle, on machines with no launch system')
     for argument in ARGUMENTS:
-        if argument.name in (*LAUNCH_ARGUMENTS, 'viewer'):      # --view is the option for it
+        if argument.name in (*LAUNCH_ARGUMENTS, 'viewer', 'trace'):      # which have options of their own
             continue
         parser.add_argument('--' + argument.name.replace('_', '-'), dest=argument.name, metavar='TEXT',
                             action=_Joined if argument.name == 'cameras' else 'store',
@@ -48,6 +49,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                             help=f'{argument.description} (default: {argument.default!r})')
     parser.add_argument('--view', dest='viewer', action='store_const', const='true',
                         help='show the graph live in a browser; its settings: --param viewer:NAME=VALUE')
+    parser.add_argument('--trace', dest='timeline', metavar='FILE', help='write a timeline of all processes for '
+                        'ui.perfetto.dev at the end, and say where the age of the captions went')
     parser.add_argument('--only', nargs='+', metavar='NODE', help='start these nodes only')
     parser.add_argument('--without', nargs='+', metavar='NODE', default=[], help='start all but these')
     parser.add_argument('--param', action='append', default=[], metavar='NODE:NAME=VALUE', help='one more parameter')
@@ -182,10 +185,24 @@ def _write(path: str, text: str) -> int:
     return 0
 
 
+def _keep_timeline(parts: Path, path: str) -> None:
+    """Join the parts of the processes, and say where the age of the captions went."""
+    try:
+        lines = [*in_words(summarise(end(parts, path))), f'timeline: {path} (open it in ui.perfetto.dev)']
+    except CrossSpecError as error:                             # which must not hide how the graph ended
+        lines = [f'no timeline: {error}']
+    for line in lines:
+        print(f'crossspec: {line}', file=sys.stderr)
+
+
 def run(args: argparse.Namespace) -> int:
     """Start the nodes and wait; 0 after Ctrl-C, the worst exit code where all nodes ended by themselves."""
     given = {argument.name: getattr(args, argument.name) for argument in ARGUMENTS
              if getattr(args, argument.name, None) is not None}
+    parts = None
+    if args.timeline:
+        parts = parts_of(args.timeline)
+        given['trace'] = str(parts)
     specs = choose(declare(given, parse_parameters(args.param)), args.only, args.without)
     if args.policy:
         return _write(args.policy, policy(specs))
@@ -194,6 +211,8 @@ def run(args: argparse.Namespace) -> int:
             print(shlex.join(spec.command()))
         return 0
     check_device(given.get('device', 'cpu'))
+    if parts is not None:
+        begin(parts)
     shell.settle(without=() if args.domain_id is None else ('ROS_DOMAIN_ID',))
     supervisor = _Supervisor(node_environment(domain_id=args.domain_id, local=not args.network), args.restart)
     try:
@@ -210,3 +229,5 @@ def run(args: argparse.Namespace) -> int:
         return 0
     finally:
         supervisor.end()
+        if parts is not None:
+            _keep_timeline(parts, args.timeline)

@@ -25,7 +25,7 @@ _LAST_DOMAIN = 101                          # ports of higher ones are given to 
 @dataclass(frozen=True)
 class DemoOptions:
     """The command line of ``crossspec demo``. ``seconds`` None: 20 of the synthetic world, all of a bag; ``view``: the
-    port of the live view, None for none.
+    port of the live view, None for none; ``trace``: file of a timeline of all processes.
     """
 
     out: Path = Path('crossspec-demo')
@@ -43,6 +43,7 @@ class DemoOptions:
     events_topic: str = ''
     frame_interval_ms: float = WindowGrid().frame_interval_ms
     view: int | None = None
+    trace: Path | None = None
 
     @property
     def grid(self) -> WindowGrid:
@@ -93,6 +94,10 @@ def check(options: DemoOptions) -> SourceTopics:
         _check_model(role, getattr(options, role))
     topics = _check_source(options)
     _check_writable(options.out)
+    if options.trace is not None:
+        _check_writable(options.trace.absolute().parent, 'trace must be a file in a folder')
+        if options.trace.is_dir():
+            raise CrossSpecError(f'trace must be a file, got the folder {options.trace}')
     return topics
 
 
@@ -143,13 +148,13 @@ def _check_model(role: str, name: str) -> None:
                              'there is no such folder')
 
 
-def _check_writable(folder: Path) -> None:
+def _check_writable(folder: Path, what: str = 'out must be a folder') -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise CrossSpecError(f'out must be a folder that can be written, got {folder}: {error.strerror}') from error
+        raise CrossSpecError(f'{what} that can be written, got {folder}: {error.strerror}') from error
 
 
 def free_domain(first: int) -> int:

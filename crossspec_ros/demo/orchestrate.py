@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 from collections import Counter
+from collections.abc import Container
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,9 +24,12 @@ from crossspec_ros.demo.summary import DEFINITIONS, hardware, summarise
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.graph import LIFECYCLE_NODES, NodeSpec, declare, node_environment
 from crossspec_ros.interrupts import interruptible
+from crossspec_ros.nodes import process
 from crossspec_ros.nodes.tap import Tap, open_tap
 from crossspec_ros.recordings.outlook import Passing, why_few, why_never_together, why_nothing
 from crossspec_ros.timing.window import WindowGrid
+from crossspec_ros.tracing.summary import in_words, keep
+from crossspec_ros.tracing.summary import summarise as summarise_paths
 from crossspec_ros.view.drops import dropped_by_node
 from crossspec_ros.view.record import Recorder, WindowRecord
 
@@ -41,6 +45,7 @@ _LAST_LOOK_S = 0.6                  # the last caption stays in the film for a m
 _DIAGNOSTICS_S = 1.3                # nodes tell their counts every second: wait for the last ones
 _TICK_S = 0.1
 _NAMESPACE = 'crossspec'
+_PARTS = 'trace'                    # in the folder of the logs
 _MAX_ALIGN_MS = 60_000.0
 _ORDER = ('verifier', 'drafter', 'overlay', 'monitor', 'viewer', 'player')      # the slowest to start is started first
 
@@ -60,7 +65,8 @@ def declare_nodes(options: DemoOptions, topics: SourceTopics, work: Path) -> lis
     seconds = options.seconds if options.seconds is not None else (WORLD_SECONDS if options.bag is None else 0.0)
     arguments = {'namespace': _NAMESPACE, 'bag': options.source, 'image_transport': topics.image_transport or 'raw',
                  'viewer': 'false' if options.view is None else 'true', 'model': options.verifier,
-                 'drafter_model': options.drafter, 'device': options.device}
+                 'drafter_model': options.drafter, 'device': options.device,
+                 'trace': '' if options.trace is None else str((work / _PARTS).resolve())}
     grid = {'window.frame_interval_ms': options.frame_interval_ms}
     stride_ms = options.grid.stride_ns / 1e6                    # the stream begins with a window
     specs = declare(arguments, {
@@ -86,8 +92,9 @@ def drain_s(options: DemoOptions) -> float:
 class _Demo:
     """One demo while it runs."""
 
-    def __init__(self, options: DemoOptions, topics: SourceTopics, work: Path, screen: IO[str]) -> None:
-        self._options, self._work = options, work
+    def __init__(self, options: DemoOptions, topics: SourceTopics, work: Path, screen: IO[str],
+                 stand_back: bool) -> None:
+        self._options, self._work, self._stand_back = options, work, stand_back
         self.record = Recorder()
         self._domain = options.domain_id if options.domain_id is not None else free_domain(1 + os.getpid() % 101)
         self._specs = declare_nodes(options, topics, work)
@@ -143,6 +150,8 @@ class _Demo:
                        f'(ROS_DOMAIN_ID={self._domain} ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST to look in)')
         for spec in self._specs:
             processes.start(spec.name, spec.command(), self._environment)
+        if self._stand_back:
+            process.stand_back()
 
     def _wait_until_ready(self, processes: Processes, tap: Tap) -> None:
         """Models loaded, nodes active, player there. What is played before that would be lost."""
@@ -244,6 +253,13 @@ class _Demo:
             self._view.tick()
             self._next_tick = now + 0.2
 
+    def _critical_path(self, windows: Container[int]) -> dict[str, Any] | None:
+        """The timeline written, and what it says of these windows; None where none was asked for."""
+        if self._options.trace is None:
+            return None
+        paths = keep(self._work / _PARTS, self._options.trace)
+        return summarise_paths([path for path in paths if path.window_id in windows])
+
     def _report(self, stream: _Stream, numbers: dict[str, Any]) -> dict[str, Any]:
         record = self.record.only(stream_window_ids(self.record, stream.first_ns, stream.last_ns,
                                                     self._options.grid))
@@ -254,7 +270,8 @@ class _Demo:
             'version': __version__, 'created': datetime.now().astimezone().strftime('%Y-%m-%d %H:%M %Z'),
             'source': self._options.source_name, 'stream_s': round((stream.last_ns - stream.first_ns) / 1e9, 2),
             **summarise(record), 'first_draft_ms': first_draft_ms, 'dropped': dropped_by_node(self.record.diagnostics),
-            'events': events_by_topic(self.record.diagnostics), **numbers, 'hardware': hardware(),
+            'events': events_by_topic(self.record.diagnostics), 'critical_path': self._critical_path(record.windows),
+            **numbers, 'hardware': hardware(),
             'definitions': DEFINITIONS}
 
 
@@ -289,19 +306,20 @@ def outcome(report: dict[str, Any], passing: Passing | None, grid: WindowGrid) -
     return {'notes': [*passing.notes, *(each for each in told if each)], 'reason': None}
 
 
-def run_demo(options: DemoOptions, topics: SourceTopics, passing: Passing | None = None, *, screen: IO[str]
-             ) -> dict[str, Any]:
+def run_demo(options: DemoOptions, topics: SourceTopics, passing: Passing | None = None, *, screen: IO[str],
+             stand_back: bool = False) -> dict[str, Any]:
     """Run one demo and leave its report in ``options.out``; returns what ``report.json`` holds.
 
     ``passing`` is what the recording holds, so that the report can say why nothing came of it. Where it ends early, by
-    an error or a signal, the report is of what there was, and says why under ``unfinished``.
+    an error or a signal, the report is of what there was, and says why under ``unfinished``. ``stand_back``: this
+    process is for the demo alone, and lets the nodes have the cores first from their start on.
 
     Raises:
         CrossSpecError: a process failed or did not get ready; the text holds the end of its log.
     """
     work = _fresh_work_folder(options.out)
     with interruptible(signal.SIGINT, signal.SIGTERM):          # either way its processes are ended first
-        demo = _Demo(options, topics, work, screen)
+        demo = _Demo(options, topics, work, screen, stand_back)
         try:
             report = demo.run()
         except (CrossSpecError, KeyboardInterrupt) as error:
@@ -342,6 +360,8 @@ def closing_words(report: dict[str, Any], out: Path) -> str:
         checked = f'{audit["checked"]}' + (f' of {report["captions"]}' if audit['checked'] < report['captions'] else '')
         lines.append(f'{acceptance["tau"]:.2f} tokens a target pass; '
                      f'audit: {checked} decoded again without drafts, {audit["mismatched"]} differ')
+    if report.get('critical_path') is not None:
+        lines += in_words(report['critical_path'])
     lines.append(f'{sum(report["rss_mb"].values()) / 1000:.2f} GB in {len(report["rss_mb"])} processes; '
                  f'report: {out / "report.html"}')
     return '\n'.join(lines)

@@ -3,22 +3,30 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from crossspec_ros.tracing.path import STAGES
 from crossspec_ros.view.safe import clean
 
 _MANY = 80                          # windows; beyond, marks and bars of their own would run into each other
 DRAFT, CAPTION, GRID, INK = '#e08a1e', '#1f6fb4', '#d9dee3', '#3b4650'
 SOURCE_COLOURS = ('#1f6fb4', '#e08a1e', '#3f9d6b', '#9467bd', '#c7504b', '#6b7a86', '#b8a03a')
+# The way in brown, waits for others red, the model's work blue and green: which kind it is counts most.
+STAGE_COLOURS = {
+    'camera': '#e3d4bf', 'transport': '#cfb58d', 'callback': '#b8935c', 'unpack': '#8f6b36', 'settle': '#e9b44c',
+    'rehearsal': '#e7a6a1', 'other window': '#d9736b', 'encode': '#0f4c81', 'prefill': '#2f7fc1', 'propose': '#3f9d6b',
+    'first pass': '#7db8e8', 'later passes': '#b9a5e2', 'accept': '#7f62b8', 'learn': '#9ed0ac', 'publish': '#5d6b78',
+    'garbage': '#111111', 'no core': '#c7504b', 'wait': '#cfd6dc'}
+_DARK = ('unpack', 'encode', 'prefill', 'accept', 'publish', 'garbage', 'no core')
 STYLE = {'svg.fonttype': 'none', 'svg.hashsalt': 'crossspec', 'font.family': 'sans-serif', 'font.size': 9.5,
-       'text.color': INK, 'axes.edgecolor': GRID, 'axes.labelcolor': INK, 'xtick.color': INK, 'ytick.color': INK,
-       'axes.titlesize': 10.5,
-       'axes.titleweight': 'bold', 'axes.titlelocation': 'left', 'axes.spines.top': False, 'axes.spines.right': False}
+         'text.color': INK, 'axes.edgecolor': GRID, 'axes.labelcolor': INK, 'xtick.color': INK, 'ytick.color': INK,
+         'axes.titlesize': 10.5,
+         'axes.titleweight': 'bold', 'axes.titlelocation': 'left', 'axes.spines.top': False, 'axes.spines.right': False}
 
 
 def as_svg(figure: Figure) -> str:
@@ -126,3 +134,55 @@ def stages(entries: Sequence[Mapping[str, Any]]) -> str:
         axes.grid(axis='x', visible=False)
         axes.xaxis.get_major_locator().set_params(integer=True)
         return as_svg(figure)
+
+
+def critical_path(path: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> str:
+    """Which stage the age of each caption went to, stacked, window by window; numbered as all windows are."""
+    with matplotlib.rc_context(STYLE):
+        numbers = {entry['window_id']: number for number, entry in enumerate(entries, start=1)}
+        windows = [window for window in path['windows'] if window['window_id'] in numbers]
+        places = [numbers[window['window_id']] for window in windows]
+        figure, axes = new_axes(7.4, 3.4, "Where each caption's age went", 'window', 'ms')
+        for stage, values, bottoms in _stacked([window['stage_ms'] for window in windows]):
+            if len(entries) <= _MANY:
+                axes.bar(places, values, bottom=bottoms, color=STAGE_COLOURS[stage], label=stage, width=0.8)
+            else:
+                tops = [low + value for low, value in zip(bottoms, values)]
+                axes.fill_between(places, bottoms, tops, step='mid', color=STAGE_COLOURS[stage], label=stage,
+                                  linewidth=0)
+        handles, labels = axes.get_legend_handles_labels()
+        axes.legend(handles[::-1], labels[::-1], frameon=False, loc='center left', bbox_to_anchor=(1, 0.5))
+        axes.grid(axis='x', visible=False)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        return as_svg(figure)
+
+
+def path_bars(path: Mapping[str, Any]) -> str:
+    """The stages of the windows at p50 and at p99 of caption age, as two bars, with the milliseconds that fit in."""
+    with matplotlib.rc_context(STYLE):
+        names = list(path['bars'])[::-1]
+        bars = [path['bars'][name] for name in names]
+        figure, axes = new_axes(4.4, 3.4, 'The typical window and the slowest', 'ms')
+        longest = max(bar['age_ms'] for bar in bars)
+        labels = [f'{name}\n{bar["age_ms"]:.0f} ms' for name, bar in zip(names, bars)]
+        for stage, values, lefts in _stacked([bar['stage_ms'] for bar in bars]):
+            axes.barh(labels, values, left=lefts, color=STAGE_COLOURS[stage], height=0.55, label=stage)
+            for place, (value, left) in enumerate(zip(values, lefts)):
+                if value >= 0.07 * longest:
+                    axes.text(left + value / 2, place, f'{value:.0f}', ha='center', va='center', fontsize=8,
+                              color='#ffffff' if stage in _DARK else INK)
+        axes.grid(axis='y', visible=False)
+        figure.legend(frameon=False, loc='outside lower center', ncols=4, fontsize=8, columnspacing=1.0,
+                      handlelength=1.2)
+        return as_svg(figure)
+
+
+def _stacked(entries: Sequence[Mapping[str, float]]) -> Iterator[tuple[str, list[float], list[float]]]:
+    """Stages that take more than a thousandth of all, with their values and where they begin."""
+    whole = sum(sum(entry.values()) for entry in entries)
+    bottoms = [0.0] * len(entries)
+    for stage in STAGES:
+        values = [entry.get(stage, 0.0) for entry in entries]
+        if sum(values) > 0.001 * whole:
+            yield stage, values, bottoms
+            bottoms = [low + value for low, value in zip(bottoms, values)]

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from crossspec_ros.demo import plots
 from crossspec_ros.demo.live import format_age
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.tracing.path import STAGES
 from crossspec_ros.view.safe import clean
 from crossspec_ros.view.words import compare
 
@@ -90,10 +91,14 @@ def render_html(report: Mapping[str, Any], snapshots: Path) -> str:
     drawn = {'ages': plots.ages_over_time(entries), 'distribution': plots.age_distribution(entries)}
     if per_source:
         drawn['acceptance'] = plots.acceptance_by_source(per_source)
+    path = report.get('critical_path')
+    if path is not None and path['windows']:
+        drawn['path'] = plots.critical_path(path, entries)
+        drawn['path_bars'] = plots.path_bars(path)
     if any(entry['stage_ms'] for entry in entries):
         drawn['stages'] = plots.stages(entries)
     return environment.get_template('report.html.jinja').render(report=report, cards=_cards(report, snapshots),
-                                                                plots=drawn)
+                                                                plots=drawn, path=path, stages=STAGES)
 
 
 def write_html(path: Path, report: Mapping[str, Any], snapshots: Path) -> None:

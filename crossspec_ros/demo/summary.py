@@ -26,6 +26,9 @@ DEFINITIONS = {
     'inputs': 'of each camera, by the node that reads it: age (ms since the stamp) of its messages at the end of each '
               'stage; received = used + waiting + dropped by cause; lost: numbers missing between those received; '
               'deadlines_missed: QoS deadlines; gaps_missed: gaps above deadline_ms where no publisher offers one',
+    'critical_path': 'with --trace: the stages that the age of a caption went to, read from the timeline; they add up '
+                     'to it. bars: means of the windows around a percentile of age (p50: the fifth in the middle; '
+                     'p99: the slowest of a hundred, one at least)',
     'audit': 'windows decoded again without drafts after the live part, and how many gave other tokens',
     'rss_mb': 'largest resident set of a process, MB (1e6 bytes)',
 }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crossspec_ros.timing.arrivals import Latency
+from crossspec_ros.timing.arrivals import Latency, Pace
 from crossspec_ros.timing.window import WindowGrid
 
 LATE, UNUSED, DUPLICATE, SKIPPED = 'late', 'unused', 'duplicate', 'skipped'
@@ -67,9 +67,10 @@ class Slot:
 class FrameSlots:
     """Settles slots in order: the newest frame of a slot stands in it.
 
-    A slot is settled once no better frame can come: a frame with a stamp at or after its end is here, or the clock is
-    past its end by as long as frames lately took to arrive, ``grace_max_ns`` at most; until a few have come, by
-    ``grace_ns``. A frame for a settled slot is late.
+    A slot is settled once no better frame is to come: a frame with a stamp at or after its end is here; or the next one
+    would have such a stamp, at the fastest pace of the newest ones; or the clock is past its end by as long as frames
+    lately took to arrive, ``grace_max_ns`` at most, and by ``grace_ns`` until a few have come. A frame for a settled
+    slot is late: of a camera that gets faster it may be one.
     """
 
     def __init__(self, grid: WindowGrid, grace_ns: int, grace_max_ns: int | None = None) -> None:
@@ -86,6 +87,7 @@ class FrameSlots:
         self._next: int | None = None                           # the oldest slot that is not settled
         self.newest_ns: int | None = None
         self.latency = Latency()
+        self._pace = Pace()
         return forgotten
 
     @property
@@ -102,6 +104,7 @@ class FrameSlots:
         """
         if arrival_ns is not None:
             self.latency.add(arrival_ns - frame.stamp_ns)
+        self._pace.add(frame.stamp_ns)
         index = self._grid.slot_index(frame.stamp_ns)
         if self._next is None:
             self._next = index
@@ -124,6 +127,9 @@ class FrameSlots:
             return []
         interval = self._grid.interval_ns
         stop = self.newest_ns // interval                       # newest slot whose end a frame has reached
+        soonest_ns = self._pace.next_ns
+        if soonest_ns is not None and soonest_ns > interval * (own := self._grid.slot_index(self.newest_ns)):
+            stop = own
         if now_ns is not None and now_ns - self.newest_ns <= give_up_ns:
             stop = max(stop, (now_ns - self.wait_ns) // interval)
         # After a long gap only what the newest windows can use is worth telling.

@@ -28,6 +28,7 @@ from crossspec_ros.models.builtin import model_path
 from crossspec_ros.models.devices import find_device
 from crossspec_ros.models.tokenizer import load_tokenizer, question_of, tokenizer_key
 from crossspec_ros.speculation.drafter import VoxelGrid
+from crossspec_ros.tracing.tracer import TRACER
 
 CONFIG_FILE, WEIGHTS_FILE = 'config.json', 'model.safetensors'
 FORMAT = 2                  # of a drafter's folder; 2: words may be a part of the verifier's, and the verifier is named
@@ -267,7 +268,7 @@ class EventDrafter(nn.Module):
         rows = torch.tensor([self.rows_of([*self.question_ids(prompt), *prefix_ids])], device=device)
         past, step, ranks = None, 0, min(3 if self._row_of else 2, self.config.rows)
         while step < min(max_tokens, room) and not (should_stop is not None and should_stop()):
-            with torch.inference_mode():
+            with torch.inference_mode(), TRACER.span('draft forward'):
                 inputs = self.embed(rows) if past else torch.cat((self.encoder(grid), self.embed(rows)), 1)
                 hidden, past = self._run(inputs, past)
                 best, index = torch.topk(torch.softmax(self.logits(hidden[0, -1]), -1), ranks)

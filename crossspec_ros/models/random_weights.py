@@ -8,12 +8,15 @@ from transformers import CLIPVisionConfig, LlamaConfig, VideoLlavaConfig, VideoL
 _VOCABULARY, VIDEO_ID, IMAGE_ID, PAD_ID, EOS_ID = 32064, 32001, 32000, 32002, 2
 
 
-def build_model(device: str, dtype: str) -> VideoLlavaForConditionalGeneration:
-    """Random weights: the real shapes on a GPU, cut-down ones on a CPU. The image tower is the video tower."""
+def build_model(device: str, dtype: str, image: int = 224) -> VideoLlavaForConditionalGeneration:
+    """Random weights: the real shapes on a GPU, cut-down ones on a CPU. The image tower is the video tower.
+
+    A frame is resized to ``image`` x ``image`` pixels, of which 14 x 14 are a token.
+    """
     big = device.startswith('cuda')
     vision = CLIPVisionConfig(hidden_size=1024 if big else 128, intermediate_size=4096 if big else 256,
-                              num_hidden_layers=24 if big else 4, num_attention_heads=16 if big else 4, image_size=224,
-                              patch_size=14)
+                              num_hidden_layers=24 if big else 4, num_attention_heads=16 if big else 4,
+                              image_size=image, patch_size=14)
     text = LlamaConfig(vocab_size=_VOCABULARY, hidden_size=4096 if big else 256,
                        intermediate_size=11008 if big else 512,
                        num_hidden_layers=32 if big else 4, num_attention_heads=32 if big else 8,

@@ -24,6 +24,7 @@ from crossspec_ros.pipeline.frame_latency import RECEIVED, UNPACKED
 from crossspec_ros.pipeline.mailbox import Mailbox
 from crossspec_ros.pipeline.packet_queue import PacketQueue
 from crossspec_ros.speculation.types import prompt_key
+from crossspec_ros.tracing.tracer import TRACER
 
 
 class DrafterNode(ModelNode):
@@ -141,16 +142,19 @@ class DrafterNode(ModelNode):
                 self._input.account.drop(FORGOTTEN)
                 return
             try:
-                self._core.add_packet(packet)
+                with TRACER.span('decode', stamp_ns=packet.stamp_ns):
+                    self._core.add_packet(packet)
             except CrossSpecError as error:                     # the core has counted it
                 self._health.say('packet_refused', error)
             else:
                 self._note_age(UNPACKED, packet)
 
     def _draft(self, job: DraftJob) -> None:
-        draft = self._core.draft(job, should_stop=lambda: self._pointless(job))
+        with TRACER.span('draft', window=job.window_id, early=job.early, after=len(job.committed)):
+            draft = self._core.draft(job, should_stop=lambda: self._pointless(job))
         if draft is not None and self._working:
-            self._publisher.publish(draft_to(draft, self._frame_id))
+            with self._telling('publish draft', draft.window_id, draft.window_end_ns, revision=draft.revision):
+                self._publisher.publish(draft_to(draft, self._frame_id))
 
     def _pointless(self, job: DraftJob) -> bool:
         """Whether a newer verdict, a reset or the end has overtaken a draft that is being made."""

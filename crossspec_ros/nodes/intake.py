@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +18,17 @@ from rclpy.subscription import Subscription
 
 from crossspec_ros.msg import FrameLatency
 from crossspec_ros.nodes import qos
+from crossspec_ros.nodes.conversions import to_ns
 from crossspec_ros.nodes.frame_latency import frame_latency_to
 from crossspec_ros.nodes.health import Health
+from crossspec_ros.nodes.process import since_ms
 from crossspec_ros.pipeline import advice
 from crossspec_ros.pipeline.account import Account, Lasting, Sequences
 from crossspec_ros.pipeline.advice import Facts
 from crossspec_ros.pipeline.frame_latency import AgeBook
 from crossspec_ros.timing.arrivals import StampJudge, offset_in_words
 from crossspec_ros.timing.deadline import DeadlineKeeper
+from crossspec_ros.tracing.tracer import TRACER
 
 _S, _MS = 1_000_000_000, 1_000_000
 _OLDEST_NS = 600 * _S                                           # no message waits longer in a reader
@@ -123,7 +127,18 @@ class Intake:
         self.account.receive()
         self._touch()
         self._keeper.seen(time.perf_counter_ns(), info.get('source_timestamp'))
-        self._callback(message)
+        with self._telling(message, info):
+            self._callback(message)
+
+    def _telling(self, message: Any, info: Mapping[str, Any]) -> AbstractContextManager:
+        """Around the callback: a slice of the trace with where the message was before."""
+        name = f'{self._spec.name} arrives'
+        if not TRACER.on:
+            return TRACER.span(name)
+        stamp_ns = to_ns(message.header.stamp)
+        return TRACER.span(name, stamp_ns=stamp_ns, since_stamp_ms=(self.now_ns() - stamp_ns) / 1e6,
+                           since_sent_ms=since_ms(info.get('source_timestamp')),
+                           since_received_ms=since_ms(self._received_ns))
 
     # ---- the subscription
 

@@ -51,6 +51,7 @@ class KeeperNode(Node):
     def __init__(self, **kwargs: object) -> None:
         super().__init__('keeper', **kwargs)
         self._config: KeeperConfig = parameters.declare(self, KeeperConfig)
+        process.trace(self, self._config.trace)
         config = self._config
         self._folder = Path(config.folder).expanduser()
         self._rules = RuleBook(config.rules)

@@ -7,6 +7,7 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -26,7 +27,11 @@ from crossspec_ros.nodes.conversions import caption_from, draft_from, to_time, v
 from crossspec_ros.nodes.frame_latency import frame_latency_from
 from crossspec_ros.nodes.health import HARDWARE_ID, Health
 from crossspec_ros.pipeline.latency import LatencyBook, LatencyCsv, WindowLatency
+from crossspec_ros.speculation.types import Stage
+from crossspec_ros.tracing.tracer import TRACER
 from crossspec_ros.view.record import CameraInput
+
+_STAGES = {stage.value: stage.name for stage in Stage}
 
 
 class MonitorNode(Node):
@@ -36,6 +41,7 @@ class MonitorNode(Node):
         super().__init__('monitor', **kwargs)
         self._config: MonitorConfig = parameters.declare(self, MonitorConfig)
         parameters.follow_changes(self, self._config, self._reconfigure)
+        process.trace(self, self._config.trace)
         config = self._config
         self._book = LatencyBook(config.max_draft_age_ms, config.max_caption_age_ms, config.statistics_windows,
                                  config.close_after_ms)
@@ -82,10 +88,23 @@ class MonitorNode(Node):
         return (published_ns - window_end_ns) / 1e6
 
     def _on_draft(self, message: DraftMsg, info: dict[str, int]) -> None:
-        draft = draft_from(message)
-        self._book.add_draft(draft, self._age_ms(draft.window_end_ns, info))
+        with self._telling('draft arrives', message.window_id, info, revision=message.revision):
+            draft = draft_from(message)
+            self._book.add_draft(draft, self._age_ms(draft.window_end_ns, info))
+
+    @staticmethod
+    def _telling(name: str, window_id: int, info: dict[str, int], **more: object) -> AbstractContextManager:
+        """Around a callback: a slice of the trace with where the message was before."""
+        if not TRACER.on:
+            return TRACER.span(name)
+        return TRACER.span(name, window=window_id, since_sent_ms=process.since_ms(info.get('source_timestamp')),
+                           since_received_ms=process.since_ms(info.get('received_timestamp')), **more)
 
     def _on_caption(self, message: CaptionMsg, info: dict[str, int]) -> None:
+        with self._telling('caption arrives', message.window_id, info, stage=_STAGES.get(message.stage, 'unknown')):
+            self._take_caption(message, info)
+
+    def _take_caption(self, message: CaptionMsg, info: dict[str, int]) -> None:
         try:
             caption = caption_from(message)
         except CrossSpecError as error:
@@ -177,6 +196,7 @@ class MonitorNode(Node):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node; returns the exit code."""
+    process.stand_back()
     return process.run(MonitorNode, args)
 
 

@@ -23,6 +23,7 @@ from crossspec_ros.nodes.conversions import caption_from, draft_from, image_to, 
 from crossspec_ros.nodes.health import Health
 from crossspec_ros.nodes.pictures import Pictures
 from crossspec_ros.speculation.types import Stage
+from crossspec_ros.tracing.tracer import TRACER
 from crossspec_ros.view.drawing import UNVERIFIED, VERIFIED, Words, as_html, compose
 from crossspec_ros.view.shown import Shown
 
@@ -41,6 +42,7 @@ class OverlayNode(Node):
         super().__init__('overlay', **kwargs)
         self._config: OverlayConfig = parameters.declare(self, OverlayConfig)
         parameters.follow_changes(self, self._config, self._reconfigure)
+        process.trace(self, self._config.trace)
         config, grid = self._config, self._config.grid()
         self._shown = Shown(round(config.stale_ms * 1e6), grid.stride_ns, config.show_untrained)
         self._film, self._film_begin_s = None, 0.0
@@ -105,6 +107,12 @@ class OverlayNode(Node):
         if begin_s < self._rest_until_s:
             self._health.count('pictures_skipped')
             return
+        with TRACER.span('draw', filming=filming, watched=watched):
+            self._show(filming, watched)
+        self._rest_until_s = begin_s + (time.process_time() - cpu_s) / _LARGEST_SHARE
+
+    def _show(self, filming: bool, watched: bool) -> None:
+        """Compose a picture and give it to all who want it."""
         words, rgb = self._words(), self._cameras.rgb()
         pictures = [rgb, self._cameras.events()] if self._config.show_events else [rgb]
         now_ns = self.get_clock().now().nanoseconds
@@ -119,7 +127,6 @@ class OverlayNode(Node):
             self._publish_rviz(words)
         if self._foxglove is not None:
             self._publish_foxglove(words, stamp_ns)
-        self._rest_until_s = begin_s + (time.process_time() - cpu_s) / _LARGEST_SHARE
 
     def _record(self, picture: np.ndarray) -> None:
         """Add to the film as many pictures as its clock asks for, so that it plays at real speed."""
@@ -184,6 +191,8 @@ class OverlayNode(Node):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node; returns the exit code."""
+    process.stand_back()
+    cv2.setNumThreads(1)
     return process.run(OverlayNode, args)
 
 

@@ -24,6 +24,7 @@ from crossspec_ros.nodes.conversions import compressed_to, packet_to, raw_image_
 from crossspec_ros.nodes.health import Health
 from crossspec_ros.recordings.replay import Hooks, Pacer, ReplayMessage, play
 from crossspec_ros.recordings.sources import open_source
+from crossspec_ros.tracing.tracer import TRACER
 
 _NS = 1_000_000_000
 _WARM_MESSAGES = 30
@@ -42,6 +43,7 @@ class PlayerNode(Node):
     def __init__(self, **kwargs: object) -> None:
         super().__init__('player', **kwargs)
         self._config: PlayerConfig = parameters.declare(self, PlayerConfig)
+        process.trace(self, self._config.trace)
         config = self._config
         if config.clock == 'wall' and config.rate != 1.0:
             raise CrossSpecError(f'rate must be 1 with clock wall, got {config.rate}: use clock sim for other rates')
@@ -181,10 +183,12 @@ class PlayerNode(Node):
             self._shift_ns = self._begin_now(message.due_ns)
         publisher = self._publishers_by_role[role]
         if self._config.clock == 'sim' and message.cdr is not None and message.type in _TYPE_NAMES:
-            publisher.publish(message.cdr)                      # as recorded, to the byte
+            with TRACER.span('play', role=role):
+                publisher.publish(message.cdr)                  # as recorded, to the byte
         else:
             data = replace(message.data, stamp_ns=message.data.stamp_ns + self._shift_ns)
-            publisher.publish(self._makers[role](data))
+            with TRACER.span('play', role=role, stamp_ns=data.stamp_ns):
+                publisher.publish(self._makers[role](data))
         self._times['last_ns'] = message.due_ns + self._shift_ns
         self._health.count(f'played_{role}')
 

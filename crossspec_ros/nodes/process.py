@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,9 +22,11 @@ from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.node import Node
 from rosidl_generator_py.import_type_support_impl import UnsupportedTypeSupport
 
+from crossspec_ros.config import TraceConfig
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.interrupts import interruptible
 from crossspec_ros.nodes.watchdog import leave_if_stuck
+from crossspec_ros.tracing.tracer import TRACER
 
 EXIT_BAD_INPUT = 2
 _DESTROY_S = 3.0
@@ -31,6 +34,7 @@ _REFUSALS = (rclpy_implementation.RCLError, rclpy_implementation.RMWError, rclpy
              NameValidationException, NoTypeSupportImportedException, UnsupportedTypeSupport, ImportError)
 _PR_SET_PDEATHSIG = 1
 FOLLOWED = 'CROSSSPEC_PARENT'                                   # as `graph` names it
+_NICENESS = 10
 _CLOSE_S = 12.0                                                 # less than a supervisor's patience
 
 
@@ -87,6 +91,19 @@ def on_time_jump(node: Node, callback: Callable[[], None]) -> JumpHandle:
         callback()
 
     return node.get_clock().create_jump_callback(threshold, post_callback=jumped)
+
+
+def trace(node: Node, config: TraceConfig) -> None:
+    """Begin this process's part of a timeline, where one was asked for; it is named after its first node.
+
+    Raises CrossSpecError where it cannot be written.
+    """
+    TRACER.open(config.folder, node.get_fully_qualified_name(), config.mb)
+
+
+def since_ms(system_ns: int | None) -> float | None:
+    """How long ago a time of the system clock is, ms; None where it is not known."""
+    return (time.time_ns() - system_ns) / 1e6 if system_ns else None
 
 
 def report_failure(node: Node, what: str, error: Exception) -> None:
@@ -179,7 +196,13 @@ def run_nodes(spin: Callable[[], int], nodes: Sequence[Node], args: Sequence[str
         with leave_if_stuck(_CLOSE_S, code):                    # what is on disk by now can be read
             for node in nodes:
                 _close_node(node, code)
+            TRACER.close()
     return code
+
+
+def stand_back() -> None:
+    """Let the models have the cores first: this process shows or measures, and may be later by what they take."""
+    os.nice(_NICENESS)
 
 
 def leave(code: int) -> NoReturn:

@@ -34,6 +34,7 @@ from crossspec_ros.pipeline.verifying import VerifyingPipeline
 from crossspec_ros.speculation.engine import CaptionEngine
 from crossspec_ros.speculation.target import Target
 from crossspec_ros.speculation.types import Caption, Stage, prompt_key
+from crossspec_ros.tracing.tracer import TRACER
 
 
 class VerifierNode(ModelNode):
@@ -236,20 +237,24 @@ class VerifierNode(ModelNode):
         return self._core.has_frames() or not self._working
 
     def _answer(self, window_id: int) -> None:
-        for output in self._core.answer(window_id):
-            if not self._working:
-                break
-            if isinstance(output, Caption):
-                self._publish(output)
-            else:
-                self._verdicts.publish(verdict_to(output, self._refused.take()))
+        with TRACER.span('answer', window=window_id):
+            for output in self._core.answer(window_id):
+                if not self._working:
+                    break
+                if isinstance(output, Caption):
+                    self._publish(output)
+                    continue
+                with TRACER.span('publish verdict', window=window_id):
+                    self._verdicts.publish(verdict_to(output, self._refused.take()))
         shown = self._shown.peek()
         if shown is not None and shown.window_id == window_id and shown.stage == Stage.FINAL:
             self._keep_for_audit()
 
     def _publish(self, caption: Caption) -> None:
         self._shown.put(caption)
-        self._captions.publish(caption_to(caption, self._frame_id))
+        with self._telling('publish', caption.window_id, caption.window_end_ns, stage=caption.stage.name,
+                           passes=caption.target_passes, accepted=caption.accepted):
+            self._captions.publish(caption_to(caption, self._frame_id))
 
     def _keep_for_audit(self) -> None:
         if not self._engine.judgeable:                          # plain decoding would say other tokens too
@@ -264,7 +269,8 @@ class VerifierNode(ModelNode):
             self._health.drop('audit_not_kept', error)
 
     def _check_one(self) -> bool:
-        same = self._audit.check_next(self._engine)
+        with TRACER.span('audit'):
+            same = self._audit.check_next(self._engine)
         if same is None:
             self._audit_running = False
             return False

@@ -5,7 +5,6 @@ A process of its own, of low priority and with bounded rate, memory and queues, 
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 import time
 import webbrowser
@@ -32,7 +31,6 @@ from crossspec_ros.nodes.pictures import Pictures
 from crossspec_ros.view.addresses import check_address, in_url, nearest, public_name
 from crossspec_ros.view.feed import Feed, Screen
 
-_NICENESS = 10                                                  # the models go first
 _LARGEST_SHARE = 0.2                                            # of a core that showing may take
 _QUALITY = 80                                                   # of JPEG
 
@@ -51,6 +49,7 @@ class ViewerNode(Node):
     def __init__(self, **kwargs: object) -> None:
         super().__init__('viewer', **kwargs)
         self._config: ViewerConfig = parameters.declare(self, ViewerConfig)
+        process.trace(self, self._config.trace)
         config, grid = self._config, self._config.grid()
         self._feed = Feed(round(config.stale_ms * 1e6), grid.stride_ns, config.show_untrained)
         self._screens: list[Screen] = []
@@ -201,7 +200,7 @@ class ViewerNode(Node):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node; returns the exit code."""
-    os.nice(_NICENESS)
+    process.stand_back()
     cv2.setNumThreads(1)
     return process.run(ViewerNode, args)
 

@@ -17,6 +17,7 @@ from crossspec_ros.speculation.constraint import Constraint
 from crossspec_ros.speculation.engine import CaptionEngine
 from crossspec_ros.speculation.session import Session
 from crossspec_ros.speculation.types import Caption, Stage, prompt_key
+from crossspec_ros.tracing.tracer import TRACER
 
 _FIRST_ID = 1 << 62              # far from the numbers of windows
 
@@ -87,12 +88,13 @@ class Asking:
             return False
         question = self._waiting[0]
         try:
-            if question.cancelled:
-                self._end(question, End.CANCELLED)
-            elif question.fed < len(question.frames):
-                self._feed(question)
-            else:
-                self._answer(question, should_stop)
+            with TRACER.span('question'):
+                if question.cancelled:
+                    self._end(question, End.CANCELLED)
+                elif question.fed < len(question.frames):
+                    self._feed(question)
+                else:
+                    self._answer(question, should_stop)
         except CrossSpecError as error:
             self._end(question, End.FAILED, None, str(error))
         return True

@@ -24,6 +24,7 @@ from crossspec_ros.speculation.types import Draft, Opening, SceneChange, Verdict
 from crossspec_ros.timing.sensor_clock import SensorClock
 from crossspec_ros.timing.when import Speaking
 from crossspec_ros.timing.window import WindowGrid
+from crossspec_ros.tracing.tracer import TRACER
 
 _MS = 1_000_000
 _KEPT_WINDOWS = 8
@@ -320,7 +321,8 @@ class DraftingPipeline:
         if job.committed and state.seen is not None:
             return state.seen, state.events_used
         end_ns = self._grid.end_ns(job.window_id) - (self._lead_ns if job.early else 0)
-        state.seen, state.events_used = self._view.look(end_ns)
+        with TRACER.span('voxel grid', window=job.window_id):
+            state.seen, state.events_used = self._view.look(end_ns)
         return state.seen, state.events_used
 
     def on_verdict(self, verdict: Verdict) -> DraftJob | None:

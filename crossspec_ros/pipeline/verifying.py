@@ -21,6 +21,7 @@ from crossspec_ros.speculation.engine import CaptionEngine
 from crossspec_ros.speculation.types import Caption, Draft, Opening, SceneChange, Stage, Verdict
 from crossspec_ros.timing.when import Speaking
 from crossspec_ros.timing.window import WindowGrid
+from crossspec_ros.tracing.tracer import TRACER
 
 _MS = 1_000_000
 
@@ -86,7 +87,8 @@ class VerifyingPipeline:
 
     def _unpack(self, frame: Frame) -> None:
         if frame.is_packed:
-            frame.unpack()
+            with TRACER.span('unpack', stamp_ns=frame.stamp_ns):
+                frame.unpack()
             self._pass(UNPACKED, frame)
 
     def _pass(self, stage: str, frame: Frame, elapsed_ns: int | None = None) -> None:
@@ -173,6 +175,7 @@ class VerifyingPipeline:
     def _place(self, slot: Slot) -> None:
         """Put a settled slot into every window that contains it."""
         own = self._sound(slot.frame)
+        TRACER.instant('slot settled', slot=slot.index, stamp_ns=own and own.stamp_ns)
         if own is not None:
             self._last_frame = own
             if self.history is not None:
@@ -276,6 +279,7 @@ class VerifyingPipeline:
         for i in range(1, len(window.frames)):
             window.frames[i] = window.frames[i] or window.frames[i - 1]
         window.whole = True
+        TRACER.instant('window whole', window=window_id)
         if self._newest_wins:
             self._overtake(window_id, fed_most=window.fed)
 
@@ -307,7 +311,8 @@ class VerifyingPipeline:
             if window.fed < len(window.frames) and window.frames[window.fed] is not None:
                 frame = window.frames[window.fed]
                 try:
-                    window.session.add_frame(window.fed, frame.stamp_ns, frame.unpack())
+                    with TRACER.span('feed', window=window_id, slot=window.fed, stamp_ns=frame.stamp_ns):
+                        window.session.add_frame(window.fed, frame.stamp_ns, frame.unpack())
                 except CrossSpecError:
                     self._give_up(window_id, 'frame_refused')
                     raise
@@ -318,7 +323,9 @@ class VerifyingPipeline:
             return False
         frame = self._to_encode.popleft()
         try:
-            if self._engine.encode_ahead(self.prompt, frame.stamp_ns, frame.unpack()):
+            with TRACER.span('encode', stamp_ns=frame.stamp_ns):
+                ahead = self._engine.encode_ahead(self.prompt, frame.stamp_ns, frame.unpack())
+            if ahead:
                 self._pass(ENCODED, frame)
         except CrossSpecError:                                  # the window that is given it will say so
             self.counts['frames_not_ahead'] += 1
@@ -383,7 +390,8 @@ class VerifyingPipeline:
             window = self._windows[window_id]
             if window.fed > window.rehearsed:
                 window.rehearsed = window.fed
-                window.session.rehearse(lambda: should_stop() or self.has_frames())
+                with TRACER.span('rehearse', window=window_id):
+                    window.session.rehearse(lambda: should_stop() or self.has_frames())
                 return True
         return bool(waiting) and self._windows[waiting[0]].session.prepare()
 

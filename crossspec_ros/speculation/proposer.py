@@ -17,6 +17,7 @@ from crossspec_ros.speculation.sources.base import DraftSource, Opening
 from crossspec_ros.speculation.statistics import SpeculationStatistics
 from crossspec_ros.speculation.switch import SourceSwitch
 from crossspec_ros.speculation.tree import TokenTree
+from crossspec_ros.tracing.tracer import TRACER
 
 _FIRST_STEP = 16                 # nodes grown before their worth is looked at for the first time
 
@@ -101,7 +102,8 @@ class Proposer:
         bounds, heard = (max_nodes, max_depth, fused_tokens), (self.inbox.taken, self._heard)
         if self._prepared is not None and self._prepared.serves(bounds, heard):
             return False
-        tree = self._grown((), *bounds)
+        with TRACER.span('prepare'):
+            tree = self._grown((), *bounds)
         self._prepared = _Prepared(bounds, heard, tree, self._live, self._states)
         return True
 

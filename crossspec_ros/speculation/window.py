@@ -15,6 +15,7 @@ import torch
 from crossspec_ros.speculation.outcome import PassOutcome
 from crossspec_ros.speculation.target import FrameGroup, KeyValues, Layout
 from crossspec_ros.speculation.tree import PREFIX
+from crossspec_ros.tracing.tracer import TRACER
 
 
 class StageTimes(dict[str, float]):
@@ -27,14 +28,16 @@ class StageTimes(dict[str, float]):
 
 class _Timer:
     def __init__(self, times: StageTimes, name: str) -> None:
-        self._times, self._name = times, name
+        self._times, self._name, self._span = times, name, TRACER.span(name)
 
     def __enter__(self) -> _Timer:
+        self._span.__enter__()
         self._start = perf_counter_ns()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.ms = (perf_counter_ns() - self._start) / 1e6
+        self._span.__exit__(None, None, None)
         self._times[self._name] = self._times.get(self._name, 0.0) + self.ms
 
 

@@ -191,6 +191,34 @@ class Latency:
         return slow_ns + min(round(self._MARGIN * slow_ns), self._MARGIN_NS) + self._JITTER_NS
 
 
+class Pace:
+    """How soon after a camera's newest frame the next may come, by the stamps of those before it."""
+
+    _LEARNT = 8                     # intervals that must be known before they count
+    _KEPT = 32
+    _SHARE = 0.9                    # of the shortest of them: stamps jitter
+
+    def __init__(self) -> None:
+        self._intervals: deque[int] = deque(maxlen=self._KEPT)
+        self._newest_ns: int | None = None
+
+    def add(self, stamp_ns: int) -> None:
+        """A frame came. One that is not after those before it says that nothing is known of the order here."""
+        if self._newest_ns is not None:
+            if stamp_ns <= self._newest_ns:
+                self._intervals.clear()
+            else:
+                self._intervals.append(stamp_ns - self._newest_ns)
+        self._newest_ns = max(stamp_ns, self._newest_ns or 0)
+
+    @property
+    def next_ns(self) -> int | None:
+        """The earliest stamp that the next frame is likely to have; None: not known yet."""
+        if len(self._intervals) < self._LEARNT:
+            return None
+        return self._newest_ns + int(self._SHARE * min(self._intervals))
+
+
 def offset_in_words(offset_ns: int) -> str:
     """An offset (arrival minus stamp) for people, e.g. ``3.0 h behind`` or ``204 ms behind``."""
     size = abs(offset_ns) / _S

@@ -13,6 +13,7 @@ import av
 import psutil
 import pytest
 from shared_data import shared
+from trace_rules import broken
 
 from crossspec_ros.recordings.dsec_convert import convert
 from crossspec_ros.recordings.dsec_make import make_sequence
@@ -52,7 +53,7 @@ def _demo(out: Path, *words: str) -> tuple[dict, subprocess.CompletedProcess]:
 @pytest.fixture(scope='module')
 def world_demo(tmp_path_factory, pair):
     out = tmp_path_factory.mktemp('world') / 'demo'
-    report, done = _demo(out, '--seconds', '8', *pair)
+    report, done = _demo(out, '--seconds', '8', '--trace', str(out.parent / 'trace.json'), *pair)
     return out, report, done
 
 
@@ -81,6 +82,27 @@ def test_demo_leaves_a_report_a_table_and_a_film(world_demo):
     with av.open(str(out / 'overlay.mp4')) as film:
         frames = sum(1 for _ in film.decode(video=0))
     assert frames >= 10                                               # also where the overlay had to be killed
+
+
+def test_demo_leaves_a_timeline_of_all_processes_and_the_path_of_each_caption(world_demo):
+    out, report, _ = world_demo
+    events = json.loads((out.parent / 'trace.json').read_text())['traceEvents']
+    assert not broken(events)
+    names = {event['args']['name'].rsplit('/')[-1] for event in events if event['name'] == 'process_name'}
+    assert names == {'windows', 'player', 'verifier', 'drafter', 'monitor', 'overlay'}
+    told = {event['name'] for event in events}
+    assert told >= {'play', 'image arrives', 'unpack', 'slot settled', 'feed', 'encode', 'prefill', 'window whole',
+                    'answer', 'propose', 'verify', 'accept', 'commit', 'publish', 'publish verdict', 'caption arrives',
+                    'events arrives', 'decode', 'voxel grid', 'draft', 'draft forward', 'publish draft', 'draw', 'gc'}
+    path = report['critical_path']
+    ages = {window['window_id']: window['caption_age_ms'] for window in report['captions_by_window']}
+    assert len(path['windows']) >= report['captions'] - 1
+    for window in path['windows']:
+        assert sum(window['stage_ms'].values()) == pytest.approx(window['age_ms'], abs=0.2)
+        # one is of the verifier, the other of the middleware: far apart only where a clock was taken for another
+        assert window['age_ms'] == pytest.approx(ages[window['window_id']], abs=300.0)
+    page = (out / 'report.html').read_text()
+    assert "Where each caption's age went" in page and 'Where the age went' in page
 
 
 @pytest.mark.parametrize('name', [pytest.param('evt3_trigger', id='evt3'),

@@ -52,6 +52,14 @@ def test_check_output_that_is_a_file_is_refused(models_there, tmp_path):
         options.check(DemoOptions(out=tmp_path / 'out'))
 
 
+@pytest.mark.parametrize('trace, words', [('file/trace.json', 'trace must be a file in a folder'),
+                                          ('.', 'trace must be a file, got the folder')])
+def test_check_timeline_that_cannot_be_written_is_refused(models_there, tmp_path, trace, words):
+    (tmp_path / 'file').write_text('in the way')
+    with pytest.raises(CrossSpecError, match=words):
+        options.check(DemoOptions(out=tmp_path / 'out', trace=tmp_path / trace))
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason='nothing is unwritable for root')
 def test_check_output_without_permission_is_refused(models_there, tmp_path):
     (tmp_path / 'out').mkdir(mode=0o500)

@@ -5,8 +5,10 @@ import re
 import pytest
 import sample
 
-from crossspec_ros.demo import report, summary
+from crossspec_ros.demo import plots, report, summary
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.tracing.path import STAGES, Piece, WindowPath
+from crossspec_ros.tracing.summary import summarise
 from crossspec_ros.view.record import Recorder
 
 
@@ -25,6 +27,29 @@ def test_report_html_is_one_file_with_pictures_and_plots(tmp_path):
     assert page.count('<img ') == 1 and page.count('<svg') == 4
     assert '<del>truck</del>' in page and '<ins>car</ins>' in page and '3,456' in page and 'not verified' in page
     assert '10 / 11' in page
+
+
+def test_report_html_shows_the_path_of_each_caption_where_there_was_a_timeline(tmp_path):
+    stages = {'camera': 4.0, 'settle': 2.5, 'first pass': 30.0, 'no core': 6.0}
+    paths = [WindowPath(window, 1, tuple(_pieces(stages)), 1, 2.0) for window in sample.record().windows]
+    page = report.render_html({**full_report(sample.record()), 'critical_path': summarise(paths)}, tmp_path)
+    assert page.count('<svg') == 6 and 'from the publication to the monitor' in page
+    assert all(f'<td>{stage}</td>' in page for stage in stages) and '<td>prefill</td>' not in page
+    page = report.render_html({**full_report(sample.record()), 'critical_path': summarise([])}, tmp_path)
+    assert page.count('<svg') == 4
+
+
+def test_every_stage_has_a_colour_of_its_own():
+    assert list(plots.STAGE_COLOURS) == [stage for stage in STAGES if stage in plots.STAGE_COLOURS]
+    assert set(plots.STAGE_COLOURS) == set(STAGES)
+    assert len(set(plots.STAGE_COLOURS.values())) == len(STAGES)
+
+
+def _pieces(stages):
+    at_us = 0.0
+    for stage, length_ms in stages.items():
+        yield Piece(stage, at_us, at_us + 1000 * length_ms)
+        at_us += 1000 * length_ms
 
 
 def test_report_html_escapes_what_a_model_says(tmp_path):

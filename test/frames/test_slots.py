@@ -4,6 +4,7 @@ import pytest
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.frames.slots import DUPLICATE, LATE, UNUSED, Frame, FrameSlots
+from crossspec_ros.timing.arrivals import Pace
 from crossspec_ros.timing.window import WindowGrid
 
 MS = 1_000_000
@@ -90,6 +91,56 @@ def streamed(delays_ms, grace_ms: float = 500) -> FrameSlots:
 def test_slots_wait_as_long_as_frames_lately_took(delays, settles):
     assert settled(streamed(delays), settles - 1) == []
     assert settled(streamed(delays), settles) == [(11, 1050)]
+
+
+def test_slots_frame_after_which_the_next_is_of_another_slot_settles_its_own_at_once():
+    slots, told = FrameSlots(GRID, 500 * MS), {}
+    for stamp in range(510, 1280, 33):
+        assert slots.add(frame(stamp)) in (None, UNUSED)
+        told |= {stamp: settled(slots)}
+    assert told[1071] == [(11, 1071)] and told[1038] == told[1104] == told[1137] == []
+    assert told[1170] == [] and told[1203] == [(12, 1170)]      # a frame three ms early would have been in that slot
+
+
+@pytest.mark.parametrize('stamps', [
+    pytest.param([1000, 1030, 1060, 1080], id='a pace that few have shown'),
+    pytest.param([*range(500, 1000, 40), 1000, 1080], id='one of them came sooner'),
+    pytest.param([*range(500, 1000, 40), 1070, 1060, 1080], id='out of order'),
+    pytest.param([*range(500, 1080, 20), 1080], id='on the end'),
+])
+def test_slots_wait_where_the_next_may_be_of_the_same_slot(stamps):
+    slots = FrameSlots(GRID, 500 * MS)
+    for stamp in stamps:
+        slots.add(frame(stamp))
+    assert all(index < 11 for index, _ in settled(slots, 1090))
+
+
+def test_slots_of_a_camera_that_gets_faster_have_one_late_frame_and_then_wait():
+    slots = FrameSlots(GRID, 500 * MS)
+    told = []
+    for stamp in [*range(570, 1080, 100), *range(1170, 2000, 100), *range(1990, 3000, 20)]:
+        told.append(slots.add(frame(stamp)))
+        settled(slots)
+    assert told.count(LATE) == 1
+
+
+@pytest.mark.parametrize('hz', [10, 15, 24, 25, 30, 50, 60])
+def test_slots_by_pace_hold_the_same_frames_sooner_and_none_is_late(hz, monkeypatch):
+    def course():
+        """Stamps that jitter by 1 ms, arrivals 20 ms later by 2; by slot: its frame and when it was settled."""
+        random, slots, found = np.random.default_rng(hz), FrameSlots(GRID, 60 * MS, 500 * MS), {}
+        stamps = 1_000_017.0 + np.arange(20 * hz) * 1000 / hz + random.normal(0, 1, 20 * hz)
+        for arrival, stamp in sorted(zip(stamps + random.normal(20, 2, len(stamps)), stamps)):
+            assert slots.add(frame(stamp), round(arrival * MS)) in (None, UNUSED)
+            found |= {index: (standing, arrival) for index, standing in settled(slots, arrival)}
+        return found
+
+    by_pace = course()
+    monkeypatch.setattr(Pace, 'next_ns', None)
+    by_the_next = course()
+    assert {slot: by_pace[slot][0] for slot in by_the_next} == {slot: each[0] for slot, each in by_the_next.items()}
+    waits = [by_the_next[slot][1] - by_pace[slot][1] for slot in by_the_next]
+    assert min(waits) >= 0 and max(waits) > 0
 
 
 def test_slots_without_arrival_times_wait_the_whole_grace():

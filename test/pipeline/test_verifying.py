@@ -101,6 +101,17 @@ def test_verifying_window_is_answered_when_its_last_slot_is_settled():
     assert core.statistics()['windows'] == 1 and core.last_answered.window_id == 11
 
 
+def test_verifying_window_is_answered_with_its_last_frame_where_the_next_is_to_be_of_another():
+    core = pipeline()
+    stamps = [round(10_130 + 40 * number) for number in range(22)]            # up to 10,970; the next: 11,010
+    send(core, stamps[:-1])
+    assert core.ready() is None
+    send(core, stamps[-1:])
+    assert answered(core) == [11] and core._engine.slots[11][-1] == 10_970
+    send(core, [11_010, 11_050])
+    assert core.statistics()['windows'] == 1 and 'frames_late' not in core.statistics()
+
+
 def test_verifying_frames_go_into_the_engine_as_they_come():
     core = pipeline()
     send(core, [10_125, 10_250, 10_375])

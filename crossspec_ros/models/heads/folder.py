@@ -49,8 +49,7 @@ def load_head(folder: str | Path, target: TransformersTarget) -> StateHead:
     config = read_head_config(folder)
     if config.verifier_key != target.model_key:
         raise CrossSpecError(f'the head in {folder} was trained on the states of the verifier {config.verifier_key}, '
-                             f'got {target.model_key} ({target.dtype}): load that verifier in that type, or train a '
-                             'head for this one')
+                             f'got {target.model_key}: load that verifier, or train a head for this one')
     path = folder / WEIGHTS_FILE
     if not path.is_file():
         raise CrossSpecError(f'a head must be a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, {folder} has no '
