@@ -53,7 +53,7 @@ def collect_states(target: TransformersTarget, layers: Sequence[int], drives: It
     refused with `CrossSpecError`, as are bad frames and a full disk.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    key, numbers = _key(target.model_key, layers), count()
+    key, numbers = _key(f'{target.model_key} {target.dtype}', layers), count()
     recorder = AnswerRecorder(target, layers, EngineConfig(max_new_tokens=max_new_tokens))
     for name, windows in drives:
         path = folder / f'{name}.npz'
@@ -75,7 +75,7 @@ def read_states(target: TransformersTarget, layers: Sequence[int], folder: Path)
     paths = sorted(folder.glob('*.npz'))
     if not paths:
         raise CrossSpecError(f'no answers with states in {folder}: collect them first')
-    key = _key(target.model_key, layers)
+    key = _key(f'{target.model_key} {target.dtype}', layers)
     return [answer for path in paths for answer in _read(path, key)]
 
 
