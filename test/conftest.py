@@ -28,6 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption('--long', action='store_true', help='also run the tests that take minutes')
 
 
+@pytest.hookimpl(tryfirst=True)                               # before the groups become part of the names
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.pluginmanager.hasplugin('xdist'):
         _share_out(items)
