@@ -72,7 +72,8 @@ def test_replay_takes_the_passes_of_the_engine(target):
                 session.add_frame(slot, window.window_id * 8 + slot, frame)
             *_, final = session.answer()
             session.close()
-            assert abs(final.target_passes - one.passes) <= 1        # ages decide how large trees are
+            few = max(2, final.target_passes // 2)                  # times decide how large trees are
+            assert abs(final.target_passes - one.passes) <= few
             assert one.tokens >= len(final.token_ids)
 
 
