@@ -64,8 +64,7 @@ def run(args: argparse.Namespace) -> int:
     check_device(options.device)
     from crossspec_ros.demo.orchestrate import run_demo            # after the checks: rclpy takes a second to import
 
-    report = run_demo(options, topics, passing, screen=sys.stderr if args.json else sys.stdout,
-                      stand_back=True)
+    report = run_demo(options, topics, passing, screen=sys.stderr if args.json else sys.stdout)
     for note in report['notes']:
         print(f'crossspec: {options.source_name}: {note}', file=sys.stderr)
     page = options.out.resolve() / 'report.html'

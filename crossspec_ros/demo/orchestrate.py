@@ -24,7 +24,6 @@ from crossspec_ros.demo.summary import DEFINITIONS, hardware, summarise
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.graph import LIFECYCLE_NODES, NodeSpec, declare, node_environment
 from crossspec_ros.interrupts import interruptible
-from crossspec_ros.nodes import process
 from crossspec_ros.nodes.tap import Tap, open_tap
 from crossspec_ros.recordings.outlook import Passing, why_few, why_never_together, why_nothing
 from crossspec_ros.timing.window import WindowGrid
@@ -92,9 +91,8 @@ def drain_s(options: DemoOptions) -> float:
 class _Demo:
     """One demo while it runs."""
 
-    def __init__(self, options: DemoOptions, topics: SourceTopics, work: Path, screen: IO[str],
-                 stand_back: bool) -> None:
-        self._options, self._work, self._stand_back = options, work, stand_back
+    def __init__(self, options: DemoOptions, topics: SourceTopics, work: Path, screen: IO[str]) -> None:
+        self._options, self._work = options, work
         self.record = Recorder()
         self._domain = options.domain_id if options.domain_id is not None else free_domain(1 + os.getpid() % 101)
         self._specs = declare_nodes(options, topics, work)
@@ -150,8 +148,6 @@ class _Demo:
                        f'(ROS_DOMAIN_ID={self._domain} ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST to look in)')
         for spec in self._specs:
             processes.start(spec.name, spec.command(), self._environment)
-        if self._stand_back:
-            process.stand_back()
 
     def _wait_until_ready(self, processes: Processes, tap: Tap) -> None:
         """Models loaded, nodes active, player there. What is played before that would be lost."""
@@ -306,20 +302,19 @@ def outcome(report: dict[str, Any], passing: Passing | None, grid: WindowGrid) -
     return {'notes': [*passing.notes, *(each for each in told if each)], 'reason': None}
 
 
-def run_demo(options: DemoOptions, topics: SourceTopics, passing: Passing | None = None, *, screen: IO[str],
-             stand_back: bool = False) -> dict[str, Any]:
+def run_demo(options: DemoOptions, topics: SourceTopics, passing: Passing | None = None, *, screen: IO[str]
+             ) -> dict[str, Any]:
     """Run one demo and leave its report in ``options.out``; returns what ``report.json`` holds.
 
     ``passing`` is what the recording holds, so that the report can say why nothing came of it. Where it ends early, by
-    an error or a signal, the report is of what there was, and says why under ``unfinished``. ``stand_back``: this
-    process is for the demo alone, and lets the nodes have the cores first from their start on.
+    an error or a signal, the report is of what there was, and says why under ``unfinished``.
 
     Raises:
         CrossSpecError: a process failed or did not get ready; the text holds the end of its log.
     """
     work = _fresh_work_folder(options.out)
     with interruptible(signal.SIGINT, signal.SIGTERM):          # either way its processes are ended first
-        demo = _Demo(options, topics, work, screen, stand_back)
+        demo = _Demo(options, topics, work, screen)
         try:
             report = demo.run()
         except (CrossSpecError, KeyboardInterrupt) as error:

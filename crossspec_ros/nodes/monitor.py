@@ -196,7 +196,6 @@ class MonitorNode(Node):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node; returns the exit code."""
-    process.stand_back()
     return process.run(MonitorNode, args)
 
 

@@ -191,8 +191,6 @@ class OverlayNode(Node):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node; returns the exit code."""
-    process.stand_back()
-    cv2.setNumThreads(1)
     return process.run(OverlayNode, args)
 
 

@@ -34,7 +34,6 @@ _REFUSALS = (rclpy_implementation.RCLError, rclpy_implementation.RMWError, rclpy
              NameValidationException, NoTypeSupportImportedException, UnsupportedTypeSupport, ImportError)
 _PR_SET_PDEATHSIG = 1
 FOLLOWED = 'CROSSSPEC_PARENT'                                   # as `graph` names it
-_NICENESS = 10
 _CLOSE_S = 12.0                                                 # less than a supervisor's patience
 
 
@@ -198,11 +197,6 @@ def run_nodes(spin: Callable[[], int], nodes: Sequence[Node], args: Sequence[str
                 _close_node(node, code)
             TRACER.close()
     return code
-
-
-def stand_back() -> None:
-    """Let the models have the cores first: this process shows or measures, and may be later by what they take."""
-    os.nice(_NICENESS)
 
 
 def leave(code: int) -> NoReturn:

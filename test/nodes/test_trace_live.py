@@ -1,5 +1,4 @@
 """Parts of real nodes over real DDS: they line up, and the one of a node that was killed is as good as the others."""
-import psutil
 import pytest
 from graph_harness import Graph
 from trace_rules import broken
@@ -19,14 +18,13 @@ def finals(graph: Graph) -> dict[int, Caption]:
 def test_parts_of_a_graph_with_a_killed_verifier_make_one_timeline(tmp_path, models):
     parts = tmp_path / 'parts'
     with Graph(tmp_path, models) as graph:
-        monitor, _ = (graph.start(kind, trace__folder=str(parts)) for kind in ('monitor', 'drafter'))
+        for kind in ('monitor', 'drafter'):
+            graph.start(kind, trace__folder=str(parts))
         verifier = graph.start('verifier', trace__folder=str(parts), decode__max_new_tokens=12)
         graph.probe.start_cameras()
         graph.probe.wait_for(lambda: len(finals(graph)) >= 4, 'four final captions')
         graph.probe.wait_for(lambda: {draft.window_id for draft in graph.probe.drafts} & set(finals(graph)),
                              'a window with a draft and a caption')
-        # What only looks on leaves the cores to the models.
-        assert psutil.Process(monitor.pid).nice() >= min(19, psutil.Process(verifier.pid).nice() + 10)
         graph.processes.kill('verifier')
         assert [graph.processes.end(kind) for kind in ('drafter', 'monitor')] == [0, 0]
         captions = finals(graph)
