@@ -78,7 +78,7 @@ def test_bag_of_our_own_messages_is_understood(tmp_path):
         message = bag.make('crossspec_ros/msg/Verdict', header=bag.header(5, ''), window_id=7,
                            committed=np.array([1, 2], np.uint32), committed_hash=2 ** 63, target_passes=3, final=True,
                            sources=['a'], drafted=np.array([4], np.uint32), accepted=np.array([3], np.uint32),
-                           refused_causes=[], refused=np.array([], np.uint32))
+                           refused_causes=[], refused=np.array([], np.uint32), tokenizer_key='', verifier_key='')
         bag.write('/verdict', 'crossspec_ros/msg/Verdict', 9, message)
     with BagReader(tmp_path / 'bag') as bag:
         read = next(iter(bag))
