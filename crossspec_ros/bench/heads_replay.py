@@ -94,8 +94,7 @@ class Replay:
         target = self._target
         sources = [HeadSource(head, target.vocab_size, worth=Worth() if names else Worth(trial=_ALWAYS))
                    for head in heads]
-        admission = Admission(target.vocab_size, target.tokenizer_key, frozenset(target.banned_ids), target.encode_text)
-        proposer = Proposer(ProposerConfig(tuple(names)), admission, sources)
+        proposer = Proposer(ProposerConfig(tuple(names)), Admission.of(target), sources)
         for count, cost_ms in self._costs.items():
             proposer.cost.observe(count, cost_ms)
         return proposer, sources

@@ -56,18 +56,13 @@ class NotingProposer(Proposer):
         return Answer(token_ids.astype(np.int32), likely.astype(np.int32), log_probs, *states)
 
 
-def admission(target: Target) -> Admission:
-    """Which drafts may go through a target."""
-    return Admission(target.vocab_size, target.tokenizer_key, frozenset(target.banned_ids), target.encode_text)
-
-
 class Answerer:
     """Asks the engine every prompt about a window."""
 
     def __init__(self, target: Target, config: LearnConfig) -> None:
         settings = EngineConfig(window_frames=WindowConfig().window_frames,
                                 max_new_tokens=config.max_new_tokens)
-        self._proposer = NotingProposer(ProposerConfig(settings.sources), admission(target))
+        self._proposer = NotingProposer(ProposerConfig(settings.sources), Admission.of(target))
         self._proposer.likely, self._proposer.states = config.likely, keeps_states(config.sources)
         self.engine = CaptionEngine(target, settings, self._proposer)
         self._config, self._asked = config, 0

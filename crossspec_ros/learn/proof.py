@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from crossspec_ros.config import DrafterConfig
-from crossspec_ros.learn.answering import admission
 from crossspec_ros.learn.lessons import Lesson
 from crossspec_ros.learn.store import FINAL
 from crossspec_ros.models.drafter import DraftTokens, EventDrafter
 from crossspec_ros.speculation.budget import CostCurve
+from crossspec_ros.speculation.inbox import Admission
 from crossspec_ros.speculation.proposer import Proposer, ProposerConfig
 from crossspec_ros.speculation.target import Target
 from crossspec_ros.speculation.types import Draft, prefix_hash
@@ -58,7 +58,7 @@ class Judge:
 
     def proposer(self, sources: tuple[str, ...]) -> Proposer:
         """Of these sources, sized by the costs as in the engine."""
-        proposer = Proposer(ProposerConfig(sources), admission(self.target))
+        proposer = Proposer(ProposerConfig(sources), Admission.of(self.target))
         for count, cost_ms in self.cost_ms.items():
             proposer.cost.observe(count, cost_ms)
         return proposer

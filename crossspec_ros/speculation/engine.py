@@ -199,6 +199,5 @@ class CaptionEngine:
 
 def make_proposer(target: Target, config: EngineConfig, more: Sequence[DraftSource] = ()) -> Proposer:
     """All sources that the settings name, and ``more``, for the target's vocabulary."""
-    admission = Admission(target.vocab_size, target.tokenizer_key, frozenset(target.banned_ids), target.encode_text)
     holding = SourceSettings(memory_captions=config.memory_captions)
-    return Proposer(ProposerConfig(config.sources, holding), admission, more)
+    return Proposer(ProposerConfig(config.sources, holding), Admission.of(target), more)

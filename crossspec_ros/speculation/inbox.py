@@ -15,6 +15,7 @@ from operator import index
 
 from crossspec_ros.speculation.drafter import SOURCE_PATTERN
 from crossspec_ros.speculation.sources.foreign import ForeignDraft, Hypothesis
+from crossspec_ros.speculation.target import Target
 from crossspec_ros.speculation.tree import tree_fault, vocabulary_fault
 from crossspec_ros.speculation.types import Draft, prefix_hash
 
@@ -37,6 +38,11 @@ class Admission:
     max_nodes: int = 512
     windows_ahead: int = 8
     max_drafters: int = 8
+
+    @classmethod
+    def of(cls, target: Target) -> Admission:
+        """What this target can take."""
+        return cls(target.vocab_size, target.tokenizer_key, frozenset(target.banned_ids), target.encode_text)
 
     def check(self, draft: Draft) -> Hypothesis | str:
         """What may be used of a draft, or the cause of refusal."""

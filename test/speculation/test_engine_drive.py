@@ -37,9 +37,8 @@ def test_prepare_takes_growing_out_of_the_answer(target, scenes):
 
 def test_sizes_stay_bounded_however_long_the_drive(target):
     held_by_sources = SourceSettings(memory_captions=4, max_prompts=2)
-    admission = Admission(target.vocab_size, target.tokenizer_key, frozenset(target.banned_ids), target.encode_text)
     engine = CaptionEngine(target, EngineConfig(window_frames=FRAMES, max_new_tokens=8),
-                           Proposer(ProposerConfig(SOURCE_NAMES, held_by_sources), admission))
+                           Proposer(ProposerConfig(SOURCE_NAMES, held_by_sources), Admission.of(target)))
     generator, held = np.random.default_rng(4), []
     for window in range(72):
         clip = clip_of(generator)
