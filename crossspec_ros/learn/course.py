@@ -31,7 +31,6 @@ from crossspec_ros.learn.settings import SCRATCH, LearnConfig
 from crossspec_ros.learn.stage import LearnStage
 from crossspec_ros.learn.store import Store, open_store
 from crossspec_ros.models.drafter import CONFIG_FILE, EventDrafter, load_drafter
-from crossspec_ros.models.keys import checkpoint_key
 from crossspec_ros.models.targets import load_target
 from crossspec_ros.speculation.target import Target
 from crossspec_ros.train.files import write_folder_atomic
@@ -54,7 +53,6 @@ class Course:
     base: EventDrafter
     store: Store
     splits: list[Split]
-    verifier_key: str
     bar: Bar
 
     def read(self) -> Lessons:
@@ -76,7 +74,7 @@ class Course:
         return pupil.eval(), folder / 'drafter.csv'
 
     def _pupil(self, lessons: Lessons) -> EventDrafter:
-        return make_pupil(self.base, self.target, lessons, self.config, self.verifier_key).to(self.config.device)
+        return make_pupil(self.base, self.target, lessons, self.config, self.target.model_key).to(self.config.device)
 
 
 def learn(config: LearnConfig, bar: Bar) -> dict[str, Any]:
@@ -85,10 +83,9 @@ def learn(config: LearnConfig, bar: Bar) -> dict[str, Any]:
     splits = look_at_drives(config)
     target = load_target(config.model, config.device, config.dtype, fps=1000.0 / config.frame_interval_ms,
                          max_new_tokens=config.max_new_tokens)
-    key = checkpoint_key(target.adapter.parts.folder)
     base = load_base(config)
     windows, look_bytes = count_windows(config, splits), 4 * int(np.prod(base.shape))
-    keys = {'verifier_key': key, 'tokenizer_key': target.tokenizer_key, 'view': list(base.shape)}
+    keys = {'verifier_key': target.model_key, 'tokenizer_key': target.tokenizer_key, 'view': list(base.shape)}
     store = open_store(config, keys, windows, look_bytes)
     answerer = Answerer(target, config)
     costs = _costs(store, answerer)
@@ -96,7 +93,7 @@ def learn(config: LearnConfig, bar: Bar) -> dict[str, Any]:
     with bar('answers', windows, 'windows') as advance:
         lost = answer_drives(config, answerer, store, base.view, advance)
     answered_s = _added(store, 'answered_s', time.perf_counter() - start_s)
-    course = Course(config, target, base, store, splits, key, bar)
+    course = Course(config, target, base, store, splits, bar)
     lessons, start_s = course.read(), time.perf_counter()
     drafter, log = course.train(lessons, 1.0)
     trained_s = _added(store, 'trained_s', time.perf_counter() - start_s)
@@ -153,7 +150,7 @@ def _prove(course: Course, lessons: Lessons, drafter: EventDrafter, costs: dict[
                                                                                                     'merged'))))
     curve.append(_point(course, 1.0, len(lessons.learned), arms))
     return {
-        'version': __version__, 'model': config.model, 'verifier_key': course.verifier_key, 'prompts': config.prompts,
+        'version': __version__, 'model': config.model, 'verifier_key': course.target.model_key, 'prompts': config.prompts,
         'base': config.base, 'bags': config.bags, 'training': config.training() | {'steps': config.stage().steps},
         'minutes_learned': round(60 * sum(split.hours for split in course.splits), 2),
         'windows': {'learned': len(lessons.learned), 'held_out': len(held)},

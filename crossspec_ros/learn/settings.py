@@ -15,7 +15,8 @@ from crossspec_ros.train.loop import StageConfig
 
 STEPS = 1500                    # about eight minutes on one core for a drafter of the built-in one's shape
 SCRATCH = 'none'
-_SETTLED = ('bags', 'prompts', 'seconds', 'slide', 'frame_interval_ms', 'likely', 'max_new_tokens', 'dtype')
+_SETTLED = ('bags', 'topics', 'prompts', 'seconds', 'slide', 'held_out', 'frame_interval_ms', 'likely',
+            'max_new_tokens', 'dtype', 'sources')
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,9 @@ def test_run_that_is_there_already_is_gone_on_with_only_when_asked(opened):
 @pytest.mark.parametrize(('keys', 'values', 'word'), [
     pytest.param(KEYS | {'verifier_key': 'cafe'}, {}, 'those of another verifier', id='verifier'),
     pytest.param(KEYS, {'prompts': ('Else?',)}, 'another prompts', id='prompts'),
-    pytest.param(KEYS, {'slide': 8}, 'another slide', id='slide')])
+    pytest.param(KEYS, {'slide': 8}, 'another slide', id='slide'),
+    pytest.param(KEYS, {'topics': ('/other/image',)}, 'another topics', id='topics'),
+    pytest.param(KEYS, {'held_out': 0.3}, 'another held_out', id='held_out')])
 def test_answers_to_something_else_are_refused_and_stay(opened, keys, values, word):
     opened().add(0, [_window(1)])
     with pytest.raises(CrossSpecError, match=word):
