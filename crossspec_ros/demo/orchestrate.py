@@ -249,13 +249,6 @@ class _Demo:
             self._view.tick()
             self._next_tick = now + 0.2
 
-    def _critical_path(self, windows: Container[int]) -> dict[str, Any] | None:
-        """The timeline written, and what it says of these windows; None where none was asked for."""
-        if self._options.trace is None:
-            return None
-        paths = keep(self._work / _PARTS, self._options.trace)
-        return summarise_paths([path for path in paths if path.window_id in windows])
-
     def _report(self, stream: _Stream, numbers: dict[str, Any]) -> dict[str, Any]:
         record = self.record.only(stream_window_ids(self.record, stream.first_ns, stream.last_ns,
                                                     self._options.grid))
@@ -266,9 +259,23 @@ class _Demo:
             'version': __version__, 'created': datetime.now().astimezone().strftime('%Y-%m-%d %H:%M %Z'),
             'source': self._options.source_name, 'stream_s': round((stream.last_ns - stream.first_ns) / 1e9, 2),
             **summarise(record), 'first_draft_ms': first_draft_ms, 'dropped': dropped_by_node(self.record.diagnostics),
-            'events': events_by_topic(self.record.diagnostics), 'critical_path': self._critical_path(record.windows),
+            'events': events_by_topic(self.record.diagnostics),
+            'critical_path': critical_path(self._work / _PARTS, self._options.trace, record.windows),
             **numbers, 'hardware': hardware(),
             'definitions': DEFINITIONS}
+
+
+def critical_path(parts: Path, trace: Path | None, windows: Container[int]) -> dict[str, Any] | None:
+    """The timeline written to ``trace``, and what it says of these windows; None where none was asked for or written.
+    """
+    if trace is None:
+        return None
+    try:
+        paths = keep(parts, trace)
+    except CrossSpecError as error:                     # the report of the run is worth more
+        _log.warning('no timeline: %s', error)
+        return None
+    return summarise_paths([path for path in paths if path.window_id in windows])
 
 
 def _fresh_work_folder(out: Path) -> Path:

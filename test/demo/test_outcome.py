@@ -1,5 +1,5 @@
 """What a demo says of a recording from which nothing, or only half of it, came."""
-from crossspec_ros.demo.orchestrate import declare_nodes, drain_s, outcome
+from crossspec_ros.demo.orchestrate import critical_path, declare_nodes, drain_s, outcome
 from crossspec_ros.demo.options import DemoOptions, SourceTopics
 from crossspec_ros.recordings.outlook import Passed, Passing
 from crossspec_ros.timing.window import WindowGrid
@@ -48,3 +48,11 @@ def test_all_nodes_of_a_demo_of_a_slow_camera_have_its_windows(tmp_path):
     assert {name for name, values in specs.items() if values.get('window.frame_interval_ms') == 400.0} == {
         'drafter', 'verifier', 'overlay', 'monitor'}
     assert specs['player']['align_ms'] == 3200.0 and specs['player']['drain_s'] == drain_s(options) > 3.2
+
+
+def test_timeline_that_cannot_be_written_leaves_the_report(tmp_path, caplog):
+    parts = tmp_path / 'parts'
+    parts.mkdir()
+    assert critical_path(parts, None, ()) is None and not caplog.records
+    assert critical_path(parts, tmp_path / 'trace.json', ()) is None
+    assert 'no timeline: ' in caplog.text and 'must be a folder with the parts of a trace' in caplog.text
