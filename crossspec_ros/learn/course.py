@@ -150,7 +150,8 @@ def _prove(course: Course, lessons: Lessons, drafter: EventDrafter, costs: dict[
                                                                                                     'merged'))))
     curve.append(_point(course, 1.0, len(lessons.learned), arms))
     return {
-        'version': __version__, 'model': config.model, 'verifier_key': course.target.model_key, 'prompts': config.prompts,
+        'version': __version__, 'model': config.model, 'verifier_key': course.target.model_key,
+        'prompts': config.prompts,
         'base': config.base, 'bags': config.bags, 'training': config.training() | {'steps': config.stage().steps},
         'minutes_learned': round(60 * sum(split.hours for split in course.splits), 2),
         'windows': {'learned': len(lessons.learned), 'held_out': len(held)},
