@@ -61,12 +61,11 @@ class Leftovers:
         """Remove what the dead left; returns what was removed.
 
         A segment's name is never used again: it goes at once, and peers that have mapped it keep what they have. A port
-        goes the ``last`` time, once no process of ours will start any more, where nobody holds it.
+        goes the ``last`` time, once no process of ours will start any more, where nobody owns it.
         """
         removed: list[Path] = []
         for name, inode in list(self._dead.items()):
-            port = name.startswith(_PORT)
-            if port and not last:
+            if name.startswith(_PORT) and not last:
                 continue
             lock = self._shm / (name + _LOCK)
             now = _inode(lock)
@@ -74,34 +73,10 @@ class Leftovers:
                 del self._dead[name]
                 continue
             family = [path for each in (name, f'sem.{name}_mutex', lock.name) if (path := self._shm / each).exists()]
-            if self._remove_unowned(lock, family, port):
+            if _remove_unowned(lock, family):
                 removed += family
                 del self._dead[name]
         return removed
-
-    def _remove_unowned(self, lock: Path, family: list[Path], unheld: bool) -> bool:
-        """Remove files while holding their lock, so that no process can take them over meanwhile; False where one has,
-        or where one holds them and that matters.
-        """
-        try:
-            handle = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            handle = None
-        except OSError:
-            return False
-        try:
-            if handle is not None:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if unheld and not set(family) - {lock} <= set(dead_segments(self._shm, self._proc)):
-                return False
-            for path in family:
-                path.unlink(missing_ok=True)
-            return True
-        except OSError:
-            return False
-        finally:
-            if handle is not None:
-                os.close(handle)
 
     @property
     def waiting(self) -> bool:
@@ -114,3 +89,24 @@ def _inode(path: Path) -> int | None:
         return path.stat().st_ino
     except OSError:
         return None
+
+
+def _remove_unowned(lock: Path, family: list[Path]) -> bool:
+    """Remove files while holding their lock, so that no process can take them over meanwhile; False where one has."""
+    try:
+        handle = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        handle = None
+    except OSError:
+        return False
+    try:
+        if handle is not None:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for path in family:
+            path.unlink(missing_ok=True)
+        return True
+    except OSError:
+        return False
+    finally:
+        if handle is not None:
+            os.close(handle)
