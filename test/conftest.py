@@ -25,19 +25,21 @@ torch.set_num_threads(1)                                        # tiny models: a
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption('--long', action='store_true', help='also run the tests that take minutes')
+    parser.addoption('--long', action='store_true', help='also run the tests that take a minute or so each')
+    parser.addoption('--longest', action='store_true', help='run all tests: those of a quarter of an hour too')
 
 
 @pytest.hookimpl(tryfirst=True)                               # before the groups become part of the names
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.pluginmanager.hasplugin('xdist'):
         _share_out(items)
-    if config.getoption('--long'):
-        return
-    skip = pytest.mark.skip(reason='takes minutes: run with --long')
-    for item in items:
-        if 'long' in item.keywords:
-            item.add_marker(skip)
+    longest = config.getoption('--longest')
+    asked = {'long': longest or config.getoption('--long'), 'longest': longest}
+    for name in (name for name, is_asked in asked.items() if not is_asked):
+        skip = pytest.mark.skip(reason=f'takes too long for every run: run with --{name}')
+        for item in items:
+            if name in item.keywords:
+                item.add_marker(skip)
 
 
 def _share_out(items: list[pytest.Item]) -> None:

@@ -12,7 +12,7 @@ from second_verifier import QUESTION, make_second_verifier
 from crossspec_ros.models.drafter import load_drafter
 from crossspec_ros.models.keys import checkpoint_key
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(3 * 3600)]
+pytestmark = [pytest.mark.longest, pytest.mark.timeout(3 * 3600)]
 
 
 @pytest.fixture(scope='module')

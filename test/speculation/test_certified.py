@@ -146,6 +146,9 @@ def test_plain_decoding_in_float32_says_that_it_is_exact(target, scenes):
     assert caption.exact and caption.lossless
 
 
+SOME = [pytest.param(0, marks=pytest.mark.long)]                  # the others take a quarter of an hour
+
+
 def differences(target, windows, question=QUESTION, **settings) -> tuple[int, int, int]:
     """Of windows (frames, draft): how many captions differ from an audit or from plain decoding; tokens; passes."""
     engine = make_engine(target, exactness='certified', **settings)
@@ -162,9 +165,8 @@ def differences(target, windows, question=QUESTION, **settings) -> tuple[int, in
     return different, engine.counters.tokens, engine.counters.target_passes
 
 
-@pytest.mark.long
 @pytest.mark.parametrize('kind', KINDS)
-@pytest.mark.parametrize('seed', range(4))
+@pytest.mark.parametrize('seed', SOME + [pytest.param(seed, marks=pytest.mark.longest) for seed in (1, 2, 3)])
 def test_four_hundred_certified_captions_of_tiny_checkpoints_are_the_same(tmp_path, kind, seed):
     target = load_target(tiny_models.write_checkpoint(tmp_path / kind, kind, seed=seed, **WIDE), dtype='bfloat16')
     generator = np.random.default_rng(seed)
@@ -173,8 +175,7 @@ def test_four_hundred_certified_captions_of_tiny_checkpoints_are_the_same(tmp_pa
     assert different == 0 and tokens > 1.2 * passes
 
 
-@pytest.mark.long
-@pytest.mark.parametrize('part', range(10))
+@pytest.mark.parametrize('part', SOME + [pytest.param(part, marks=pytest.mark.longest) for part in range(1, 10)])
 def test_hundred_certified_captions_of_the_builtin_pair_are_the_same(part):
     from crossspec_ros.models.drafter import load_drafter
     try:
