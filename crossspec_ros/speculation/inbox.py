@@ -132,9 +132,8 @@ class Inbox:
             return 'source'
         if current is not None and window_id < current:
             return 'late'
-        windows = {held for held, _ in self._held}
-        if current is None and len(windows) >= ahead and window_id not in windows:
-            return 'foreign_window'
+        if current is None and window_id < self._oldest_of_newest(ahead):
+            return 'late'
         if current is not None and window_id > current + ahead:
             return 'foreign_window'
         if current == window_id:
@@ -145,8 +144,18 @@ class Inbox:
         held = self._held.get((window_id, name))
         return 'stale' if held is not None and draft.revision <= held.revision else None
 
+    def _oldest_of_newest(self, count: int) -> int:
+        """The oldest of so many newest windows that are held; 0 while there are fewer."""
+        windows = sorted({held for held, _ in self._held})
+        return windows[-count] if len(windows) >= count else 0
+
     def _take(self, draft: Draft, checked: Hypothesis) -> None:
         self._held[draft.window_id, draft.source] = _Held(draft.revision, draft.prompt_key, checked)
+        if self._window_id is None:
+            oldest = self._oldest_of_newest(self._admission.windows_ahead)
+            for key in [key for key in self._held if key[0] < oldest]:
+                del self._held[key]
+                self.refusals['late'] += 1
         self.taken += 1
         self._drafted[draft.window_id] = None
         while len(self._drafted) > _REMEMBERED:

@@ -90,9 +90,19 @@ def test_offer_revisions_are_counted_by_drafter():
 def test_offer_before_any_window_holds_a_bounded_number_of_windows():
     inbox = Inbox(Admission(windows_ahead=3))
     assert [inbox.offer(draft(window)) for window in (50, 60, 70)] == [None] * 3
-    assert inbox.offer(draft(80)) == 'foreign_window' and inbox.offer(draft(60, revision=1)) is None
+    assert inbox.offer(draft(40)) == 'late' and inbox.offer(draft(60, revision=1)) is None
     assert inbox.offer(draft(60, source='two')) is None, 'another drafter of a window that is held'
     assert inbox.sizes()['waiting_drafts'] == 4
+
+
+def test_offer_before_any_window_the_newest_are_held():
+    inbox = Inbox(Admission(windows_ahead=3))
+    for window in range(50, 60):
+        assert inbox.offer(draft(window)) is None, 'a drafter speaks before the camera does'
+    assert inbox.sizes()['waiting_drafts'] == 3 and inbox.refusals['late'] == 7
+    assert inbox.offer(draft(50, revision=9)) == 'late'
+    inbox.begin(58, 'q')
+    assert inbox.sizes()['waiting_drafts'] == 2
 
 
 def test_offer_more_drafters_than_allowed_are_refused_and_the_others_go_on():
