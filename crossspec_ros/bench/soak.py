@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from crossspec_ros.bench.resilience.kills import Ledger, Vehicle, kill_once, vehicle
+from crossspec_ros.bench.resilience.kills import Ledger, Vehicle, kill_once, rest, vehicle
 from crossspec_ros.bench.resilience.referee import Referee
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.graph import LIFECYCLE_NODES
@@ -178,6 +178,7 @@ class _Soak:
         if self.kill_at and now_s >= self.kill_at[0]:
             self.kill_at.pop(0)
             node = LIFECYCLE_NODES[len(self.back) % 2]
+            rest(self.running, self.ledger)
             self.back.append(round(kill_once(self.running, node, self.ledger), 2))
             self.running.cameras.play()
         if now_s >= self.next_prompt_s:

@@ -49,10 +49,12 @@ class Cameras:
     """An event camera and an RGB camera that show the same scene over and over. `sent` counts by role.
 
     ``stamp_ns`` gives stamps (the wall clock, or the one of ``/clock``); roles in ``unplugged`` are silent.
-    ``pictures``: all that were sent, by stamp.
+    ``pictures``: all that were sent, by stamp. ``node`` is the event camera's driver, ``image_node`` that of the other
+    one: a participant each, as drivers have.
     """
 
     node: Node
+    image_node: Node
     shots: Sequence[Shot]
     events_topic: str
     image_topic: str
@@ -64,7 +66,7 @@ class Cameras:
 
     def __post_init__(self) -> None:
         self._publishers = {'events': self.node.create_publisher(EventPacket, self.events_topic, qos.events()),
-                            'image': self.node.create_publisher(Image, self.image_topic, qos.image())}
+                            'image': self.image_node.create_publisher(Image, self.image_topic, qos.image())}
         self._clock = self.node.create_publisher(Clock, '/clock', qos.clock()) if self.sim_time else None
         self.show(self.shots)
         self._ended, self._playing, self._idle = threading.Event(), threading.Event(), threading.Event()
@@ -237,12 +239,12 @@ class Stranger:
 
 
 @contextmanager
-def open_stage(*, domain_id: int, namespace: str) -> Iterator[Node]:
-    """A node for stand-ins, spun in a thread of its own until the block ends."""
+def open_stage(*, domain_id: int, namespace: str, name: str = 'stage') -> Iterator[Node]:
+    """A node for stand-ins in a context of its own, spun in a thread of its own until the block ends."""
     context, ended = rclpy.Context(), threading.Event()
     with starting():
         rclpy.init(context=context, domain_id=domain_id, signal_handler_options=SignalHandlerOptions.NO)
-    node = Node('stage', context=context, namespace=namespace, enable_rosout=False, start_parameter_services=False)
+    node = Node(name, context=context, namespace=namespace, enable_rosout=False, start_parameter_services=False)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
 
@@ -250,7 +252,7 @@ def open_stage(*, domain_id: int, namespace: str) -> Iterator[Node]:
         while not ended.is_set():
             executor.spin_once(timeout_sec=0.1)
 
-    thread = threading.Thread(target=spin, name='stage', daemon=True)
+    thread = threading.Thread(target=spin, name=name, daemon=True)
     thread.start()
     try:
         yield node

@@ -40,6 +40,12 @@ class Vehicle(Playing):
         """The newest pid of every node."""
         return {name: int(pid) for name, pid in _STARTED.findall(self.log.read_text(errors='replace'))}
 
+    def told(self) -> str:
+        """What is known of a graph that does not go on."""
+        inputs = [f'{role}: {self.cameras.sent[role]} sent, {NODE_OF[role]} told {self.input(role)}' for role in ROLES]
+        tail = '\n'.join(self.log.read_text(errors='replace').splitlines()[-15:])
+        return f'{"; ".join(inputs)}; pids {self.pids()}; the end of its log:\n{tail}'
+
     def kill(self, node: str) -> float:
         """End a node by SIGKILL; returns how long until it speaks again, s. Raises CrossSpecError where it does not."""
         pid = self.pids()[node]
@@ -61,22 +67,24 @@ def vehicle(*options: str) -> Iterator[Vehicle]:
     command = [sys.executable, '-m', 'crossspec_ros.cli', 'up', '--restart', *options]
     with (tempfile.TemporaryDirectory(prefix='crossspec-resilience-') as folder,
           open_stage(domain_id=domain, namespace=NAMESPACE) as stage,
+          open_stage(domain_id=domain, namespace=NAMESPACE, name='camera') as camera,
           open_tap(heard.record, heard.listen, domain_id=domain, namespace=NAMESPACE) as tap):
         log = Path(folder, 'up.log')
         with log.open('wb') as file:
             process = children.start(command, environment, stdin=subprocess.DEVNULL, stdout=file,
                                      stderr=subprocess.STDOUT)
-        cameras = Cameras(stage, scene(), EVENTS_TOPIC, IMAGE_TOPIC)
+        cameras = Cameras(stage, camera, scene(), EVENTS_TOPIC, IMAGE_TOPIC)
 
         def alive() -> None:
             if process.poll() is not None:
-                tail = '\n'.join(log.read_text(errors='replace').splitlines()[-15:])
-                raise CrossSpecError(f'crossspec up ended with {process.returncode}; the end of its log:\n{tail}')
+                raise CrossSpecError(f'crossspec up ended with {process.returncode}')
 
         try:
             running = Vehicle(tap, heard, cameras, alive, stage, log=log)
             running.begin()
             yield running
+        except CrossSpecError as error:
+            raise CrossSpecError(f'{error}; {running.told()}') from error
         finally:
             cameras.close()
             children.end([process], 60.0)
@@ -118,13 +126,17 @@ class Ledger:
         return sum(total['unaccounted'] for total in self.totals.values())
 
 
-def kill_once(running: Vehicle, node: str, ledger: Ledger, rest_s: float = 1.0) -> float:
-    """Kill a node while the cameras play; returns how long until it was back, s. The cameras rest then.
-
-    Before it they rest, too, so that the account of the process that dies is whole; then the graph runs for ``rest_s``.
-    """
+def rest(running: Vehicle, ledger: Ledger) -> None:
+    """Pause the cameras, so that the account of the processes that live is whole."""
     for role, account in running.settle(reset=False).items():
         ledger.same(role, account)
+
+
+def kill_once(running: Vehicle, node: str, ledger: Ledger, rest_s: float = 1.0) -> float:
+    """Kill a node of a graph at `rest`, ``rest_s`` after it has spoken; returns how long until it was back, s.
+
+    The cameras rest then, too.
+    """
     running.cameras.play()
     for each in LIFECYCLE_NODES:
         running.next_word(each)
@@ -147,6 +159,7 @@ def kills(referee: Referee, advance: Callable[[float], None], count: int, *, res
     back: dict[str, list[float]] = {node: [] for node in LIFECYCLE_NODES}
     ledger = Ledger()
     with vehicle(*options) as running:
+        rest(running, ledger)
         for number in range(2 * count):
             node = LIFECYCLE_NODES[number % 2]
             back[node].append(kill_once(running, node, ledger, rest_s + 0.37 * number % 1.0))

@@ -189,10 +189,11 @@ def playing(parameters: Mapping[str, Mapping[str, Any]] | None = None, *, sim_ti
     heard = Heard()
     with (tempfile.TemporaryDirectory(prefix='crossspec-resilience-') as folder,
           open_stage(domain_id=domain, namespace=NAMESPACE) as stage,
+          open_stage(domain_id=domain, namespace=NAMESPACE, name='camera') as camera,
           open_tap(heard.record, heard.listen, domain_id=domain, namespace=NAMESPACE) as tap,
           Processes(Path(folder)) as processes):
         on_stage(stage)
-        cameras = Cameras(stage, scene(), events_topic, IMAGE_TOPIC, sim_time, stamp_ns)
+        cameras = Cameras(stage, camera, scene(), events_topic, IMAGE_TOPIC, sim_time, stamp_ns)
         try:
             for spec in specs:
                 if spec.name not in without:
