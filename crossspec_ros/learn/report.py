@@ -55,15 +55,16 @@ def verdict(report: Mapping[str, Any]) -> str:
 
 def head_verdicts(report: Mapping[str, Any]) -> list[str]:
     """Whether each head pays, in a sentence each."""
-    merged, told = report['arms']['merged'], []
+    arms, told = report['arms'], []
     for kind, head in report['heads'].items():
-        arm, low_high = report['arms'][f'merged_{kind}'], head['age_over_merged_95']
+        low_high, later_ms = head['age_over_merged_95'], head['age_over_merged_ms']
         told.append(
-            f'The head {kind} {"pays" if head["pays"] else "does not pay"}: alone {report["arms"][kind]["tau"]:.2f} '
-            f'tokens a pass; beside all other sources {arm["tau"]:.2f} instead of {merged["tau"]:.2f}, and captions '
-            f'{head["age_over_merged_ms"]:+.1f} ms'
-            + (f' ({low_high[0]:+.1f} to {low_high[1]:+.1f})' if low_high else '')
-            + f' older on the mean (modelled), its own forwards of {head["draft_ms"]:.1f} ms a draft included.')
+            f'The head {kind} {"pays" if head["pays"] else "does not pay"}: alone {arms[kind]["tau"]:.2f} tokens a '
+            f'pass; beside all other sources {arms[f"merged_{kind}"]["tau"]:.2f} instead of '
+            f'{arms["merged"]["tau"]:.2f}, and captions come {abs(later_ms):.1f} ms '
+            f'{"sooner" if later_ms < 0 else "later"} on the mean'
+            + (f' (95%: {low_high[0]:+.1f} to {low_high[1]:+.1f})' if low_high else '')
+            + f', modelled, with its own forwards of {head["draft_ms"]:.1f} ms a draft.')
     return told
 
 

@@ -147,10 +147,12 @@ def test_page_and_json_have_the_heads(learned):
 
 def test_report_says_which_heads_pay_and_how_to_load_them(learned):
     _, report = learned
-    heads = {kind: {**report['heads'][kind], 'pays': kind == 'eagle1'} for kind in ('eagle1', 'block')}
+    heads = {kind: {**report['heads'][kind], 'pays': pays, 'age_over_merged_ms': -7.5 if pays else 7.5}
+             for kind, pays in (('eagle1', True), ('block', False))}
     told = {**report, 'heads': heads, 'heads_to_load': ['eagle1']}
     first, second = head_verdicts(told)
-    assert first.startswith('The head eagle1 pays') and second.startswith('The head block does not pay')
+    assert first.startswith('The head eagle1 pays') and 'captions come 7.5 ms sooner' in first
+    assert second.startswith('The head block does not pay') and 'captions come 7.5 ms later' in second
     assert any('model.heads=[' in line and line.count('heads/eagle1') == 1 for line in advice(told))
     assert any('Load none of the heads' in line for line in advice({**told, 'heads_to_load': []}))
     assert 'does not pay' in render_page(told)
