@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,9 +25,10 @@ from crossspec_ros.speculation.inbox import Admission
 from crossspec_ros.speculation.outcome import PassOutcome
 from crossspec_ros.speculation.proposer import Proposer, ProposerConfig
 from crossspec_ros.speculation.ranking import ranked
+from crossspec_ros.speculation.replay import KnownAnswer
 from crossspec_ros.speculation.settings import EngineConfig
 from crossspec_ros.speculation.sources.base import Opening
-from crossspec_ros.speculation.sources.heads import FINAL, Head, HeadSource
+from crossspec_ros.speculation.sources.heads import Head, HeadSource
 from crossspec_ros.speculation.tree import PREFIX
 from crossspec_ros.speculation.types import Draft, prompt_key
 from crossspec_ros.speculation.worth import Worth
@@ -132,21 +133,11 @@ class Replay:
         most, fused = (self._config.first_nodes, self._fused) if first else (self._config.max_nodes, 0)
         tree = proposer.propose(tuple(committed), most, fused_tokens=fused,
                                 max_depth=max(self._config.max_new_tokens - done - 1, 1))
-        rest = window.token_ids[done:]
-        nodes = tree.along(rest)
-        emitted = rest[:len(nodes) + 1]
-        nodes = tuple(nodes[:len(emitted)])
-        rows = [0, *(node + 1 for node in nodes)][:len(emitted)]
-        said = window.states[done:done + len(emitted)]                                # (k, K, D)
-        states = said.new_zeros(len(tree) + 1, *said.shape[1:])
-        states[rows] = said
-        layers = dict(zip(self._layers, states.unbind(1)))
-        final = layers.pop(FINAL)
-        new_tokens = fused + 1 + len(tree)
-        read = (committed[-1] if committed else PREFIX, *(tree.token_ids[node] for node in nodes))
-        return PassOutcome(tree, nodes, emitted, done + len(emitted) == len(window.token_ids), states=final,
-                           layers=layers, new_tokens=new_tokens, verify_ms=self._curve(new_tokens), first=first,
-                           read=read[:len(emitted)], topk=self._ranking(final[rows]))
+        known, new_tokens = KnownAnswer(window.token_ids, window.states, self._layers), fused + 1 + len(tree)
+        outcome = known.outcome(tree, done, new_tokens=new_tokens, verify_ms=self._curve(new_tokens))
+        rows = [0, *(node + 1 for node in outcome.nodes)][:len(outcome.emitted)]
+        read = (committed[-1] if committed else PREFIX, *(tree.token_ids[node] for node in outcome.nodes))
+        return replace(outcome, read=read[:len(outcome.emitted)], topk=self._ranking(outcome.states[rows]))
 
     @torch.inference_mode()
     def _ranking(self, states: torch.Tensor) -> tuple[tuple[int, ...], ...]:

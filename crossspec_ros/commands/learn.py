@@ -16,8 +16,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     text = 'learn a drafter for a verifier from recorded drives'
     parser = subparsers.add_parser('learn', help=text, description=(
         'The verifier captions every window of the drives; an event drafter learns to say the same from the events. '
-        'The last fifth of each drive is held out, and says whether the drafter pays. The result loads as '
-        'drafter_model:=DIR; answers and checkpoints lie in DIR.learning, from which a stopped run goes on.'))
+        'Heads on the verifier\'s states learn from the same answers where --sources names them. '
+        'The last fifth of each drive is held out, and says whether the drafter and each head pay. The result loads as '
+        'drafter_model:=DIR, heads as model.heads:=[DIR/heads/KIND]; answers and checkpoints lie in DIR.learning, from '
+        'which a stopped run goes on.'))
     parser.add_argument('bags', nargs='+', metavar='BAG',
                         help='a drive: a bag (folder, .mcap, .db3), the folder of a DSEC sequence, or world:SEED')
     parser.add_argument('--model', required=True, metavar='PATH',
@@ -28,11 +30,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='a question that will be asked; may be repeated, the first is judged by')
     parser.add_argument('--base', default='builtin', metavar='DRAFTER',
                         help='the drafter to begin with: builtin, a drafter\'s folder, or none (builtin)')
-    parser.add_argument('--sources', default='drafter', metavar='NAMES', help='what is to learn, with commas (drafter)')
+    parser.add_argument('--sources', default='drafter', metavar='NAMES',
+                        help='what is to learn, with commas: drafter, and heads among eagle1, eagle3, medusa, block '
+                             '(drafter)')
     length = parser.add_mutually_exclusive_group()
     length.add_argument('--steps', type=int,
-                        help='of training (1500); the curve over minutes takes three quarters more')
-    length.add_argument('--minutes', type=float, help='instead of steps; where that ends is the clock\'s')
+                        help='of training (1500, of each head 600); the curve over minutes takes three quarters more')
+    length.add_argument('--minutes', type=float,
+                        help='instead of steps, of the drafter and of each head; where that ends is the clock\'s')
     parser.add_argument('--device', default='cpu', help='torch device of verifier and training (cpu)')
     parser.add_argument('--dtype', default='float32', choices=('float32', 'bfloat16', 'float16'),
                         help='type the verifier computes in (float32)')
@@ -49,11 +54,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='leave out places that even a reference drafter cannot say (AdaSPEC)')
     parser.add_argument('--gate', action='store_true',
                         help='only places count where the draft would be accepted (SpecKD)')
-    parser.add_argument('--lr', type=float, default=1e-3, help='learning rate (%(default)g)')
+    parser.add_argument('--lr', type=float, default=1e-3, help='learning rate of the drafter (%(default)g)')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--threads', type=int, default=0, help='torch threads (0: as torch decides)')
     parser.add_argument('--disk-mb', type=int, default=8192, metavar='MB',
-                        help='answers and looks may take so much (%(default)d)')
+                        help='answers, looks and states for heads may take so much (%(default)d)')
     parser.add_argument('--json', action='store_true', help='print the report as JSON')
     add_topic_options(parser)
     parser.set_defaults(func=run)
@@ -63,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     """Learn, and tell what came of it."""
     os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
     from crossspec_ros.learn.course import REPORT, learn, lost_line
-    from crossspec_ros.learn.report import REPORT_PAGE, verdict
+    from crossspec_ros.learn.report import REPORT_PAGE, head_verdicts, verdict
     from crossspec_ros.learn.settings import LearnConfig
     from crossspec_ros.pipeline.threads import ask_threads
     values = {name: getattr(args, name) for name in (
@@ -89,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
             new = arms[name]['tau_at_changes']
             print(f'{label:<28}{arms[name]["tau"]:>14.2f}{"-" if new is None else f"{new:.2f}":>12}'
                   f'{ages["p50"]:>13.0f}{ages["p99"]:>8.0f}')
-    print(f'{verdict(report)}\nnot used: {lost_line(report["lost"])}')
+    print('\n'.join([verdict(report), *head_verdicts(report), f'not used: {lost_line(report["lost"])}']))
     for line in report['advice']:
         print(f'- {line}')
     print(f'{config.out}: the drafter; {config.out / REPORT_PAGE} shows what it says. Answers and checkpoints '

@@ -5,67 +5,39 @@ The engine's answers are those of the verifier alone whatever was drafted, so it
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
-import torch
 
 from crossspec_ros.config import WindowConfig
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.learn.drives import DriveReader, DriveWindow, Split, expected, open_drive
 from crossspec_ros.learn.settings import LearnConfig
-from crossspec_ros.learn.sources import keeps_states
 from crossspec_ros.learn.store import Answer, Learned, Store, count_part
+from crossspec_ros.models.heads.recording import AnswerRecorder, as_stored
 from crossspec_ros.speculation.drafter import VoxelGrid
 from crossspec_ros.speculation.engine import CaptionEngine
-from crossspec_ros.speculation.inbox import Admission
-from crossspec_ros.speculation.outcome import PassOutcome
-from crossspec_ros.speculation.proposer import Proposer, ProposerConfig
 from crossspec_ros.speculation.settings import EngineConfig
 from crossspec_ros.speculation.target import Target
-from crossspec_ros.speculation.types import Caption, Stage
 
 PART = 16                        # windows of a part: what a kill may lose
 _JPEG_WIDTH = 320
 
 
-class NotingProposer(Proposer):
-    """A proposer that also notes what the target said at each place of the answer under way.
-
-    ``likely`` best next tokens are noted of each place, with ``states`` the decoder's states too.
-    """
-
-    likely, states = 8, False
-
-    def observe(self, outcome: PassOutcome, committed: tuple[int, ...]) -> None:
-        """Note, and go on as every proposer."""
-        if outcome.first:
-            self._noted: list[tuple[torch.Tensor, ...]] = []
-        rows = [0, *(node + 1 for node in outcome.nodes)][:len(outcome.emitted)]
-        laws = torch.log_softmax(outcome.logits[rows].float(), -1)
-        best = laws.topk(min(self.likely, laws.shape[-1]))
-        tokens = torch.tensor(outcome.emitted)
-        states = (outcome.states[rows].half().cpu(),) if self.states else ()
-        self._noted.append((tokens, best.indices.cpu(), best.values.half().cpu(), *states))
-        super().observe(outcome, committed)
-
-    def answer(self) -> Answer:
-        """The answer that is complete now."""
-        token_ids, likely, log_probs, *states = (torch.cat(parts).numpy() for parts in zip(*self._noted, strict=True))
-        return Answer(token_ids.astype(np.int32), likely.astype(np.int32), log_probs, *states)
-
-
 class Answerer:
     """Asks the engine every prompt about a window."""
 
-    def __init__(self, target: Target, config: LearnConfig) -> None:
-        settings = EngineConfig(window_frames=WindowConfig().window_frames,
-                                max_new_tokens=config.max_new_tokens)
-        self._proposer = NotingProposer(ProposerConfig(settings.sources), Admission.of(target))
-        self._proposer.likely, self._proposer.states = config.likely, keeps_states(config.sources)
-        self.engine = CaptionEngine(target, settings, self._proposer)
+    def __init__(self, target: Target, config: LearnConfig, layers: Sequence[int] = ()) -> None:
+        """``layers``: whose states are kept of each token (none: no states)."""
+        settings = EngineConfig(window_frames=WindowConfig().window_frames, max_new_tokens=config.max_new_tokens)
+        self._recorder = AnswerRecorder(target, layers, settings, config.likely)
         self._config, self._asked = config, 0
+
+    @property
+    def engine(self) -> CaptionEngine:
+        """What decodes."""
+        return self._recorder.engine
 
     def costs(self) -> dict[int, float]:
         """Milliseconds of a forward by its new tokens; measured, so to be asked for while nothing else runs."""
@@ -79,19 +51,9 @@ class Answerer:
 
     def _answer(self, window: DriveWindow, prompt: str) -> Answer:
         self._asked += 1
-        session = self.engine.open(self._asked, window.end_ns, prompt)
-        try:
-            for slot, (stamp_ns, frame) in enumerate(zip(window.stamps_ns, window.frames, strict=True)):
-                session.add_frame(slot, stamp_ns, frame)
-            final = None
-            for output in session.answer():
-                if isinstance(output, Caption) and output.stage is Stage.FINAL:
-                    final = output
-        finally:
-            session.close()
-        answer = self._proposer.answer()
-        assert final is not None and tuple(answer.token_ids[:len(final.token_ids)]) == final.token_ids
-        return answer
+        said = self._recorder.record(self._asked, window.frames, prompt, stamps_ns=window.stamps_ns)
+        return Answer(np.array(said.token_ids, np.int32), said.likely.cpu().numpy().astype(np.int32),
+                      said.log_probs.half().cpu().numpy(), None if said.states is None else as_stored(said.states))
 
 
 def _jpeg(rgb: np.ndarray) -> bytes:

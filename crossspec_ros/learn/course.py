@@ -1,4 +1,4 @@
-"""The whole course: answers, training, proof, and the folder that `drafter_model:=` loads.
+"""The whole course: answers, training, proof, and the folder that `drafter_model:=` loads, with those of heads in it.
 
 Everything on the way lies in a folder beside the result (``DIR.learning``), so that a run that was stopped goes on, and
 the result is there only when it is whole.
@@ -10,7 +10,7 @@ import logging
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,16 +23,18 @@ from crossspec_ros.config import DrafterConfig
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.learn.answering import Answerer, answer_drives, count_windows, look_at_drives
 from crossspec_ros.learn.drives import Split
+from crossspec_ros.learn.heads import HEADS, HeadPlan, TrainedHead, plan_heads, train_heads
 from crossspec_ros.learn.lessons import Lessons
-from crossspec_ros.learn.proof import ARMS, NEW, OLD, Judge, draft_texts, judge_arms, pays
+from crossspec_ros.learn.proof import (ARMS, NEW, OLD, Judge, draft_texts, head_arms, head_figures, heads_to_load,
+                                       judge_arms, pays)
 from crossspec_ros.learn.pupil import load_base, make_pupil
 from crossspec_ros.learn.report import REPORT_PAGE, advice, render_page, samples
 from crossspec_ros.learn.settings import SCRATCH, LearnConfig
 from crossspec_ros.learn.stage import LearnStage
-from crossspec_ros.learn.store import Store, open_store
+from crossspec_ros.learn.store import Store, needed_mb, open_store
 from crossspec_ros.models.drafter import CONFIG_FILE, EventDrafter, load_drafter
-from crossspec_ros.models.targets import load_target
-from crossspec_ros.speculation.target import Target
+from crossspec_ros.models.heads import save_head
+from crossspec_ros.models.targets import TransformersTarget, load_target
 from crossspec_ros.train.files import write_folder_atomic
 from crossspec_ros.train.loop import read_log, run_stage
 from crossspec_ros.train.recipe import write_drafter
@@ -49,7 +51,8 @@ class Course:
     """What the steps of a run share."""
 
     config: LearnConfig
-    target: Target
+    target: TransformersTarget
+    plan: HeadPlan
     base: EventDrafter
     store: Store
     splits: list[Split]
@@ -85,24 +88,27 @@ def learn(config: LearnConfig, bar: Bar) -> dict[str, Any]:
                          max_new_tokens=config.max_new_tokens)
     base = load_base(config)
     windows, look_bytes = count_windows(config, splits), 4 * int(np.prod(base.shape))
+    plan = plan_heads(config, target)
     keys = {'verifier_key': target.model_key, 'tokenizer_key': target.tokenizer_key, 'view': list(base.shape)}
-    store = open_store(config, keys, windows, look_bytes)
-    answerer = Answerer(target, config)
+    most_mb = needed_mb(config, windows, look_bytes, plan.state_bytes)
+    store = open_store(config, keys, most_mb, plan.layers)
+    answerer = Answerer(target, config, plan.layers)
     costs = _costs(store, answerer)
     start_s = time.perf_counter()
-    with bar('answers', windows, 'windows') as advance:
+    with bar(f'answers, up to {most_mb:.0f} MB', windows, 'windows') as advance:
         lost = answer_drives(config, answerer, store, base.view, advance)
     answered_s = _added(store, 'answered_s', time.perf_counter() - start_s)
-    course = Course(config, target, base, store, splits, bar)
+    course = Course(config, target, plan, base, store, splits, bar)
     lessons, start_s = course.read(), time.perf_counter()
     drafter, log = course.train(lessons, 1.0)
+    heads = train_heads(plan, target, lessons, config)
     trained_s = _added(store, 'trained_s', time.perf_counter() - start_s)
-    report = _prove(course, lessons, drafter, costs, answerer) | {
+    report = _prove(course, lessons, drafter, heads, costs, answerer) | {
         'losses': {name: values.tolist() for name, values in read_log(log).items() if name in ('step', 'loss')},
         'lost': dict(lost), 'seconds': {'answers': round(answered_s, 1), 'training': round(trained_s, 1)},
         'size_mb': round(store.size_mb(), 1), 'cost_ms': costs}
     report['advice'] = advice(report)
-    save(drafter, report, config.out)
+    save(drafter, heads, report, config.out)
     return report
 
 
@@ -132,15 +138,16 @@ def _added(store: Store, name: str, seconds: float) -> float:
     return total
 
 
-def _prove(course: Course, lessons: Lessons, drafter: EventDrafter, costs: dict[int, float],
-           answerer: Answerer) -> dict[str, Any]:
+def _prove(course: Course, lessons: Lessons, drafter: EventDrafter, heads: Mapping[str, TrainedHead],
+           costs: dict[int, float], answerer: Answerer) -> dict[str, Any]:
     config, held = course.config, lessons.held
     layout = course.target.layout(config.prompts[0], answerer.engine.config.window_frames, 240, 320)
     longest = min(DrafterConfig().max_tokens, config.max_new_tokens + 1)
-    judge = Judge(course.target, config.prompts[0], costs, layout.last_tokens, longest)
+    judge = Judge(course.target, config.prompts[0], costs, layout.last_tokens, longest, layers=course.plan.layers)
     drafters = {NEW: drafter} | ({} if config.base == SCRATCH else {OLD: course.base})
-    with course.bar('judging', len(ARMS), '') as advance:
-        arms = judge_arms(judge, held, drafters, advance=advance)
+    names, loaded = (*ARMS, *head_arms(tuple(heads))), {kind: head.head for kind, head in heads.items()}
+    with course.bar('judging', len(names), '') as advance:
+        arms = judge_arms(judge, held, drafters, names, advance, loaded)
     texts, draft_ms = draft_texts(judge, drafter, held)
     curve = []
     for share in (share for share in SHARES if len(lessons.first(share, course.splits).learned) >= config.batch):
@@ -159,6 +166,8 @@ def _prove(course: Course, lessons: Lessons, drafter: EventDrafter, costs: dict[
         'parameters': sum(weight.numel() for weight in drafter.parameters()),
         'draft_ms': round(float(np.median(draft_ms)), 2), 'changes': len(arms['memory'].changes()),
         'arms': {name: arm.summary() for name, arm in arms.items()}, 'curve': curve, 'pays': pays(arms),
+        'heads': head_figures(heads, arms, course.target), 'heads_to_load': heads_to_load(arms, tuple(heads)),
+        'out': str(config.out),
         'said_right': round(_exact(course, lessons, texts), 4), 'samples': samples(course.target, held, texts)}
 
 
@@ -175,14 +184,18 @@ def _point(course: Course, share: float, windows: int, arms: dict[str, Any]) -> 
             'merged': arms['merged'].summary()['tau']}
 
 
-def save(drafter: EventDrafter, report: dict[str, Any], out: Path) -> None:
-    """The drafter's folder with its report, whole or not at all. Raises CrossSpecError where the disk is full."""
+def save(drafter: EventDrafter, heads: Mapping[str, TrainedHead], report: dict[str, Any], out: Path) -> None:
+    """The drafter's folder with its heads and its report, whole or not at all. Raises CrossSpecError where the disk is
+    full."""
     page = render_page(report)
     told = {name: value for name, value in report.items() if name != 'samples'}
     told['samples'] = [{key: value for key, value in sample.items() if key != 'jpeg'} for sample in report['samples']]
 
     def write(folder: Path) -> None:
         write_drafter(drafter.cpu(), folder)
+        for kind, trained in heads.items():
+            (folder / HEADS / kind).mkdir(parents=True)
+            save_head(trained.head, folder / HEADS / kind)
         (folder / REPORT).write_text(json.dumps(told, indent=1) + '\n', encoding='utf-8')
         (folder / REPORT_PAGE).write_text(page, encoding='utf-8')
     write_folder_atomic(out, write)

@@ -7,11 +7,16 @@ from typing import Any
 import matplotlib
 
 from crossspec_ros.demo.plots import CAPTION, DRAFT, INK, STYLE, as_svg, new_axes
+from crossspec_ros.learn.proof import ALL_HEADS, with_head
+from crossspec_ros.models.heads.config import KINDS
 
 ARM_LABELS = {'event_drafter': 'event drafter, learned', 'base_drafter': 'event drafter, the base', 'memory': 'memory',
               'previous': 'previous caption', 'merged': 'all, with the learned one',
-              'merged_with_base': 'all, with the base', 'merged_without': 'all, without a drafter'}
+              'merged_with_base': 'all, with the base', 'merged_without': 'all, without a drafter',
+              **{kind: f'head {kind}' for kind in KINDS}, **{with_head(kind): f'all, and {kind}' for kind in KINDS},
+              ALL_HEADS: 'all, and every head'}
 _OTHER = '#98a2aa'
+_HEADS = ('#7a5195', '#bc5090', '#ef5675', '#ffa600')
 
 
 def tau_by_arm(arms: Mapping[str, Mapping[str, Any]]) -> str:
@@ -54,7 +59,8 @@ def acceptance_over_positions(arms: Mapping[str, Mapping[str, Any]]) -> str:
     with matplotlib.rc_context(STYLE):
         figure, axes = new_axes(5.6, 2.8, 'Accepted by position in the caption', 'token', '')
         for name, colour, dash in (('base_drafter', DRAFT, ':'), ('event_drafter', DRAFT, '-'), ('memory', _OTHER, '-'),
-                                   ('merged', CAPTION, '-')):
+                                   ('merged', CAPTION, '-'),
+                                   *((kind, colour, '--') for kind, colour in zip(KINDS, _HEADS, strict=True))):
             shares = arms.get(name, {}).get('acceptance_by_position') or []
             points = [(place + 1, 100 * share) for place, share in enumerate(shares) if share is not None]
             if points:

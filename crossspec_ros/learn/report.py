@@ -23,6 +23,9 @@ DEFINITIONS = {
     'caption age': 'time of the verifier\'s forwards after a window\'s newest frame is encoded, from the passes '
                    'counted and the measured cost of a forward; modelled, not measured. Rehearsals and bigrams of '
                    'the verifier, which the graph has too, are left out',
+    'heads': 'small networks on the verifier\'s own states, which draft once it has spoken (model.heads). The time of '
+             'their forwards was measured on the device that learned, and is part of the ages; a head pays where '
+             'captions come sooner with it beside all other sources by more than chance',
     'bars': '95% of tau, resampled in blocks of ten neighbouring windows'}
 
 
@@ -50,11 +53,39 @@ def verdict(report: Mapping[str, Any]) -> str:
             f'{ages} a caption (modelled). Leave it out until it has learned from more.')
 
 
+def head_verdicts(report: Mapping[str, Any]) -> list[str]:
+    """Whether each head pays, in a sentence each."""
+    arms, told = report['arms'], []
+    for kind, head in report['heads'].items():
+        low_high, later_ms = head['age_over_merged_95'], head['age_over_merged_ms']
+        told.append(
+            f'The head {kind} {"pays" if head["pays"] else "does not pay"}: alone {arms[kind]["tau"]:.2f} tokens a '
+            f'pass; beside all other sources {arms[f"merged_{kind}"]["tau"]:.2f} instead of '
+            f'{arms["merged"]["tau"]:.2f}, and captions come {abs(later_ms):.1f} ms '
+            f'{"sooner" if later_ms < 0 else "later"} on the mean'
+            + (f' (95%: {low_high[0]:+.1f} to {low_high[1]:+.1f})' if low_high else '')
+            + f', modelled, with its own forwards of {head["draft_ms"]:.1f} ms a draft.')
+    return told
+
+
+def _head_advice(report: Mapping[str, Any]) -> list[str]:
+    if not report['heads']:
+        return []
+    load, words = report['heads_to_load'], ', '.join(report['heads'])
+    if not load:
+        return [f'Load none of the heads ({words}): captions do not come sooner with them. They may where drives '
+                'differ more, or after longer training (--steps).']
+    folders = ','.join(f'{report["out"]}/heads/{kind}' for kind in load)
+    return [f'Load {"this head" if len(load) == 1 else "these heads"} in the verifier: crossspec up --param '
+            f'\'verifier:model.heads=[{folders}]\'.']
+
+
 def advice(report: Mapping[str, Any]) -> list[str]:
     """What to do next, a sentence each."""
     arms, curve, found = report['arms'], report['curve'], []
     if report['pays']:
         found.append('Drive with it: drafter_model:= this folder.')
+    found += _head_advice(report)
     if len(curve) > 1 and curve[-1]['tau'] > (1 + _FLAT) * curve[-2]['tau']:
         found.append('Record more: tokens a pass still grow with the minutes learned from.')
     elif report['minutes_learned'] < _FEW_MINUTES:
@@ -88,4 +119,4 @@ def render_page(report: Mapping[str, Any]) -> str:
              'loss': plots.loss_over_steps(report['losses'])}
     template = page_environment('crossspec_ros.learn').get_template('learned.html.jinja')
     return template.render(report=report, cards=cards, plots=drawn, verdict=verdict(report), labels=plots.ARM_LABELS,
-                           definitions=DEFINITIONS)
+                           heads=head_verdicts(report), definitions=DEFINITIONS)

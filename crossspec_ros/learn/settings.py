@@ -1,19 +1,21 @@
 """What is to be learned, from what, and for how long."""
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from crossspec_ros.config import DEFAULT_PROMPT, WindowConfig
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.learn.losses import LOSSES
-from crossspec_ros.learn.sources import DRAFTER, check_sources
+from crossspec_ros.learn.sources import DRAFTER, LEARNABLES, check_sources
 from crossspec_ros.speculation.settings import EngineConfig
 from crossspec_ros.timing.window import WindowGrid
+from crossspec_ros.train.head_stage import LEARNING
 from crossspec_ros.train.loop import StageConfig
 
 STEPS = 1500                    # about eight minutes on one core for a drafter of the built-in one's shape
+HEAD_STEPS, HEAD_BATCH = 600, 16        # a step is of whole answers, each with all its states
 SCRATCH = 'none'
 _SETTLED = ('bags', 'topics', 'prompts', 'seconds', 'slide', 'held_out', 'frame_interval_ms', 'likely',
             'max_new_tokens', 'dtype', 'sources')
@@ -26,8 +28,8 @@ class LearnConfig:
     ``base``: the drafter whose event encoder the new one begins with; ``none``: random weights. ``seconds`` of each
     drive are used (0: all of it). While learning a window ends every ``slide`` slots, while judging every window's
     length as in the graph. ``likely``: best next tokens kept of each place; ``max_new_tokens`` of an answer.
-    ``disk_mb``: what answers and looks may take. ``held_out``: the last part of each drive, never trained on. Raises
-    CrossSpecError for what cannot be.
+    ``disk_mb``: what answers, states and looks may take. ``held_out``: the last part of each drive, never trained on.
+    ``loss``, ``filtered``, ``gated`` and ``lr`` are the drafter's. CrossSpecError is raised for what cannot be.
     """
 
     bags: tuple[str, ...]
@@ -102,9 +104,14 @@ class LearnConfig:
         minutes = None if self.minutes is None else share * self.minutes
         return StageConfig('drafter', steps=steps, minutes=minutes, batch=self.batch, lr=self.lr, seed=self.seed)
 
+    def head_stage(self, kind: str) -> StageConfig:
+        """How long to train a head of a kind; its learning rate is its kind's own."""
+        steps = None if self.minutes is not None else self.steps or HEAD_STEPS
+        return replace(self.stage(), name=kind, steps=steps, batch=min(self.batch, HEAD_BATCH), lr=LEARNING[kind])
+
     def settled(self) -> dict[str, Any]:
         """What answers depend on, besides the verifier: a run that goes on must have the same."""
-        values = asdict(self)
+        values = asdict(self) | {'sources': tuple(name for name in LEARNABLES if name in self.sources)}
         return {name: list(value) if isinstance(value := values[name], tuple) else value for name in _SETTLED}
 
     def training(self) -> dict[str, Any]:

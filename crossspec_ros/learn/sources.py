@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.models.heads.config import KINDS
 from crossspec_ros.speculation.sources.base import NEEDS
 
 DRAFTER = 'drafter'
@@ -20,7 +21,7 @@ class Learnable:
         assert self.needs <= set(NEEDS), f'needs must be among {NEEDS}'
 
 
-LEARNABLES: dict[str, Learnable] = {DRAFTER: Learnable()}
+LEARNABLES: dict[str, Learnable] = {DRAFTER: Learnable()} | {kind: Learnable(frozenset({'hidden'})) for kind in KINDS}
 
 
 def check_sources(names: Sequence[str]) -> None:
@@ -35,3 +36,8 @@ def check_sources(names: Sequence[str]) -> None:
 def keeps_states(names: Sequence[str]) -> bool:
     """Whether one of them learns from the verifier's states, which the answers then keep too."""
     return any('hidden' in LEARNABLES[name].needs for name in names)
+
+
+def heads_of(names: Sequence[str]) -> tuple[str, ...]:
+    """The kinds of heads among them, in the order of `LEARNABLES`, which does not hang on how they were named."""
+    return tuple(kind for kind in KINDS if kind in names)

@@ -1,8 +1,9 @@
 """Windows with the verifier's answers and what a drafter sees of them, on disk: parts that are whole or not there.
 
-A part is a few windows of one drive in the order of time: looks in one file, all else in another that is written last.
-Letters: N windows, P prompts, L looks (early, final), C bins, H, W cells, T tokens of an answer, K likely tokens, D
-width of the verifier's states.
+A part is a few windows of one drive in the order of time: looks in one file, states in one where heads learn from them,
+all else in another that is written last.
+Letters: N windows, P prompts, L looks (early, final), C bins, H, W cells, T tokens of an answer, K likely tokens, S
+states of a token, D their width.
 """
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.learn.settings import LearnConfig
+from crossspec_ros.learn.sources import keeps_states
 from crossspec_ros.train.files import write_atomic
 
 VERSION = 1
@@ -29,24 +31,33 @@ _ANSWER_BYTES = 80               # a token with eight likely ones
 @dataclass(frozen=True, eq=False)
 class Answer:
     """``token_ids`` int32 (T,), the end token included where the verifier ended the answer; ``likely`` int32 (T, K) the
-    best tokens of each place, best first, ``log_probs`` float16 (T, K); ``states`` float16 (T, D) behind each place,
-    where they were asked for."""
+    best tokens of each place, best first, ``log_probs`` float16 (T, K); ``states`` float16 (T, S, D) from which each
+    was said, where they were asked for."""
 
     token_ids: NDArray[np.int32]
     likely: NDArray[np.int32]
     log_probs: NDArray[np.float16]
-    states: NDArray[np.float16] | None = None
+    states: NDArray[np.float16] | Stored | None = None
 
 
-class StoredLooks:
-    """Looks of a window, read when they are asked for: hours of drive have more parts than a process may hold open."""
+class Stored:
+    """A piece of an array on disk, read when it is asked for: hours of drive have more parts than a process may hold
+    open, and more than fits into memory."""
 
-    def __init__(self, path: Path, row: int) -> None:
-        self._path, self._row = path, row
+    def __init__(self, path: Path, piece: int | slice) -> None:
+        self._path, self._piece = path, piece
 
-    def __getitem__(self, look: int) -> NDArray[np.float16]:
-        """One look (C, H, W)."""
-        return np.array(np.load(self._path, mmap_mode='r')[self._row, look])
+    def __getitem__(self, key: object) -> NDArray[np.float16]:
+        """A part of the piece."""
+        return np.array(np.load(self._path, mmap_mode='r')[self._piece][key])
+
+    def __array__(self, dtype: object = None, copy: bool | None = None) -> NDArray[np.float16]:
+        return np.asarray(self[...], dtype)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the piece."""
+        return np.load(self._path, mmap_mode='r')[self._piece].shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +67,7 @@ class Learned:
 
     window_id: int
     end_ns: int
-    voxels: NDArray[np.float16] | StoredLooks
+    voxels: NDArray[np.float16] | Stored
     answers: tuple[Answer, ...]
     jpeg: bytes = b''
 
@@ -77,6 +88,9 @@ class Store:
         name = f'{windows[0].window_id:020d}'
         voxels = np.stack([window.voxels for window in windows])
         write_atomic(folder / f'{name}.looks.npy', lambda path: _save(path, voxels))
+        if windows[0].answers[0].states is not None:
+            states = np.concatenate([answer.states for window in windows for answer in window.answers])
+            write_atomic(folder / f'{name}.states.npy', lambda path: _save(path, states))
         write_atomic(folder / f'{name}.npz', lambda path: _save_answers(path, windows))
 
     def parts(self, drive: int) -> list[Path]:
@@ -120,10 +134,8 @@ def _save_answers(path: Path, windows: Sequence[Learned]) -> None:
               'token_ids': np.concatenate([answer.token_ids for answer in answers]),
               'likely': np.concatenate([answer.likely for answer in answers]),
               'log_probs': np.concatenate([answer.log_probs for answer in answers]),
-              'jpeg_bytes': [len(window.jpeg) for window in windows],
+              'jpeg_bytes': [len(window.jpeg) for window in windows], 'stated': answers[0].states is not None,
               'jpegs': np.frombuffer(b''.join(window.jpeg for window in windows), np.uint8)}
-    if answers[0].states is not None:
-        values['states'] = np.concatenate([answer.states for answer in answers])
     with path.open('wb') as file:
         np.savez(file, **values)
 
@@ -145,7 +157,7 @@ def count_part(path: Path) -> int:
 def read_part(path: Path) -> list[Learned]:
     """The windows of a part. Raises CrossSpecError where it is broken."""
     part = _load(path)
-    looks_path = path.with_suffix('.looks.npy')
+    looks_path, states_path = path.with_suffix('.looks.npy'), path.with_suffix('.states.npy')
     try:
         count = len(part['window_ids'])
         prompts, ends = len(part['lengths']) // count, np.cumsum(part['lengths'])
@@ -153,36 +165,48 @@ def read_part(path: Path) -> list[Learned]:
         looks = len(np.load(looks_path, mmap_mode='r'))
         if looks != count:
             raise ValueError(f'{looks} looks of {count} windows')
+        states = states_path if part.get('stated') else None
+        if states is not None and (found := len(np.load(states, mmap_mode='r'))) != ends[-1]:
+            raise ValueError(f'states of {found} tokens for {ends[-1]}')
         windows = []
         for row in range(count):
             places = range(row * prompts, (row + 1) * prompts)
-            answers = tuple(_answer(part, slice(ends[place] - part['lengths'][place], ends[place])) for place in places)
+            answers = tuple(_answer(part, states, slice(ends[place] - part['lengths'][place], ends[place]))
+                            for place in places)
             jpeg = part['jpegs'][jpeg_ends[row] - part['jpeg_bytes'][row]:jpeg_ends[row]].tobytes()
             windows.append(Learned(int(part['window_ids'][row]), int(part['end_ns'][row]),
-                                   StoredLooks(looks_path, row), answers, jpeg))
+                                   Stored(looks_path, row), answers, jpeg))
         return windows
     except (OSError, ValueError, KeyError, IndexError, ZeroDivisionError) as error:
-        raise CrossSpecError(f'cannot read the part {path} ({error}): remove it and {looks_path.name}, and go on with '
+        raise CrossSpecError(f'cannot read the part {path} ({error}): remove it and {path.stem}.*.npy, and go on with '
                              '--resume') from error
 
 
-def _answer(part: dict[str, np.ndarray], piece: slice) -> Answer:
+def _answer(part: dict[str, np.ndarray], states: Path | None, piece: slice) -> Answer:
     return Answer(part['token_ids'][piece], part['likely'][piece], part['log_probs'][piece],
-                  part['states'][piece] if 'states' in part else None)
+                  None if states is None else Stored(states, piece))
 
 
-def open_store(config: LearnConfig, keys: dict[str, str], windows: int, look_bytes: int) -> Store:
-    """The folder of a run, new or gone on with; ``windows`` of ``look_bytes`` each are to come into it.
+def needed_mb(config: LearnConfig, windows: int, look_bytes: int, state_bytes: int = 0) -> float:
+    """What answers and looks of so many windows take at most; ``state_bytes``: of a token's states."""
+    tokens = config.max_new_tokens * len(config.prompts)
+    return windows * (look_bytes + tokens * (_ANSWER_BYTES + state_bytes)) / 1e6
+
+
+def open_store(config: LearnConfig, keys: dict[str, Any], most_mb: float, layers: Sequence[int] = ()) -> Store:
+    """The folder of a run, new or gone on with; up to ``most_mb`` (`needed_mb`) are to come into it, with states of
+    these ``layers``.
 
     Raises CrossSpecError where a folder of an earlier run is there and is not to be gone on with, where it is of
     another verifier, other prompts or other drives, and where there is no room.
     """
     store, wanted = Store(config.work / 'answers'), {'version': VERSION, **keys, **config.settled()}
+    wanted |= {'layers': list(layers)} if layers else {}
     found = store.noted('run')
     if found is None:
         if store.folder.is_dir() and any(store.folder.iterdir()):
             raise CrossSpecError(f'{store.folder} holds files of something else: remove it, or name another --out')
-        _check_room(config, windows, look_bytes)
+        _check_room(config, most_mb)
         store.note('run', wanted)
         return store
     if not config.resume:
@@ -197,13 +221,13 @@ def open_store(config: LearnConfig, keys: dict[str, str], windows: int, look_byt
     return store
 
 
-def _check_room(config: LearnConfig, windows: int, look_bytes: int) -> None:
-    needed_mb = windows * (look_bytes + 64 * _ANSWER_BYTES * len(config.prompts)) / 1e6
-    if needed_mb > config.disk_mb:
-        raise CrossSpecError(f'answers and looks of {windows} windows would take {needed_mb:.0f} MB, more than '
-                             f'--disk-mb {config.disk_mb}: raise it, or learn from fewer with --slide 8 or --seconds')
+def _check_room(config: LearnConfig, most_mb: float) -> None:
+    takes = f'answers{", states" if keeps_states(config.sources) else ""} and looks would take up to {most_mb:.0f} MB'
+    if most_mb > config.disk_mb:
+        raise CrossSpecError(f'{takes}, more than --disk-mb {config.disk_mb}: raise it, or learn from fewer with '
+                             '--slide 8, --seconds or --max-new-tokens')
     parent = next(path for path in (config.work, *config.work.absolute().parents) if path.is_dir())
     free_mb = shutil.disk_usage(parent).free / 1e6
-    if needed_mb > free_mb:
-        raise CrossSpecError(f'answers and looks of {windows} windows would take {needed_mb:.0f} MB, the disk that '
-                             f'holds {config.work} has {free_mb:.0f}: free some space or name another --out')
+    if most_mb > free_mb:
+        raise CrossSpecError(f'{takes}, the disk that holds {config.work} has {free_mb:.0f}: free some space or name '
+                             'another --out')

@@ -49,7 +49,7 @@ def write_folder_atomic(folder: Path, write: Callable[[Path], object]) -> None:
         temporary.mkdir()
         write(temporary)
         readable = temporary.stat().st_mode & 0o666
-        for path in temporary.iterdir():
+        for path in (path for path in temporary.rglob('*') if path.is_file()):
             path.chmod(readable)
         old = folder.with_name(f'.{folder.name}.{os.getpid()}.old')
         if folder.exists():

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.models.heads.recording import AnswerRecorder, StatedAnswer
+from crossspec_ros.models.heads.recording import AnswerRecorder, StatedAnswer, as_stored
 from crossspec_ros.models.targets import TransformersTarget
 from crossspec_ros.speculation.settings import EngineConfig
 from crossspec_ros.speculation.types import Draft, prompt_key
@@ -109,12 +109,10 @@ def _key(model_key: str, layers: Sequence[int]) -> str:
 
 
 def _save(path: Path, key: str, answers: Sequence[StatedAnswer]) -> None:
-    states = np.concatenate([answer.states.float().cpu().numpy() for answer in answers])
-    largest = np.finfo(np.float16).max                       # which a few states of large decoders exceed
     with path.open('wb') as handle:
         np.savez(handle, key=key, lengths=[len(answer.token_ids) for answer in answers],
                  token_ids=np.concatenate([answer.token_ids for answer in answers]).astype(np.int32),
-                 states=states.clip(-largest, largest).astype(np.float16))
+                 states=np.concatenate([as_stored(answer.states) for answer in answers]))
 
 
 def _read(path: Path, key: str) -> list[Stated]:

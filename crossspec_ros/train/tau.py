@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from crossspec_ros.speculation.inbox import Admission
-from crossspec_ros.speculation.outcome import PassOutcome
 from crossspec_ros.speculation.proposer import Proposer, ProposerConfig
+from crossspec_ros.speculation.replay import KnownAnswer
 from crossspec_ros.speculation.sources.base import Opening
 from crossspec_ros.speculation.types import Draft, prefix_hash
 
@@ -55,10 +55,13 @@ class TauCount:
             self.right[position] += right
 
 
-def count_window(proposer: Proposer, window_id: int, prompt_key: str, truth: Sequence[int], count: TauCount, *,
-                 max_nodes: int = 48, redraft: Redraft | None = None, fused_tokens: int = 0) -> int:
+def count_window(proposer: Proposer, window_id: int, prompt_key: str, truth: Sequence[int] | KnownAnswer,
+                 count: TauCount, *, max_nodes: int = 48, redraft: Redraft | None = None, fused_tokens: int = 0) -> int:
     """Decode one window; ``redraft(committed)`` gives the event drafter's draft before every pass. Returns the
-    passes. ``fused_tokens``: prompt tokens in the first pass's forward."""
+    passes. ``truth``: what the target says, with its states where heads draft. ``fused_tokens``: prompt tokens in the
+    first pass's forward."""
+    known = truth if isinstance(truth, KnownAnswer) else KnownAnswer(tuple(truth))
+    truth = known.token_ids
     proposer.begin(Opening(window_id, prompt_key))
     committed: list[int] = []
     passes = 0
@@ -67,12 +70,13 @@ def count_window(proposer: Proposer, window_id: int, prompt_key: str, truth: Seq
             proposer.inbox.offer(redraft(committed))
         tree = proposer.propose(committed, max_nodes, fused_tokens=0 if passes else fused_tokens)
         count.trees.append(len(tree))
-        accepted = tree.along(truth[len(committed):])
-        emitted = list(truth[len(committed):len(committed) + len(accepted) + 1])
-        for place in range(min(len(accepted) + 1, len(emitted))):
-            count.add_position(len(committed) + place, place < len(accepted))
-        committed += emitted
-        proposer.observe(PassOutcome(tree, tuple(accepted), tuple(emitted), first=not passes), committed)
+        new_tokens = len(tree) + 1 + (0 if passes else max(fused_tokens - 1, 0))
+        outcome = known.outcome(tree, len(committed), new_tokens=new_tokens,
+                                verify_ms=proposer.cost(new_tokens) if proposer.cost.known else 0.0)
+        for place in range(len(outcome.emitted)):
+            count.add_position(len(committed) + place, place < len(outcome.nodes))
+        committed += outcome.emitted
+        proposer.observe(outcome, committed)
         passes += 1
     proposer.finish(truth)
     count.passes += passes

@@ -4,7 +4,7 @@ import toy_drive
 
 from crossspec_ros import cli
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.learn.sources import LEARNABLES
+from crossspec_ros.learn.sources import LEARNABLES, heads_of
 
 
 @pytest.mark.parametrize(('values', 'word'), [
@@ -34,3 +34,17 @@ def test_graphs_windows_are_those_of_whole_lengths(tmp_path):
     config = toy_drive.toy_config(tmp_path, 'builtin', slide=2)
     assert [number for number in range(9) if config.judged(number)] == [0, 4, 8]
     assert config.grid().end_ns(4) == config.grid().span_ns
+
+
+def test_order_in_which_sources_are_named_does_not_matter(tmp_path):
+    first, second = (toy_drive.toy_config(tmp_path, 'builtin', sources=names) for names in (
+        ('drafter', 'medusa', 'eagle1'), ('eagle1', 'drafter', 'medusa')))
+    assert first.settled() == second.settled() and heads_of(first.sources) == heads_of(second.sources)
+
+
+def test_heads_train_as_long_as_asked_at_their_own_rate(tmp_path):
+    config = toy_drive.toy_config(tmp_path, 'builtin', sources=('drafter', 'medusa'), steps=None)
+    stage, drafter = config.head_stage('medusa'), config.stage()
+    assert stage.name == 'medusa' and stage.steps < drafter.steps and stage.lr != drafter.lr
+    timed = toy_drive.toy_config(tmp_path, 'builtin', steps=None, minutes=2.0).head_stage('block')
+    assert timed.minutes == 2.0 and timed.steps is None

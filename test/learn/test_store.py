@@ -10,7 +10,7 @@ import toy_drive
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.learn import store as store_module
-from crossspec_ros.learn.store import Answer, Learned, open_store, read_part
+from crossspec_ros.learn.store import Answer, Learned, needed_mb, open_store, read_part
 
 KEYS = {'verifier_key': 'feed', 'tokenizer_key': 'beef'}
 
@@ -20,7 +20,7 @@ def _answer(length: int, states: bool = False) -> Answer:
     return Answer(generator.integers(0, 90, length).astype(np.int32),
                   generator.integers(0, 90, (length, 8)).astype(np.int32), generator.random((length, 8), np.float32
                                                                                              ).astype(np.float16),
-                  generator.random((length, 4), np.float32).astype(np.float16) if states else None)
+                  generator.random((length, 2, 4), np.float32).astype(np.float16) if states else None)
 
 
 def _window(number: int, states: bool = False) -> Learned:
@@ -31,8 +31,9 @@ def _window(number: int, states: bool = False) -> Learned:
 
 @pytest.fixture
 def opened(tmp_path):
-    def opened(keys=KEYS, windows=10, **values):
-        return open_store(toy_drive.toy_config(tmp_path, 'builtin', **values), keys, windows, 1000)
+    def opened(keys=KEYS, windows=10, state_bytes=0, **values):
+        config = toy_drive.toy_config(tmp_path, 'builtin', **values)
+        return open_store(config, keys, needed_mb(config, windows, 1000, state_bytes))
     return opened
 
 
@@ -50,7 +51,8 @@ def test_parts_come_back_as_they_were(opened, states):
         for one, other in zip(before.answers, after.answers, strict=True):
             assert (one.token_ids == other.token_ids).all() and (one.log_probs == other.log_probs).all()
             assert (one.likely == other.likely).all() and (one.states is None) is (other.states is None)
-            assert one.states is None or (one.states == other.states).all()
+            assert one.states is None or one.states.shape == other.states.shape
+            assert one.states is None or (one.states == np.asarray(other.states)).all()
 
 
 def test_run_that_is_there_already_is_gone_on_with_only_when_asked(opened):
@@ -65,6 +67,7 @@ def test_run_that_is_there_already_is_gone_on_with_only_when_asked(opened):
     pytest.param(KEYS, {'prompts': ('Else?',)}, 'another prompts', id='prompts'),
     pytest.param(KEYS, {'slide': 8}, 'another slide', id='slide'),
     pytest.param(KEYS, {'topics': ('/other/image',)}, 'another topics', id='topics'),
+    pytest.param(KEYS, {'sources': ('drafter', 'medusa')}, 'another sources', id='sources'),
     pytest.param(KEYS, {'held_out': 0.3}, 'another held_out', id='held_out')])
 def test_answers_to_something_else_are_refused_and_stay(opened, keys, values, word):
     opened().add(0, [_window(1)])
@@ -87,6 +90,20 @@ def test_more_than_there_is_room_for_is_refused_before_anything_is_answered(open
     monkeypatch.setattr(store_module.shutil, 'disk_usage', lambda path: usage(10, 9, 1))
     with pytest.raises(CrossSpecError, match='free some space'):
         opened(windows=2000)
+
+
+def test_states_count_in_what_is_needed(opened, tmp_path):
+    opened(windows=400, disk_mb=1)
+    with pytest.raises(CrossSpecError, match='answers, states and looks would take up to 13 MB, more than --disk-mb'):
+        opened(windows=400, disk_mb=1, state_bytes=3000, sources=('drafter', 'medusa'), out=tmp_path / 'other')
+
+
+def test_part_without_its_states_is_named(opened):
+    store = opened()
+    store.add(0, [_window(1, states=True)])
+    store.parts(0)[0].with_suffix('.states.npy').unlink()
+    with pytest.raises(CrossSpecError, match=r'states\.npy.*remove it and .*\.npy.*--resume'):
+        read_part(store.parts(0)[0])
 
 
 def test_disk_that_fills_leaves_the_parts_before(opened, monkeypatch):

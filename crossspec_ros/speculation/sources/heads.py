@@ -64,36 +64,48 @@ class Head(Protocol):
         ...
 
 
+Reading = Callable[[PassOutcome, Sequence[int]], tuple[torch.Tensor, ...]]
+"""What is kept of some rows of a pass: tensors whose first axis is the rows."""
+
+
+def reading_states(layers: Sequence[int]) -> Reading:
+    """Keeps the states (rows, K, D) of these layers, in their order."""
+    def read(outcome: PassOutcome, rows: Sequence[int]) -> tuple[torch.Tensor, ...]:
+        parts = [outcome.states if layer == FINAL else outcome.layers[layer] for layer in layers]
+        return (torch.stack([part[rows] for part in parts], 1),)
+    return read
+
+
 @dataclass
 class StateLog:
-    """Of one answer: its tokens, and the states (T, K, D) from which the target said each; newest ones may wait."""
+    """Of one answer: its tokens, and what was read of the rows from which the target said each; newest may wait."""
 
     tokens: list[int] = field(default_factory=list)
-    waiting: list[tuple[torch.Tensor, tuple[int, ...]]] = field(default_factory=list)
+    waiting: list[tuple[tuple[int, ...], tuple[torch.Tensor, ...]]] = field(default_factory=list)
     context: Any = None
     broken: bool = False
 
-    def add(self, outcome: PassOutcome, layers: Sequence[int]) -> None:
+    def add(self, outcome: PassOutcome, reading: Reading) -> None:
         """Take the rows of a pass that decided its tokens: the one before the tree, then the accepted nodes."""
         rows = [0, *(node + 1 for node in outcome.nodes)][:len(outcome.emitted)]
-        parts = [outcome.states if layer == FINAL else outcome.layers[layer] for layer in layers]
-        self.waiting.append((torch.stack([part[rows] for part in parts], 1), tuple(outcome.emitted)))
+        self.waiting.append((tuple(outcome.emitted), reading(outcome, rows)))
         self.tokens += outcome.emitted
 
-    def take(self) -> tuple[torch.Tensor, tuple[int, ...]] | None:
-        """States and tokens since the last call; None where there are none."""
+    def take(self) -> tuple[tuple[int, ...], tuple[torch.Tensor, ...]] | None:
+        """Tokens since the last call and what was read of their rows; None where there are none."""
         if not self.waiting:
             return None
-        states, tokens = zip(*self.waiting)
+        tokens, parts = zip(*self.waiting)
         self.waiting = []
-        return (torch.cat(states) if len(states) > 1 else states[0]), tuple(token for part in tokens for token in part)
+        return (tuple(token for part in tokens for token in part),
+                parts[0] if len(parts) == 1 else tuple(map(torch.cat, zip(*parts))))
 
 
 class StateLogs:
     """Logs of the windows that are being answered; the one begun longest ago goes."""
 
-    def __init__(self, layers: Sequence[int]) -> None:
-        self._layers = tuple(layers)
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
         self.clear()
 
     def __len__(self) -> int:
@@ -115,48 +127,13 @@ class StateLogs:
         """Take a pass of the window; a first pass begins its answer anew."""
         if outcome.first:
             self.now = self._logs[self.window_id] = StateLog()
-        self.now.add(outcome, self._layers)
+        self.now.add(outcome, self._reading)
 
     def finish(self) -> StateLog:
         """The answer is complete: its log, which is not kept here any longer."""
         self._logs.pop(self.window_id, None)
         done, self.now = self.now, StateLog()
         return done
-
-
-class StateRecorder(DraftSource):
-    """Proposes nothing; hands the tokens (T,), end token included, and states (T, K, D) of each answer to ``keep``."""
-
-    name = 'recorder'
-    needs = frozenset({'hidden'})
-
-    def __init__(self, layers: Sequence[int], keep: Callable[[int, tuple[int, ...], torch.Tensor], None]) -> None:
-        """``keep(window_id, tokens, states)``: states are on the target's device and belong to the receiver."""
-        self.layers = tuple(layers)
-        self._keep, self._logs = keep, StateLogs(layers)
-
-    def begin(self, opening: Opening) -> None:
-        self._logs.begin(opening.window_id)
-
-    def start(self, committed: Sequence[int]) -> None:
-        return None
-
-    def step(self, state: object) -> Sequence[Step]:
-        return ()
-
-    def observe(self, outcome: PassOutcome) -> None:
-        self._logs.add(outcome)
-
-    def finish(self, token_ids: Sequence[int]) -> None:
-        taken = self._logs.finish().take()
-        if taken is not None and taken[1][:len(token_ids)] == tuple(token_ids):    # all of it was seen
-            self._keep(self._logs.window_id, taken[1], taken[0])
-
-    def reset(self) -> None:
-        self._logs.clear()
-
-    def sizes(self) -> dict[str, int]:
-        return {'recorder_windows': len(self._logs)}
 
 
 class HeadSource(DraftSource):
@@ -173,7 +150,7 @@ class HeadSource(DraftSource):
         self.name, self.layers = head.name, tuple(head.layers)
         self._head, self._vocab_size, self._depth = head, vocab_size, depth
         self._worth, self._clock = worth or Worth(), clock
-        self._logs, self._hits = StateLogs(head.layers), HitTable(_PRIORS)
+        self._logs, self._hits = StateLogs(reading_states(head.layers)), HitTable(_PRIORS)
         self._counts: Counter[str] = Counter()
         self.spent_ms = 0.0                            # in all drafts together
         self._forget()
@@ -216,7 +193,8 @@ class HeadSource(DraftSource):
             with torch.inference_mode():
                 news = log.take()
                 if news is not None:
-                    log.context = self._head.read(log.context, *news)
+                    tokens, (states,) = news
+                    log.context = self._head.read(log.context, states, tokens)
                 draft = self._head.draft(log.context, self._depth, self._least())
             cause = self._fault(draft)
         except Exception as error:                     # a head may be anyone's; the caption goes on without it

@@ -12,7 +12,8 @@ from crossspec_ros.models.heads.recording import AnswerRecorder
 from crossspec_ros.models.targets import load_target
 from crossspec_ros.speculation.engine import CaptionEngine
 from crossspec_ros.speculation.sources.base import Opening
-from crossspec_ros.speculation.sources.heads import FINAL, HeadDraft, HeadSource, StateRecorder
+from crossspec_ros.speculation.sources.heads import FINAL, HeadDraft, HeadSource
+from crossspec_ros.speculation.sources.recorder import Recorder
 from crossspec_ros.speculation.types import Stage
 from crossspec_ros.speculation.worth import Worth
 from engine_harness import QUESTION, TOKENS, caption_of, draft_of, feed, make_engine, strip, without_clock
@@ -234,12 +235,26 @@ def test_recorder_keeps_every_answer_with_its_states(target, scenes):
     assert recorder.engine.sizes()['recorder_windows'] <= 16
 
 
+@pytest.mark.parametrize('layers', [(), LAYERS], ids=['tokens', 'tokens and states'])
+def test_recorder_keeps_what_the_target_thought_likely(target, scenes, layers):
+    recorder = AnswerRecorder(target, layers, make_engine(target).config, likely=3)
+    for window, (clip, _) in enumerate(scenes + scenes):                   # the second time the memory drafts
+        answer = recorder.record(window, clip, QUESTION)
+        assert (answer.states is not None) is bool(layers)
+        assert answer.likely[:, 0].tolist() == list(answer.token_ids)
+        law = target.adapter.head(states_of_generate(target, clip, (FINAL,))[:, 0]).float()
+        law[:, list(target.banned_ids)] = -torch.inf
+        best = law.topk(3)
+        assert torch.equal(answer.likely, best.indices)
+        torch.testing.assert_close(answer.log_probs, torch.log_softmax(law, -1).topk(3).values, rtol=1e-3, atol=1e-2)
+
+
 def test_states_held_are_bounded(target):
     source = HeadSource(Scripted(lambda tokens: chain([8])), target.vocab_size)
     for window in range(100):
         source.begin(Opening(window, 'q'))
     assert source.sizes()['scripted_windows'] <= 16
-    recorder = StateRecorder(LAYERS, lambda *_: None)
+    recorder = Recorder(lambda *_: None, LAYERS)
     for window in range(100):
         recorder.begin(Opening(window, 'q'))
     assert recorder.sizes()['recorder_windows'] <= 16
