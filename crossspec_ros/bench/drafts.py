@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from time import thread_time_ns
 from typing import TYPE_CHECKING
 
@@ -25,7 +27,7 @@ from rich.table import Table
 
 from crossspec_ros.bench.decode import drafter_for, hardware
 from crossspec_ros.bench.heads import cell, encode_ms, summary
-from crossspec_ros.bench.heads_replay import Recorded, Replay, record_drive
+from crossspec_ros.bench.heads_replay import Recorded, Replay, load_drive, record_drive, save_drive
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.targets import TransformersTarget, load_target
 from crossspec_ros.speculation.engine import CaptionEngine
@@ -41,6 +43,8 @@ _PACES = ('brisk', 'calm')
 _SIZE = (240, 320)
 _MIXTURES = {'drafts': ('drafts',), 'merged': ('memory', 'previous', 'drafts', 'rehearsal', 'recycling', 'prompt')}
 _REDRAFTS = 2
+Looks = dict[int, Sequence[np.ndarray]]
+"""Window -> what the drafter was shown of it, early and at its end."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -57,6 +61,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--paces', default=','.join(_PACES), help='paces of the drives, default brisk,calm')
     parser.add_argument('--prompt', default=DESCRIBE, help='the question')
     parser.add_argument('--seed', type=int, default=EVALUATION_SEED + 3000, help='first seed of the driving world')
+    parser.add_argument('--record', type=Path, metavar='DIR', help='keep the answered windows here and use them again')
     parser.add_argument('--resamples', type=int, default=2000, help='of the bootstrap over drives, default 2000')
     parser.add_argument('--threads', type=int, default=1, help='torch threads, default 1; 0: as torch decides')
     parser.add_argument('--json', action='store_true', help='print one JSON object')
@@ -124,8 +129,7 @@ class Looker:
 class Drawer:
     """Drafts of one shape, made again of what the drafter was shown; ``spent_ms`` of the processor by whole draft."""
 
-    def __init__(self, drafter: EventDrafter, shape: Shape, prompt: str, looks: dict[int, Sequence[np.ndarray]]
-                 ) -> None:
+    def __init__(self, drafter: EventDrafter, shape: Shape, prompt: str, looks: Looks) -> None:
         self._drafter, self._shape, self._prompt, self._looks = drafter, shape, prompt, looks
         self._newest: dict[int, tuple[Draft, int]] = {}          # window -> its newest draft, redrafts so far
         self.spent_ms: list[float] = []
@@ -204,19 +208,43 @@ def compare(args: argparse.Namespace, target: TransformersTarget, drafter: Event
 
 
 def _recorded(args: argparse.Namespace, target: TransformersTarget, drafter: EventDrafter, pace: str
-              ) -> tuple[list[Recorded], dict[int, Sequence[np.ndarray]]]:
-    """The windows of a pace, and what the drafter was shown of each: early, and at its end."""
-    windows, looker = [], Looker(drafter)
+              ) -> tuple[list[Recorded], Looks]:
+    """The windows of a pace, and what the drafter was shown of each; from the folder of records where it has them."""
+    windows, looks = [], {}
+    key = f'{target.model_key} {args.drafter} {args.prompt} drafts'
     for drive in range(-(-args.windows // args.drive_windows)):
-        windows += record_drive(target, looker, (FINAL,), seed=args.seed + drive, pace=pace, prompt=args.prompt,
-                                windows=min(args.drive_windows, args.windows - len(windows)), first_id=len(windows) + 1)
-    return windows, {window.window_id: looker.seen[2 * place:2 * place + 2] for place, window in enumerate(windows)}
+        seed, first_id = args.seed + drive, len(windows) + 1
+        count = min(args.drive_windows, args.windows - len(windows))
+        path = args.record / f'drafts_{pace}_{seed}_{count}.npz' if args.record else None
+        shown = path.with_suffix('.looks.npz') if path else None
+        if path is not None and path.is_file() and shown.is_file():
+            found = load_drive(path, key, first_id, args.prompt, target.tokenizer_key)
+            seen = _load_looks(shown)
+        else:
+            looker = Looker(drafter)
+            found = record_drive(target, looker, (FINAL,), seed=seed, pace=pace, prompt=args.prompt, windows=count,
+                                 first_id=first_id)
+            seen = looker.seen
+            if path is not None:
+                save_drive(path, key, found)
+                np.savez_compressed(shown, *seen)
+        looks |= {window.window_id: seen[2 * place:2 * place + 2] for place, window in enumerate(found)}
+        windows += found
+    return windows, looks
+
+
+def _load_looks(path: Path) -> list[np.ndarray]:
+    """What the drafter was shown in a recorded drive. Raises `CrossSpecError` where it cannot be read."""
+    try:
+        with np.load(path) as stored:
+            return [stored[f'arr_{number}'] for number in range(len(stored.files))]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise CrossSpecError(f'cannot read the recorded drive {path} ({error}): delete it') from error
 
 
 # -- what tells the length ---------------------------------------------------------------------------------------------
 
-def length_table(windows: Sequence[Recorded], looks: dict[int, Sequence[np.ndarray]], resamples: int
-                 ) -> dict[str, object]:
+def length_table(windows: Sequence[Recorded], looks: Looks, resamples: int) -> dict[str, object]:
     """Share of the variance of the accepted length that features explain on drives that they were not fitted on."""
     rows = [_features(window, looks[window.window_id][1]) for window in windows]
     right, certainty, activity = (np.array(column, float) for column in zip(*rows))
@@ -230,8 +258,9 @@ def length_table(windows: Sequence[Recorded], looks: dict[int, Sequence[np.ndarr
                 for name, squared in errors.items()}
 
     def explained(name: str, base: str) -> dict[str, object]:
-        sampled = 1.0 - by_drive[name][draws].sum(1) / by_drive[base][draws].sum(1)
-        return {'value': round(1.0 - by_drive[name].sum() / by_drive[base].sum(), 3),
+        left, there = by_drive[name], by_drive[base] + 1e-9      # all drafts may be as long as another
+        sampled = 1.0 - left[draws].sum(1) / there[draws].sum(1)
+        return {'value': round(1.0 - left.sum() / there.sum(), 3),
                 'interval': [round(float(value), 3) for value in np.percentile(sampled, (2.5, 97.5))]}
     return {'accepted_tokens': round(float(right.mean()), 2),
             'explained': {name: explained(name, 'mean') for name in errors if name != 'mean'},
@@ -239,12 +268,13 @@ def length_table(windows: Sequence[Recorded], looks: dict[int, Sequence[np.ndarr
 
 
 def _features(window: Recorded, look: np.ndarray) -> tuple[int, float, tuple[float, float]]:
-    """Tokens that the late draft has right, how many it expects by its weights, and (log of events, busy cells)."""
+    """Tokens that the late draft has right, how many it expects by its weights, and (log of the events in the grid,
+    busy cells)."""
     draft = window.late
     right = next((place for place, (said, true) in enumerate(zip(draft.token_ids, window.token_ids)) if said != true),
                  min(len(draft.token_ids), len(window.token_ids)))
     expected = float(np.cumprod(np.array(draft.weights) / 1000).sum())
-    return right, expected, (float(np.log1p(draft.events_used)), float((look != 0).any(0).mean()))
+    return right, expected, (float(np.log1p(np.abs(look).sum())), float((look != 0).any(0).mean()))
 
 
 def _held_out_errors(features: np.ndarray, right: np.ndarray, drives: np.ndarray) -> np.ndarray:

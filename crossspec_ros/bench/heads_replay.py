@@ -37,10 +37,11 @@ if TYPE_CHECKING:
     from crossspec_ros.models.targets import TransformersTarget
 
 _TRANSPORT_MS = 2.0              # a draft on its way between two processes of one machine
-Redraft = Callable[['Recorded', Sequence[int]], Draft | None]
-
 _RANKS = 4
 _ALWAYS = 1 << 40
+
+Redraft = Callable[['Recorded', Sequence[int]], Draft | None]
+"""What a drafter says of a window after the committed tokens; None: nothing new."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Drafts that are trees through the engine: every caption as `generate` says it, in fewer passes where a branch hits."""
+"""Drafts that are trees through the engine: each caption as `generate` says it, fewer passes where a branch is right."""
 from __future__ import annotations
 
 import numpy as np
