@@ -1,4 +1,4 @@
-"""Drafts that are trees through the engine: each caption as `generate` says it, fewer passes where a branch is right."""
+"""Drafts that are trees through the engine: captions as `generate` says them, fewer passes where a branch hits."""
 from __future__ import annotations
 
 import numpy as np
