@@ -95,6 +95,8 @@ class DrafterConfig(WindowConfig):
                              name='draft.grace_max_ms', low=0, high=60000)
     redrafts: int = _p(2, 'drafts of a window at most that continue a verdict\'s prefix where it departs from the '
                        'draft', name='draft.redrafts', low=0, high=100, live=True)
+    alternatives: int = _p(0, 'tokens of second choices and what follows them that a draft holds beside its likeliest '
+                           'words, at most; 0: none', name='draft.alternatives', low=0, high=256, live=True)
     deadline_ms: float = _p(2500.0, 'largest gap between drafts offered as the QoS deadline, ms; 0: none',
                             name='draft.deadline_ms', low=0, high=600000)
     event_clock: str = _p('estimated', 'estimated: sensor time is mapped to the ROS clock by packet arrival; '

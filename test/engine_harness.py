@@ -51,7 +51,7 @@ def caption_of(engine, window, clip, **how) -> Caption:
     return final
 
 
-def draft_of(target, window, tokens, **changes) -> Draft:
+def draft_of(target, window, tokens=(), **changes) -> Draft:
     fields = dict(window_id=window, window_end_ns=window * 10**9, revision=0, prompt_key=prompt_key(QUESTION),
                   tokenizer_key=target.tokenizer_key, text='', token_ids=tuple(tokens))
     return Draft(**(fields | changes))

@@ -147,8 +147,10 @@ def recorded(args: argparse.Namespace, target: TransformersTarget, drafter: Even
 
 # -- figures -----------------------------------------------------------------------------------------------------------
 
-def summary(told: dict[str, list[Told]], resamples: int) -> dict[str, dict[str, object]]:
-    """Tau and ages by row, with 95% intervals of a bootstrap over drives, and how far a row is above `merged`.
+def summary(told: dict[str, list[Told]], resamples: int, bases: Sequence[str] = ('merged',)
+            ) -> dict[str, dict[str, object]]:
+    """Tau and ages by row, with 95% intervals of a bootstrap over drives, and how far a row ``BASE + ...`` is above the
+    row of its base.
 
     The memory fills on the first drive, which is not counted where there are others.
     """
@@ -161,16 +163,18 @@ def summary(told: dict[str, list[Told]], resamples: int) -> dict[str, dict[str, 
         figures, drawn = _figures([row for row in rows if row.drive in drives]), sampled[name]
         table[name] = {key: {'value': round(value, 3), 'interval': _interval(drawn[key])}
                        for key, value in figures.items()}
-        if name.startswith('merged +'):
-            base, own = _figures([row for row in told['merged'] if row.drive in drives]), sampled['merged']
-            table[name]['over_merged'] = {key: {'value': round(value - base[key], 3), 'interval': _interval(
+        below = next((base for base in bases if name.startswith(f'{base} +')), None)
+        if below is not None:
+            base, own = _figures([row for row in told[below] if row.drive in drives]), sampled[below]
+            table[name][f'over_{below}'] = {key: {'value': round(value - base[key], 3), 'interval': _interval(
                 drawn[key] - own[key])} for key, value in figures.items()}
     return table
 
 
 def _figures(rows: Sequence[Told]) -> dict[str, float]:
     ages = np.array([row.age_ms for row in rows])
-    return {'tau': sum(row.tokens for row in rows) / sum(row.passes for row in rows),
+    passes = sum(row.passes for row in rows)
+    return {'tau': sum(row.tokens for row in rows) / passes, 'passes': passes / len(rows),
             'age_p50_ms': float(np.median(ages)), 'age_p99_ms': float(np.percentile(ages, 99)),
             'age_mean_ms': float(ages.mean()), 'head_ms': float(np.mean([row.head_ms for row in rows]))}
 
@@ -196,11 +200,12 @@ def show(report: dict[str, object]) -> None:
             table.add_column(column, justify='left' if column == 'sources' else 'right', no_wrap=True)
         for name, row in part['rows'].items():
             over = row.get('over_merged')
-            cells = [_cell(row[key], digits) for key, digits in (('tau', 2), ('age_p50_ms', 1), ('age_p99_ms', 1))]
-            table.add_row(name, *cells, '' if over is None else _cell(over['age_mean_ms'], 1))
+            cells = [cell(row[key], digits) for key, digits in (('tau', 2), ('age_p50_ms', 1), ('age_p99_ms', 1))]
+            table.add_row(name, *cells, '' if over is None else cell(over['age_mean_ms'], 1))
         console.print(table)
 
 
-def _cell(figure: dict[str, object], digits: int) -> str:
+def cell(figure: dict[str, object], digits: int) -> str:
+    """A figure with its interval."""
     low, high = figure['interval']
     return f'{figure["value"]:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})'

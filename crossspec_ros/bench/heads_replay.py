@@ -9,7 +9,7 @@ only). Letters: T tokens, K states of a token, D width, n nodes.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 _TRANSPORT_MS = 2.0              # a draft on its way between two processes of one machine
 _RANKS = 4
 _ALWAYS = 1 << 40
+
+Redraft = Callable[['Recorded', Sequence[int]], Draft | None]
+"""What a drafter says of a window after the committed tokens; None: nothing new."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,13 +103,15 @@ class Replay:
             proposer.cost.observe(count, cost_ms)
         return proposer, sources
 
-    def run(self, names: Sequence[str], heads: Sequence[Head], windows: Sequence[Recorded]) -> list[Told]:
-        """All windows in a row, with one memory, as a vehicle would meet them."""
+    def run(self, names: Sequence[str], heads: Sequence[Head], windows: Sequence[Recorded],
+            redraft: Redraft | None = None) -> list[Told]:
+        """All windows in a row, with one memory, as a vehicle would meet them; ``redraft``: what the drafter says after
+        each verdict."""
         proposer, sources = self.mixture(names, heads)
-        return [self._window(proposer, sources, names, window) for window in windows]
+        return [self._window(proposer, sources, names, window, redraft) for window in windows]
 
-    def _window(self, proposer: Proposer, sources: Sequence[HeadSource], names: Sequence[str],
-                window: Recorded) -> Told:
+    def _window(self, proposer: Proposer, sources: Sequence[HeadSource], names: Sequence[str], window: Recorded,
+                redraft: Redraft | None) -> Told:
         proposer.begin(Opening(window.window_id, self._key, self._question,
                                window.rehearsed if 'rehearsal' in names else ()))
         drafts = [(0.0, window.early), (window.late.compute_ms + _TRANSPORT_MS, window.late)] \
@@ -123,6 +128,10 @@ class Replay:
             committed += outcome.emitted
             proposer.observe(outcome, committed)
             passes += 1
+            again = redraft(window, committed) if redraft is not None and 'drafts' in names else None
+            if again is not None:                               # it was busy with the one before until that was there
+                begun = max([age_ms + _TRANSPORT_MS, *(at_ms - _TRANSPORT_MS for at_ms, _ in drafts)])
+                drafts.append((begun + again.compute_ms + _TRANSPORT_MS, again))
         proposer.finish(committed)
         return Told(window.drive, passes, len(committed), age_ms,
                     sum(source.spent_ms for source in sources) - begun_ms)
@@ -157,6 +166,7 @@ def save_drive(path: Path, key: str, windows: Sequence[Recorded]) -> None:
         for name, draft in (('early', window.early), ('late', window.late)):
             if draft is not None:
                 arrays |= {f'{number}_{name}': np.array(draft.token_ids, int),
+                           f'{number}_{name}_weights': np.array(draft.weights, int),
                            f'{number}_{name}_ms': np.array(draft.compute_ms)}
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix('.part')
@@ -189,7 +199,8 @@ def _loaded(arrays: dict[str, np.ndarray], number: int, drive: str, window_id: i
             tokenizer_key: str) -> Recorded:
     drafts = [None if f'{number}_{name}' not in arrays else
               Draft(window_id, window_id * 10**9, revision, prompt_key(prompt), tokenizer_key, '',
-                    tuple(arrays[f'{number}_{name}'].tolist()), compute_ms=float(arrays[f'{number}_{name}_ms']))
+                    tuple(arrays[f'{number}_{name}'].tolist()), (), tuple(arrays[f'{number}_{name}_weights'].tolist()),
+                    compute_ms=float(arrays[f'{number}_{name}_ms']))
               for revision, name in enumerate(('early', 'late'))]
     return Recorded(drive, window_id, tuple(arrays[f'{number}_ids'].tolist()),
                     torch.from_numpy(arrays[f'{number}_states'].astype(np.float32)),

@@ -23,8 +23,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     pair.add_argument('--seed', type=int, help='first seed; unseen ones begin at 1,000,000 (the default)')
     pair.add_argument('--pace', choices=('brisk', 'calm'), default='brisk', help='how often the scene changes')
     pair.add_argument('--nodes', type=int, default=48, help='draft tokens a target pass may check (default 48)')
-    pair.add_argument('--branches', type=int, default=0,
-                      help='places at which the event drafter also offers its second choice')
+    pair.add_argument('--alternatives', type=int, default=0,
+                      help='tokens of second choices that the event drafter offers beside its likeliest words')
     pair.add_argument('--threads', type=int, default=1)
     pair.add_argument('--pictures', type=Path, metavar='DIR', help='draw samples and acceptance into this folder')
     pair.add_argument('--json', action='store_true', help='everything as JSON on stdout')
@@ -48,9 +48,9 @@ def format_report(report: Mapping[str, object]) -> str:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print; returns the exit code."""
-    if args.threads < 1 or args.nodes < 1 or args.branches < 0:
-        raise CrossSpecError('--threads and --nodes must be >= 1 and --branches >= 0, '
-                             f'got {args.threads}, {args.nodes} and {args.branches}')
+    if args.threads < 1 or args.nodes < 1 or args.alternatives < 0:
+        raise CrossSpecError('--threads and --nodes must be >= 1 and --alternatives >= 0, '
+                             f'got {args.threads}, {args.nodes} and {args.alternatives}')
     os.environ.setdefault('OMP_NUM_THREADS', str(args.threads))
     import torch
 
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     seed = EVALUATION_SEED if args.seed is None else args.seed
     pair = Pair.load(args.dir / 'verifier' if args.dir else 'builtin', args.dir / 'drafter' if args.dir else 'builtin')
     windows = evaluated_windows(pair, args.windows, seed, args.pace)
-    report = evaluate(pair, windows, max_nodes=args.nodes, branches=args.branches) | {'pace': args.pace}
+    report = evaluate(pair, windows, max_nodes=args.nodes, alternatives=args.alternatives) | {'pace': args.pace}
     if args.pictures is not None:
         from crossspec_ros.train.pictures import draw_acceptance, draw_samples
         draw_samples(windows, args.pictures / 'pair_samples.png')

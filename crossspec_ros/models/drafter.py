@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.builtin import model_path
 from crossspec_ros.models.devices import find_device
+from crossspec_ros.models.draft_tree import Branch, cut, joined, more_pays, open_branches
 from crossspec_ros.models.tokenizer import load_tokenizer, question_of, tokenizer_key
 from crossspec_ros.speculation.drafter import VoxelGrid
 from crossspec_ros.tracing.tracer import TRACER
@@ -35,6 +36,8 @@ FORMAT = 2                  # of a drafter's folder; 2: words may be a part of t
 ESCAPE = 0                  # row of a drafter with a part of the words: "a word that I have not"
 _WEIGHT_SCALE = 1000
 _LOG = logging.getLogger(__name__)
+_Past = list[tuple[Tensor, Tensor]]
+"""Keys and values of each layer, (B, heads, length, D / heads)."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +146,8 @@ class _Layer(nn.Module):
         self.gate_up = nn.Linear(dim, 2 * config.mlp_dim, bias=False)
         self.down = nn.Linear(config.mlp_dim, dim, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, past: tuple[Tensor, Tensor] | None
-                ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, past: tuple[Tensor, Tensor] | None,
+                mask: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         batch, length, dim = x.shape
         qkv = self.qkv(self.norm1(x)).view(batch, length, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
         left, right = qkv[:2].chunk(2, -1)
@@ -153,7 +156,7 @@ class _Layer(nn.Module):
         if past is not None:
             key, value = torch.cat((past[0], key), 2), torch.cat((past[1], value), 2)
         causal = past is None                # one token after a cache sees all of it
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=causal)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
         x = x + self.out(mixed.transpose(1, 2).reshape(batch, length, dim))
         gate, up = self.gate_up(self.norm2(x)).chunk(2, -1)
         return x + self.down(F.silu(gate) * up), (key, value)
@@ -161,6 +164,8 @@ class _Layer(nn.Module):
 
 class EventDrafter(nn.Module):
     """An event drafter with its tokenizer. ``draft`` is what nodes call; ``forward`` is for training."""
+
+    branches = True              # `draft` takes ``alternatives``
 
     def __init__(self, config: DrafterConfig, tokenizer: Tokenizer) -> None:
         super().__init__()
@@ -224,12 +229,18 @@ class EventDrafter(nn.Module):
         """(..., D) -> (..., V); the output matrix is the embedding."""
         return hidden @ self.embed.weight.T
 
-    def _run(self, x: Tensor, past: list[tuple[Tensor, Tensor]] | None) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        start = past[0][0].shape[2] if past else 0
-        cos, sin = self.cos[start:start + x.shape[1]], self.sin[start:start + x.shape[1]]
+    def _run(self, x: Tensor, past: _Past | None, places: Tensor | None = None, mask: Tensor | None = None
+             ) -> tuple[Tensor, _Past]:
+        """States of ``x`` (B, T, D) after ``past``, and the past with it; ``places`` (B, T), ``mask`` (B, 1, 1, all):
+        where the rows of a batch do not stand at the same place or see the same."""
+        if places is None:
+            start = past[0][0].shape[2] if past else 0
+            cos, sin = self.cos[start:start + x.shape[1]], self.sin[start:start + x.shape[1]]
+        else:
+            cos, sin = self.cos[places][:, None], self.sin[places][:, None]
         grown = []
         for index, layer in enumerate(self.layers):
-            x, cache = layer(x, cos, sin, past[index] if past else None)
+            x, cache = layer(x, cos, sin, past[index] if past else None, mask)
             grown.append(cache)
         return self.norm(x), grown
 
@@ -259,6 +270,12 @@ class EventDrafter(nn.Module):
         that it does not have, or as soon as ``should_stop()`` says so (asked before every token). Raises CrossSpecError
         on a wrong shape or foreign ids.
         """
+        for step, _ in self._steps(voxel, prompt, prefix_ids, max_tokens, should_stop):
+            yield step
+
+    def _steps(self, voxel: np.ndarray, prompt: str, prefix_ids: Sequence[int], max_tokens: int,
+               should_stop: Callable[[], bool] | None) -> Iterator[tuple[tuple[int, int, int, int], _Past]]:
+        """The same, each with the keys and values of all before the token."""
         self._check(voxel, prefix_ids, max_tokens)
         room = self.config.max_caption_tokens - len(prefix_ids)
         if room < 1 or (prefix_ids and prefix_ids[-1] == self.config.eos_token_id):
@@ -277,39 +294,54 @@ class EventDrafter(nn.Module):
             if not choices:
                 return
             first, second = choices[0], choices[-1]
-            yield *first, *second
+            yield (*first, *second), past
             if first[0] == self.config.eos_token_id:
                 return
             step += 1
 
     def draft(self, voxel: np.ndarray, *, prompt: str, prefix_ids: Sequence[int] = (), max_tokens: int = 64,
-              branches: int = 0, branch_tokens: int = 8,
-              should_stop: Callable[[], bool] | None = None) -> DraftTokens:
+              alternatives: int = 0, should_stop: Callable[[], bool] | None = None) -> DraftTokens:
         """The likely caption after ``prefix_ids``; arguments as for ``draft_stream``.
 
-        With ``branches`` > 0 the draft is a tree: at that many least certain places the runner-up becomes a second
-        child, followed by a copy of the next ``branch_tokens`` of the chain (what follows a colour rarely hangs on it).
+        With ``alternatives`` > 0 the draft is a tree: beside the chain at most so many tokens of branches, each the
+        second choice at a place and what follows it, those that are likeliest from the start on (`models.draft_tree`).
         """
         start = time.perf_counter_ns()
-        steps = list(self.draft_stream(voxel, prompt=prompt, prefix_ids=prefix_ids, max_tokens=max_tokens,
-                                       should_stop=should_stop))
-        chain = [step[0] for step in steps]
-        tokens, weights, parents = list(chain), [step[1] for step in steps], list(range(-1, len(chain) - 1))
-        doubtful = sorted(range(len(steps)), key=lambda place: weights[place])[:branches]
-        for place in sorted(doubtful):
-            tokens.append(steps[place][2])
-            weights.append(steps[place][3])
-            parents.append(place - 1)
-            if steps[place][2] == self.config.eos_token_id:
-                continue
-            for follower in range(place + 1, min(place + 1 + branch_tokens, len(chain))):
-                tokens.append(chain[follower])
-                weights.append(steps[follower][1])
-                parents.append(len(tokens) - 2)
-        text = self.tokenizer.decode([*prefix_ids, *chain], skip_special_tokens=True)
-        return DraftTokens(tuple(tokens), tuple(weights), tuple(parents) if branches else (), text,
+        steps: list[tuple[int, int, int, int]] = []
+        past: _Past | None = None
+        for step, past in self._steps(voxel, prompt, prefix_ids, max_tokens, should_stop):
+            steps.append(step)
+        longest = min(max_tokens, self.config.max_caption_tokens - len(prefix_ids))
+        branches = open_branches(steps, self.config.eos_token_id, longest) if alternatives else []
+        if branches:
+            self._continue(branches, past, past[0][0].shape[2] - len(steps) + 1, longest, alternatives, should_stop)
+        tokens, weights, parents = joined(steps, cut(branches, alternatives))
+        text = self.tokenizer.decode([*prefix_ids, *tokens[:len(steps)]], skip_special_tokens=True)
+        return DraftTokens(tokens, weights, parents if len(tokens) > len(steps) else (), text,
                            (time.perf_counter_ns() - start) / 1e6,
-                           bool(chain) and chain[-1] == self.config.eos_token_id)
+                           bool(steps) and steps[-1][0] == self.config.eos_token_id)
+
+    def _continue(self, branches: Sequence[Branch], past: _Past, base: int, longest: int, nodes: int,
+                  should_stop: Callable[[], bool] | None) -> None:
+        """Follow all branches (B), a token of each a forward, until further tokens cannot be among the likeliest.
+
+        ``past`` holds the chain (1, heads, L, D / heads), of which a branch sees what is before its place; ``base`` is
+        the number of entries before the chain.
+        """
+        device = self.embed.weight.device
+        places = torch.tensor([[base + branch.place] for branch in branches], device=device)             # (B, 1)
+        mask = torch.arange(past[0][0].shape[2], device=device)[None] < places                           # (B, L)
+        past = [(key.expand(len(branches), -1, -1, -1), value.expand(len(branches), -1, -1, -1)) for key, value in past]
+        while more_pays(branches, nodes) and not (should_stop is not None and should_stop()):
+            rows = torch.tensor([self.rows_of(branch.tokens[-1:]) for branch in branches], device=device)
+            mask = torch.cat((mask, mask.new_ones(len(branches), 1)), 1)
+            with torch.inference_mode(), TRACER.span('draft forward', branches=len(branches)):
+                hidden, past = self._run(self.embed(rows), past, places, mask[:, None, None])
+                best, index = torch.softmax(self.logits(hidden[:, -1]), -1).max(-1)                       # (B,)
+            places = places + 1
+            for branch, row, prob in zip(branches, index.tolist(), best.tolist(), strict=True):
+                found = self._ids_of([row], [prob])
+                branch.add(found[0] if found else None, self.config.eos_token_id, longest)
 
 
 def _read_config(folder: Path) -> DrafterConfig:

@@ -113,6 +113,7 @@ class DrafterNode(ModelNode):
         super()._reconfigure(config)
         if self._core is not None:
             self._core.max_tokens, self._core.redrafts = config.max_tokens, config.redrafts
+            self._core.alternatives = config.alternatives
 
     # ---- the drafting thread
 

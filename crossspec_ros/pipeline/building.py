@@ -33,7 +33,7 @@ def build_drafting(config: DrafterConfig, prompt: str = '', account: Account | N
         source=config.source, lead_ms=config.lead_ms, grace_ms=config.grace_ms,
         grace_max_ms=config.grace_max_ms, max_tokens=config.max_tokens,
         buffer_bytes=config.buffer_mb << 20, idle_ms=1000 * config.idle_s, redrafts=config.redrafts,
-        synchronised=config.event_clock == 'synchronised', account=account,
+        alternatives=config.alternatives, synchronised=config.event_clock == 'synchronised', account=account,
         speaking=config.speaking())
     pipeline.warm_up()
     return pipeline

@@ -73,10 +73,11 @@ class DraftingPipeline:
 
     def __init__(self, drafter: Drafter, grid: WindowGrid, prompt: str, *, source: str = DEFAULT_SOURCE,
                  lead_ms: float = 125.0, grace_ms: float = 15.0, grace_max_ms: float = 100.0, max_tokens: int = 64,
-                 buffer_bytes: int = 256 << 20, idle_ms: float = 2000.0, redrafts: int = 2, synchronised: bool = False,
+                 buffer_bytes: int = 256 << 20, idle_ms: float = 2000.0, redrafts: int = 2, alternatives: int = 0,
+                 synchronised: bool = False,
                  account: Account | None = None, speaking: Speaking | None = None) -> None:
         self.account = account or Account()
-        self.prompt, self.max_tokens, self.redrafts = prompt, max_tokens, redrafts
+        self.prompt, self.max_tokens, self.redrafts, self.alternatives = prompt, max_tokens, redrafts, alternatives
         self.counts: Counter[str] = Counter()
         self._drafter, self._grid, self._source = drafter, grid, check_source(source)
         self._lead_ns, self._grace_ns = round(lead_ms * _MS), round(grace_ms * _MS)
@@ -295,8 +296,9 @@ class DraftingPipeline:
                 self._drafted.popitem(last=False)
         prompt = self.prompt                                    # read once: another thread may change it
         seen, used = self._look(job, state)
+        branching = {'alternatives': self.alternatives} if getattr(self._drafter, 'branches', False) else {}
         made = self._drafter.draft(seen, prompt=prompt, prefix_ids=job.committed, max_tokens=self.max_tokens,
-                                   should_stop=should_stop)
+                                   should_stop=should_stop, **branching)
         if should_stop is not None and should_stop():           # what it has by now is cut off, and wanted no more
             self.counts['drafts_given_up'] += 1
             return None

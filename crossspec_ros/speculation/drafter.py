@@ -103,6 +103,13 @@ class Drafter(Protocol):
         """Key of the verifier's checkpoint that it learned from; empty, or not there at all: not said."""
         ...
 
+    @property
+    def branches(self) -> bool:
+        """Whether `draft` takes ``alternatives``, the number of tokens that it may offer beside its likeliest words;
+        False, or not there at all: it does not.
+        """
+        ...
+
     def draft(self, seen: Any, /, *, prompt: str, prefix_ids: Sequence[int] = (), max_tokens: int = 64,
               should_stop: Callable[[], bool] | None = None) -> Drafted:
         """Draft a caption of what is ``seen``, in the form that `view` says, after the committed ``prefix_ids``.

@@ -1,4 +1,4 @@
-"""The inbox of drafts: the newest of each drafter for each window, taken or refused when it comes.
+"""The inbox of drafts: the newest two of each drafter for each window, taken or refused when they come.
 
 Any number of drafters may draft for a window. Each is a draft source of its own, by the name its drafts carry, so that
 its worth is measured and its tokens are counted apart from those of the others.
@@ -81,6 +81,12 @@ class _Held:
     revision: int
     prompt_key: str
     hypothesis: Hypothesis
+    before: Hypothesis | None = None     # the drafter's last draft but one of this window and question
+
+    def usable(self, committed: Sequence[int]) -> Hypothesis | None:
+        """The newest that holds the committed text; where none does, the newest that extends its start."""
+        drafts = [each for each in (self.hypothesis, self.before) if each is not None and each.extends(committed)]
+        return next((each for each in drafts if not each.along(committed)[1]), drafts[0] if drafts else None)
 
 
 class Inbox:
@@ -150,7 +156,9 @@ class Inbox:
         return windows[-count] if len(windows) >= count else 0
 
     def _take(self, draft: Draft, checked: Hypothesis) -> None:
-        self._held[draft.window_id, draft.source] = _Held(draft.revision, draft.prompt_key, checked)
+        held = self._held.get((draft.window_id, draft.source))
+        before = held.hypothesis if held is not None and held.prompt_key == draft.prompt_key else None
+        self._held[draft.window_id, draft.source] = _Held(draft.revision, draft.prompt_key, checked, before)
         if self._window_id is None:
             oldest = self._oldest_of_newest(self._admission.windows_ahead)
             for key in [key for key in self._held if key[0] < oldest]:
@@ -166,8 +174,7 @@ class Inbox:
     def _newest(self, name: str, committed: Sequence[int]) -> Hypothesis | None:
         with self._lock:
             held = self._held.get((self._window_id, name))
-        usable = held is not None and held.prompt_key == self._prompt_key and held.hypothesis.extends(committed)
-        return held.hypothesis if usable else None
+        return held.usable(committed) if held is not None and held.prompt_key == self._prompt_key else None
 
     def begin(self, window_id: int, prompt_key: str) -> None:
         """A window's caption starts: drafts of windows before it are late from now on."""

@@ -163,7 +163,7 @@ def change_table(windows: Sequence[Window]) -> dict[str, float]:
             'caption_stayed_with_scene': _share(w.target_ids == w.previous_ids for w in still)}
 
 
-def tau_table(pair: Pair, windows: Sequence[Window], max_nodes: int, branches: int) -> dict[str, object]:
+def tau_table(pair: Pair, windows: Sequence[Window], max_nodes: int, alternatives: int) -> dict[str, object]:
     """Tau by source, over all windows and over those where the scene changed; acceptance of the drafter by position."""
     counts = {name: (TauCount(), TauCount()) for name in SOURCES}
     for name, sources in SOURCES.items():
@@ -173,7 +173,7 @@ def tau_table(pair: Pair, windows: Sequence[Window], max_nodes: int, branches: i
             if name == 'previous' and before != window.seed:
                 proposer.reset()                                       # another drive has no caption before
             before = window.seed
-            redraft = _redrafter(pair, window, number, branches) if 'drafts' in sources else None
+            redraft = _redrafter(pair, window, number, alternatives) if 'drafts' in sources else None
             one = TauCount()
             count_window(proposer, number, 'describe', window.target_ids, one, max_nodes=max_nodes, redraft=redraft)
             counts[name][0].add(one)
@@ -186,11 +186,11 @@ def tau_table(pair: Pair, windows: Sequence[Window], max_nodes: int, branches: i
     return {'tau': table, 'tau_at_scene_changes': at_changes, 'acceptance_by_position': by_position}
 
 
-def _redrafter(pair: Pair, window: Window, number: int, branches: int) -> object:
+def _redrafter(pair: Pair, window: Window, number: int, alternatives: int) -> object:
     revision = iter(range(1_000))
 
     def redraft(committed: Sequence[int]) -> object:
-        draft = pair.drafter.draft(window.voxel, prompt=DESCRIBE, prefix_ids=committed, branches=branches)
+        draft = pair.drafter.draft(window.voxel, prompt=DESCRIBE, prefix_ids=committed, alternatives=alternatives)
         return as_draft(number, next(revision), 'describe', pair.drafter.tokenizer_key, committed, draft.token_ids,
                         draft.parents, draft.weights)
     return redraft
@@ -248,10 +248,10 @@ def parameters(pair: Pair) -> dict[str, int]:
     return count | {'verifier_used': count['verifier'] - count['verifier_image_tower']}
 
 
-def evaluate(pair: Pair, windows: Sequence[Window], *, max_nodes: int = 48, branches: int = 0) -> dict[str, object]:
+def evaluate(pair: Pair, windows: Sequence[Window], *, max_nodes: int = 48, alternatives: int = 0) -> dict[str, object]:
     """All figures as one JSON-ready dict."""
     table = slot_table(windows)
-    tau = tau_table(pair, windows, max_nodes, branches)
+    tau = tau_table(pair, windows, max_nodes, alternatives)
     return {
         'seeds': sorted({window.seed for window in windows}), 'windows': len(windows), 'slots': table,
         'slot_accuracy': {who: round(float(np.mean([row[who] for row in table.values()])), 4)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.models.drafter import EventDrafter, load_drafter
+from crossspec_ros.models.drafter import DraftTokens, EventDrafter, load_drafter
 from crossspec_ros.models.tokenizer import tokenizer_key
 from crossspec_ros.speculation.tree import TokenTree, tree_fault
 from crossspec_ros.train.drafter_stage import new_drafter
@@ -61,13 +61,66 @@ def test_draft_leaves_its_input_alone(drafter: EventDrafter, voxel: np.ndarray) 
     np.testing.assert_array_equal(voxel, before)
 
 
-def test_draft_with_branches_is_a_tree_around_the_same_chain(drafter: EventDrafter, voxel: np.ndarray) -> None:
-    chain = drafter.draft(voxel, prompt=DESCRIBE, max_tokens=10)
-    tree = drafter.draft(voxel, prompt=DESCRIBE, max_tokens=10, branches=2, branch_tokens=3)
-    assert tree.token_ids[:len(chain.token_ids)] == chain.token_ids
-    assert len(tree.token_ids) > len(chain.token_ids)
+@pytest.fixture(scope='module')
+def decided() -> EventDrafter:
+    """A random drafter that has opinions: some of its second choices are likely."""
+    tokenizer = train_tokenizer([*sample_captions(400, 1), *QUESTIONS], 600)
+    drafter = new_drafter(tokenizer, seed=3).eval()
+    with torch.no_grad():
+        drafter.norm.weight.copy_(12.0 * torch.randn(drafter.config.dim, generator=torch.Generator().manual_seed(1)))
+    return drafter
+
+
+def _branches(tree: DraftTokens, length: int) -> list[tuple[list[int], list[int]]]:
+    """(words before, words) of each branch beside a chain of ``length``."""
+    children: dict[int, list[int]] = {}
+    for node, parent in enumerate(tree.parents):
+        children.setdefault(parent, []).append(node)
+    found = []
+    for node in range(length, len(tree.token_ids)):
+        if tree.parents[node] < length:
+            words, last = [tree.token_ids[node]], node
+            while children.get(last):
+                last, = children[last]
+                words.append(tree.token_ids[last])
+            found.append((list(tree.token_ids[:tree.parents[node] + 1]), words))
+    return found
+
+
+@pytest.mark.parametrize('prefix, least', [pytest.param([], 2, id='from_the_begin'),
+                                           pytest.param([300, 301, 302], 1, id='behind_a_prefix')])
+def test_draft_branches_are_second_choices_and_what_follows_them(decided: EventDrafter, voxel: np.ndarray,
+                                                                 prefix: list[int], least: int) -> None:
+    chain = decided.draft(voxel, prompt=DESCRIBE, prefix_ids=prefix, max_tokens=10)
+    tree = decided.draft(voxel, prompt=DESCRIBE, prefix_ids=prefix, max_tokens=10, alternatives=24)
+    length = len(chain.token_ids)
+    assert tree.token_ids[:length] == chain.token_ids and tree.text == chain.text
+    assert length < len(tree.token_ids) <= length + 24
     assert tree_fault(tree.token_ids, tree.parents, tree.weights) is None
-    assert all(parent < index for index, parent in enumerate(tree.parents))
+    branches = _branches(tree, length)
+    assert len(branches) >= least and max(len(words) for _, words in branches) > 1
+    for before, words in branches:
+        assert words[0] != chain.token_ids[len(before)]
+        assert words[1:] == _slow_greedy(decided, voxel, [*prefix, *before, words[0]], len(words) - 1)
+        assert len(before) + len(words) <= 10
+
+
+def test_draft_branches_are_those_likeliest_from_the_start_on(decided: EventDrafter, voxel: np.ndarray) -> None:
+    chain = decided.draft(voxel, prompt=DESCRIBE, max_tokens=10)
+    paths = {}
+    for alternatives in (4, 24):
+        tree = decided.draft(voxel, prompt=DESCRIBE, max_tokens=10, alternatives=alternatives)
+        beliefs: list[float] = []
+        for parent, weight in zip(tree.parents, tree.weights, strict=True):
+            beliefs.append(weight / 1000 * (beliefs[parent] if parent >= 0 else 1.0))
+        paths[alternatives] = sorted(beliefs[len(chain.token_ids):], reverse=True)
+    assert paths[4] == pytest.approx(paths[24][:4])
+
+
+def test_draft_branches_end_when_asked(decided: EventDrafter, voxel: np.ndarray) -> None:
+    asked = iter([False] * 6 + [True] * 20)
+    tree = decided.draft(voxel, prompt=DESCRIBE, max_tokens=6, alternatives=24, should_stop=lambda: next(asked))
+    assert len(tree.token_ids) > 6 and all(len(words) == 1 for _, words in _branches(tree, 6))
 
 
 def test_draft_stops_when_asked(drafter: EventDrafter, voxel: np.ndarray) -> None:

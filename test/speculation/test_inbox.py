@@ -127,7 +127,7 @@ def test_offer_under_the_name_of_a_source_is_refused(sources, name):
 def test_offer_foreign_tokenizer_is_cut_where_it_is_too_long():
     inbox = opened(tokenize=lambda text: range(100, 900), max_nodes=10)
     assert inbox.offer(draft(tokenizer_key='other')) is None
-    assert inbox.sources[0].start(()) == (-1, True)
+    assert inbox.sources[0].start(()) == (-1, 0)
     assert inbox._newest('one', ()).token_ids == tuple(range(100, 110))
 
 
