@@ -1,4 +1,4 @@
-"""What Fast DDS leaves in shared memory when a process is killed: who made it, and that our own dead's is removed.
+"""What Fast DDS leaves in shared memory when a process is killed: our own dead's is removed, and no port taken over.
 
 Fast DDS keeps a lock file ``<name>_el`` open for each segment and port that a process owns, and for no other's. Linux.
 """
@@ -6,10 +6,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _SHM, _PROC = Path('/dev/shm'), Path('/proc')
 _LOCK, _PORT = '_el', 'fastdds_port'
+_LOOK_S = 0.02
+_PORTS_KEPT = 64                                                # Fast DDS tries a hundred before it gives up
 
 
 def dead_segments(shm: Path = _SHM, proc: Path = _PROC) -> list[Path]:
@@ -25,6 +30,58 @@ def dead_segments(shm: Path = _SHM, proc: Path = _PROC) -> list[Path]:
                      *(target.rpartition('/')[2] for target in targets if target.startswith(f'{shm}/'))]:
             names.pop(held, None)
     return sorted(names.values())
+
+
+@contextmanager
+def dead_ports_kept(shm: Path = _SHM) -> Iterator[int]:
+    """Around a participant's life: ports of the dead are not taken over by it; how many there are.
+
+    Fast DDS makes a dead process' port anew under its old name. A peer that had opened the old one goes on to send
+    there, until its queue of some hundred messages is full, where the process was killed while it handled a message:
+    so long the new one hears nothing of that peer. A port whose lock is held is passed over, and the next one taken,
+    which no peer knows. The newest are held, and no more than leave room for others.
+    """
+    held: list[int] = []
+    try:
+        held += _locks_of_dead_ports(shm)
+        yield len(held)
+    finally:
+        for handle in held:
+            os.close(handle)
+
+
+def _locks_of_dead_ports(shm: Path) -> list[int]:
+    ports = sorted(shm.glob(f'{_PORT}*{_LOCK}'), key=_made_ns, reverse=True)
+    whole = [path for path in ports if (shm / path.name.removesuffix(_LOCK)).exists()]      # others harm nobody
+    held: list[int] = []
+    for again in (False, True):                                 # peers that look whether a port is dead lock it, too
+        if again:
+            time.sleep(_LOOK_S)
+        tried = {path: _lock(path) for path in whole[:_PORTS_KEPT - len(held)]}
+        held += [handle for handle in tried.values() if handle is not None]
+        whole = [path for path in whole if tried.get(path) is None]
+    return held
+
+
+def _made_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0                                                # gone meanwhile
+
+
+def _lock(path: Path) -> int | None:
+    """A handle that holds the lock of a port; None where somebody else does, or it is not ours to have."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
 
 
 class Leftovers:
@@ -93,15 +150,10 @@ def _inode(path: Path) -> int | None:
 
 def _remove_unowned(lock: Path, family: list[Path]) -> bool:
     """Remove files while holding their lock, so that no process can take them over meanwhile; False where one has."""
-    try:
-        handle = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        handle = None
-    except OSError:
+    handle = _lock(lock)
+    if handle is None and lock.exists():
         return False
     try:
-        if handle is not None:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for path in family:
             path.unlink(missing_ok=True)
         return True

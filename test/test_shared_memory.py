@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from crossspec_ros.shared_memory import Leftovers
+from crossspec_ros.shared_memory import Leftovers, dead_ports_kept
 
 
 class Host:
@@ -104,3 +104,41 @@ def test_note_of_a_process_that_is_gone_says_nothing(host):
     host.left.note(99)
     host.left.ended(99)
     assert not host.left.waiting
+
+
+def free(path: Path) -> bool:
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+    return True
+
+
+def test_ports_of_the_dead_are_held_and_those_of_the_living_left(tmp_path):
+    dead, alive, segment = (tmp_path / name for name in ('fastdds_port7_el', 'fastdds_port9_el', 'fastdds_aa_el'))
+    for path in (dead, alive, segment, tmp_path / 'fastdds_port7', tmp_path / 'fastdds_port9'):
+        path.touch()
+    (tmp_path / 'fastdds_port8_el').touch()                     # closed as it should be: its segment is gone
+    with alive.open() as owner:
+        fcntl.flock(owner, fcntl.LOCK_EX)
+        with dead_ports_kept(tmp_path) as count:
+            assert count == 1 and not free(dead) and not free(alive) and free(segment)
+            with dead_ports_kept(tmp_path) as more:
+                assert more == 0, 'another node of ours holds it'
+        assert free(dead)
+
+
+def test_the_newest_ports_of_many_dead_are_held(tmp_path):
+    for number in range(80):
+        path = tmp_path / f'fastdds_port{number}_el'
+        path.touch()
+        path.with_name(f'fastdds_port{number}').touch()
+        os.utime(path, ns=(number, number))
+    with dead_ports_kept(tmp_path) as count:
+        assert count == 64 and free(tmp_path / 'fastdds_port15_el') and not free(tmp_path / 'fastdds_port16_el')
+
+
+def test_no_shared_memory_is_no_reason_not_to_start(tmp_path):
+    with dead_ports_kept(tmp_path / 'nowhere') as count:
+        assert count == 0

@@ -26,6 +26,7 @@ from crossspec_ros.config import TraceConfig
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.interrupts import interruptible
 from crossspec_ros.nodes.watchdog import leave_if_stuck
+from crossspec_ros.shared_memory import dead_ports_kept
 from crossspec_ros.tracing.tracer import TRACER
 
 EXIT_BAD_INPUT = 2
@@ -181,7 +182,7 @@ def run_nodes(spin: Callable[[], int], nodes: Sequence[Node], args: Sequence[str
     code = 1
     try:
         follow_parent()
-        with interruptible():
+        with interruptible(), dead_ports_kept():
             with starting():
                 ros = rclpy.init(args=args)
             with ros:
