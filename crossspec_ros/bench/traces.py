@@ -204,6 +204,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--first-nodes', type=int, default=layout.first_nodes,
                         help='most nodes in the pass fused with the prefill (%(default)s)')
     parser.add_argument('--captions', type=int, default=256, help='captions of memory (%(default)s)')
+    parser.add_argument('--tokenizer', type=Path, metavar='DIR', help='tokenizer of the recorded tokens, for '
+                        '--draft-tokenizer')
+    parser.add_argument('--draft-tokenizer', type=Path, action='append', default=[], metavar='DIR',
+                        help='what the same words reach from a drafter with this tokenizer (may be repeated)')
     parser.set_defaults(func=run)
 
 
@@ -212,11 +216,22 @@ def run(args: argparse.Namespace) -> int:
     for name in ('nodes', 'first_nodes'):
         if getattr(args, name) < 0:
             raise CrossSpecError(f'{name} must be >= 0, got {getattr(args, name)}')
+    if bool(args.draft_tokenizer) != (args.tokenizer is not None):
+        raise CrossSpecError('--tokenizer and --draft-tokenizer must be given together: words are carried from one to '
+                             'the other')
     layout = Layout(nodes=args.nodes, first_nodes=args.first_nodes)
-    files = {path.name: measure(load_rows(path), layout, captions=args.captions) for path in args.files}
+    files = {path.name: _figures(load_rows(path), layout, args) for path in args.files}
     print(json.dumps({'files': files}, indent=2) if args.json else '\n\n'.join(
         _table(name, figures) for name, figures in files.items()))
     return 0
+
+
+def _figures(rows: Sequence[Row], layout: Layout, args: argparse.Namespace) -> dict[str, Any]:
+    figures = measure(rows, layout, captions=args.captions)
+    if args.draft_tokenizer:
+        from crossspec_ros.bench.traces_again import measure_again
+        figures['again'] = measure_again(rows, layout, args.tokenizer, args.draft_tokenizer, captions=args.captions)
+    return figures
 
 
 def _table(name: str, figures: dict[str, Any]) -> str:
@@ -234,4 +249,7 @@ def _table(name: str, figures: dict[str, Any]) -> str:
         lines += [
             f'    {scheme:<22} {value:7.0f}  {figures["speedup"][scheme]:5.2f} x'
             for scheme, value in figures['latency_ms'].items()]
+    if 'again' in figures:
+        from crossspec_ros.bench.traces_again import table
+        lines += table(figures['again'])
     return '\n'.join(lines)
