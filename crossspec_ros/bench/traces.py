@@ -15,7 +15,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -26,7 +26,7 @@ from crossspec_ros.speculation.outcome import PassOutcome
 from crossspec_ros.speculation.proposer import Proposer, ProposerConfig
 from crossspec_ros.speculation.sources import SourceSettings
 from crossspec_ros.speculation.sources.base import Opening
-from crossspec_ros.speculation.types import Draft
+from crossspec_ros.speculation.types import Draft, prefix_hash
 
 REPLAYED_SOURCES = ('memory', 'previous', 'drafts')
 """What a trace can feed: it holds no prompt text, no runners-up and no rehearsal."""
@@ -95,13 +95,18 @@ def step_costs(row: Row, layout: Layout) -> tuple[float, float]:
     return row.stages_ms[3] / len(row.target), row.stages_ms[2] / layout.prompt_tokens
 
 
+Again = Callable[[int, tuple[int, ...]], tuple[int, ...]]
+
+
 def replay(
     rows: Sequence[Row], sources: Sequence[str], layout: Layout, *, captions: int, sized: bool = False,
+    again: Again | None = None,
 ) -> Replay:
     """Decode a file's clips one after another with these sources.
 
     ``sized``: the tree's size follows the cost of the clips before, as the engine's follows measured forwards; else
-    every pass takes as many nodes as it may.
+    every pass takes as many nodes as it may. ``again(clip, committed)``: what the drafter says after a pass, from
+    there on; nothing for ().
     """
     proposer = Proposer(ProposerConfig(tuple(sources), SourceSettings(captions)))
     clips: list[list[tuple[int, float]]] = []
@@ -110,7 +115,13 @@ def replay(
         proposer.begin(Opening(window_id, _PROMPT))
         if row.draft:
             proposer.inbox.offer(Draft(window_id, 0, 0, _PROMPT, '', '', row.draft))
-        clips.append(list(_decode(proposer, row.target, layout, cpu_ms)))
+        clips.append([])
+        for revision, (done, nodes, spent_ms) in enumerate(_decode(proposer, row.target, layout, cpu_ms), start=1):
+            clips[-1].append((nodes, spent_ms))
+            said = again(window_id, row.target[:done]) if again is not None else ()
+            if said:
+                proposer.inbox.offer(Draft(window_id, 0, revision, _PROMPT, '', '', said, base_length=done,
+                                           base_hash=prefix_hash(row.target[:done])))
         proposer.finish(row.target)
         if sized and row.stages_ms is not None:
             step_ms, token_ms = step_costs(row, layout)
@@ -124,8 +135,9 @@ def replay(
 
 def _decode(
     proposer: Proposer, target: tuple[int, ...], layout: Layout, cpu_ms: list[float],
-) -> Iterator[tuple[int, float]]:
-    """Passes of one clip: (nodes, proposal ms); the thread's own time of each is appended to ``cpu_ms``."""
+) -> Iterator[tuple[int, int, float]]:
+    """Passes of one clip: (tokens said so far, nodes, proposal ms); the thread's own time of each is appended to
+    ``cpu_ms``."""
     done = 0
     while done < len(target):
         limit, fused = (layout.nodes, 0) if done else (layout.first_nodes, layout.newest_tokens)
@@ -137,7 +149,7 @@ def _decode(
         emitted = target[done:done + len(accepted) + 1]
         first, done = not done, done + len(emitted)
         proposer.observe(PassOutcome(tree, tuple(accepted), tuple(emitted), first=first), target[:done])
-        yield len(tree), spent_ms
+        yield done, len(tree), spent_ms
 
 
 def latencies_ms(rows: Sequence[Row], drafted: Replay, layout: Layout) -> dict[str, float]:

@@ -2,26 +2,35 @@
 
 The same words are drafted three times: in the verifier's tokens, as a drafter of its vocabulary would send them; as
 text that has been through the drafter's tokens, which the verifier tokenises again; and as text that the drafter itself
-tokenises again, with the end of the caption. Whose words: those of the recorded drafter, the caption before, and the
-caption itself, which no drafter can better.
+tokenises again, with the end of the caption. Whose words: those of the recorded drafter, the caption before, the
+caption itself, which no drafter can better, and the caption with each eighth word wrong (`with slips`). The drafter of
+the last goes on from verdicts where their tokens are its own or tokenised again by itself; where the verifier does that
+it cannot.
 """
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from crossspec_ros.bench.traces import Layout, Row, replay
+from crossspec_ros.bench.traces import Again, Layout, Row, replay
 from crossspec_ros.models.drafters.retold import FolderWords, Words, retell
 
 Ids = tuple[int, ...]
-_SPEAKERS: Mapping[str, Callable[[Row, Row | None], Ids]] = {
-    'recorded drafter': lambda row, before: row.draft,
-    'caption before': lambda row, before: () if before is None else before.target,
-    'caption itself': lambda row, before: row.target,
-}
+_SLIP_EVERY, _SLIP = 8, 'something'
+
+
+@dataclass(frozen=True)
+class _Speaker:
+    """Text that a drafter says of a clip from the start, and whether that ends the caption; ``rest``: what it says
+    after a committed text, where it goes on from verdicts."""
+
+    said: Callable[[int], tuple[str, bool]]
+    rest: Callable[[int, str], str] | None = None
 
 
 def measure_again(rows: Sequence[Row], layout: Layout, target: Path, drafters: Sequence[Path], *,
@@ -32,35 +41,82 @@ def measure_again(rows: Sequence[Row], layout: Layout, target: Path, drafters: S
     """
     words = FolderWords(target)
     others = {str(folder): FolderWords(folder) for folder in drafters}
-    return {speaker: _speaker(rows, [said(row, before) for row, before in zip(rows, (None, *rows))], layout, words,
-                              others, captions) for speaker, said in _SPEAKERS.items()}
 
+    known: dict[tuple[Ids, ...], float] = {}
 
-def _speaker(rows: Sequence[Row], drafts: Sequence[Ids], layout: Layout, words: Words, others: Mapping[str, Words],
-             captions: int) -> dict[str, Any]:
-    def tau(said: Sequence[Ids]) -> float:
+    def tau(said: Sequence[Ids], again: Again | None = None) -> float:
+        if again is not None:
+            return replayed(said, again)
+        if tuple(said) not in known:                                # most drafts come back as they were
+            known[tuple(said)] = replayed(said)
+        return known[tuple(said)]
+
+    def replayed(said: Sequence[Ids], again: Again | None = None) -> float:
         drafted = [replace(row, draft=draft) for row, draft in zip(rows, said, strict=True)]
-        return replay(drafted, ('drafts',), layout, captions=captions).statistics['mean_acceptance_length']
+        return replay(drafted, ('drafts',), layout, captions=captions,
+                      again=again).statistics['mean_acceptance_length']
 
-    figures: dict[str, Any] = {'same_tokenizer': tau(drafts), 'by_tokenizer': {}}
+    return {name: _figures(speaker, len(rows), words, others, tau)
+            for name, speaker in _speakers(rows, words).items()}
+
+
+def _speakers(rows: Sequence[Row], words: Words) -> dict[str, _Speaker]:
+    @lru_cache(maxsize=4 * len(rows))
+    def text_of(ids: Ids) -> tuple[str, bool]:
+        return words.decode(ids), bool(ids) and ids[-1] == words.eos_id
+
+    def slipped(clip: int) -> tuple[str, bool]:
+        text, complete = text_of(rows[clip].target)
+        return _slip(text), complete
+
+    return {
+        'recorded drafter': _Speaker(lambda clip: text_of(rows[clip].draft)),
+        'caption before': _Speaker(lambda clip: text_of(rows[clip - 1].target) if clip else ('', False)),
+        'caption itself': _Speaker(lambda clip: text_of(rows[clip].target)),
+        'with slips': _Speaker(slipped, lambda clip, before: _slip(text_of(rows[clip].target)[0][len(before):])),
+    }
+
+
+def _slip(text: str) -> str:
+    """A text with each eighth of its words wrong."""
+    parts = re.split(r'(\s+)', text)                                 # words and what is between them, in turn
+    for place in range(2 * _SLIP_EVERY - 2, len(parts), 2 * _SLIP_EVERY):
+        parts[place] = _SLIP
+    return ''.join(parts)
+
+
+def _figures(speaker: _Speaker, clips: int, words: Words, others: Mapping[str, Words],
+             tau: Callable[..., float]) -> dict[str, Any]:
+    own = [retell(words, *_whole(speaker, clip)) for clip in range(clips)]
+    figures: dict[str, Any] = {'same_tokenizer': tau(own, _going_on(speaker, words, words)), 'by_tokenizer': {}}
     for folder, other in others.items():
-        again = [_again(words, other, draft, end=False) for draft in drafts]
-        retold = [_again(words, other, draft, end=True) for draft in drafts]
-        same = [made == _without_end(words, draft) for made, draft in zip(again, drafts, strict=True) if draft]
+        retold = [retell(words, *_whole(speaker, clip, other)) for clip in range(clips)]
+        unended = [retell(words, _whole(speaker, clip, other)[0]) for clip in range(clips)]
+        same = [made == draft for made, draft in zip(retold, own, strict=True) if draft]
         figures['by_tokenizer'][folder] = {
-            'verifier_tokenises': tau(again), 'drafter_tokenises': tau(retold),
+            'verifier_tokenises': tau(unended), 'drafter_tokenises': tau(retold, _going_on(speaker, words, other)),
             'drafts_unchanged': fmean(same) if same else 1.0}
     return figures
 
 
-def _again(words: Words, other: Words, draft: Ids, *, end: bool) -> Ids:
-    """A draft said in another vocabulary and tokenised again, with its end token only where ``end`` says so."""
-    text = other.decode(other.encode(words.decode(draft)))
-    return retell(words, text, complete=end and draft != _without_end(words, draft))
+def _whole(speaker: _Speaker, clip: int, other: Words | None = None) -> tuple[str, str, bool]:
+    """Text from the start (through the tokens of ``other``), nothing before it, and whether it is complete."""
+    text, complete = speaker.said(clip)
+    return text if other is None else other.decode(other.encode(text)), '', complete
 
 
-def _without_end(words: Words, draft: Ids) -> Ids:
-    return draft[:-1] if draft and draft[-1] == words.eos_id else draft
+def _going_on(speaker: _Speaker, words: Words, other: Words) -> Again | None:
+    """What the speaker says after committed tokens of ``words``, said in tokens of ``other``."""
+    if speaker.rest is None:
+        return None
+
+    def again(clip: int, committed: Ids) -> Ids:
+        if committed[-1] == words.eos_id:
+            return ()
+        before = words.decode(committed)
+        text = other.decode(other.encode(before + speaker.rest(clip, before)))
+        return retell(words, text, before, speaker.said(clip)[1])
+    return again
 
 
 def table(figures: Mapping[str, Any]) -> list[str]:

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from crossspec_ros.bench.traces import Layout, Row, load_rows, measure, percentile, replay
+from crossspec_ros.bench.traces_again import measure_again
 from crossspec_ros.cli import main
 from crossspec_ros.errors import CrossSpecError
 from shared_data import shared
@@ -92,6 +93,17 @@ def test_bench_traces_says_what_another_vocabulary_costs(tmp_path, capsys):
     assert again['recorded drafter']['same_tokenizer'] > 1
     assert main(['bench', 'traces', str(path), *options]) == 0
     assert 'a drafter of another vocabulary' in capsys.readouterr().out
+
+
+def test_a_drafter_with_slips_that_goes_on_from_verdicts_loses_less(tmp_path):
+    tokenizer = words_of(tmp_path / 'target', 300)
+    words_of(tmp_path / 'other', 268)
+    text = 'a car ahead brakes at the red light left right van truck bus cyclist pedestrian crosses road is wet night'
+    rows = [Row(tuple(tokenizer(text, add_special_tokens=False)['input_ids']) + (tokenizer.eos_token_id,), (), None)
+            for _ in range(6)]
+    found = measure_again(rows, Layout(), tmp_path / 'target', [tmp_path / 'other'], captions=8)['with slips']
+    again = found['by_tokenizer'][str(tmp_path / 'other')]
+    assert found['same_tokenizer'] == again['drafter_tokenises'] > again['verifier_tokenises'] > 1
 
 
 def test_bench_traces_needs_both_tokenizers(tmp_path, capsys):
