@@ -103,10 +103,10 @@ def test_draft_is_the_greedy_caption_and_goes_on_from_a_prefix(tmp_path: Path) -
     embed = parts.decoder.get_input_embeddings()
     expected, _ = stock_greedy(parts, torch.cat([rows, embed(torch.tensor([[other]]))], 1), 6, banned)
     assert list(drafter.draft(seen, prompt=QUESTION, prefix_ids=[other], max_tokens=6).token_ids) == expected
-    # another question, other pictures: nothing of what was read before is left
-    asked = stock_rows(parts, drafter.target.tokenizer, pictures(2), 'Where are we?')
-    expected, _ = stock_greedy(parts, asked, 8, banned)
-    assert list(drafter.draft(pictures(2), prompt='Where are we?', max_tokens=8).token_ids) == expected
+    for shown, question in ((seen, 'Where are we?'), (pictures(2), 'Where are we?')):        # nothing is left of before
+        asked = stock_rows(parts, drafter.target.tokenizer, shown, question)
+        expected, _ = stock_greedy(parts, asked, 8, banned)
+        assert list(drafter.draft(shown, prompt=question, max_tokens=8).token_ids) == expected
     assert tuple(drafter.target.generate(seen, QUESTION, 10)) == tuple(tokens)
 
 
