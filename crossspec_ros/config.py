@@ -78,8 +78,17 @@ class WindowConfig:
 class DrafterConfig(WindowConfig):
     """Parameters of the drafter node."""
 
-    model: str = _p('builtin', 'folder of the drafter, or builtin', name='model.path')
+    model: str = _p('builtin', 'folder of the drafter, or builtin: an event drafter, EventGPT, or a video-language '
+                    'model that is given pictures of events', name='model.path')
     device: str = _p('cpu', 'torch device of the drafter', name='model.device')
+    dtype: str = _p('auto', 'type that EventGPT or a video-language model computes in; auto: float32 on a CPU, '
+                    'else bfloat16; 4bit: EventGPT in NF4, where bitsandbytes is installed', name='model.dtype',
+                    choices=('auto', 'float32', 'float16', 'bfloat16', '4bit'))
+    allow_pickle: bool = _p(False, 'read pytorch_model.bin of EventGPT or a video-language model, by weights_only, '
+                            'where there is no safetensors file', name='model.allow_pickle')
+    speaks: str = _p('', 'folder of the verifier, or builtin, whose tokens EventGPT or a video-language model speaks '
+                     'and goes on from; empty: its own, and the verifier tokenises its text again',
+                     name='model.speaks')
     threads: int = _p(1, 'torch threads of the drafter; 0: as torch decides', name='model.threads', low=0, high=256)
     prompt: str = _p('', 'the question at the start; empty: the built-in pair\'s own; a verifier\'s prompt replaces it')
     autostart: bool = _p(True, 'configure and activate by itself')

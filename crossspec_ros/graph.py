@@ -26,7 +26,7 @@ SERVER_NODES = ('verifier',)
 # What the nodes with a model import, most of it only while they load; and what they compile.
 MODEL_LIBRARIES = ('crossspec_ros.nodes.drafter', 'crossspec_ros.nodes.verifier', 'crossspec_ros.pipeline.building',
                    'crossspec_ros.pipeline.drafting', 'crossspec_ros.pipeline.verifying',
-                   'crossspec_ros.models.drafter', 'crossspec_ros.models.targets')
+                   'crossspec_ros.models.drafter', 'crossspec_ros.models.drafters.load', 'crossspec_ros.models.targets')
 MODEL_WARM_UP = ('crossspec_ros.events.warm:warm_up',)
 
 
@@ -54,7 +54,8 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument('image_transport', 'raw', 'how images come', ('raw', 'compressed')),
     Argument('image_reliability', 'best_effort', 'QoS reliability asked of images', ('best_effort', 'reliable')),
     Argument('model', 'builtin', 'verifier: builtin, a checkpoint folder or a hub id'),
-    Argument('drafter_model', 'builtin', 'drafter: builtin or a checkpoint folder'),
+    Argument('drafter_model', 'builtin', 'drafter: builtin or a checkpoint folder: of an event drafter, EventGPT or a '
+             'video-language model'),
     Argument('device', 'cpu', 'torch device of both models'),
     Argument('quantization', 'none', 'number format of the verifier\'s weights', ('none', 'float16', 'bfloat16')),
     Argument('use_sim_time', 'false', 'follow /clock', ('true', 'false')),
@@ -158,7 +159,8 @@ def declare(given: Mapping[str, str] | None = None, parameters: Mapping[str, Map
     dtype = 'float32' if values['quantization'] == 'none' else values['quantization']
     autostart, transport = values['autostart'] == 'true', values['image_transport']
     own: dict[str, dict[str, Any]] = {
-        'drafter': {'model.path': values['drafter_model'], 'model.device': values['device'], 'autostart': autostart},
+        'drafter': {'model.path': values['drafter_model'], 'model.device': values['device'], 'autostart': autostart,
+                    'model.speaks': _spoken(values)},
         'verifier': {'model.path': values['model'], 'model.device': values['device'], 'model.dtype': dtype,
                      'image_transport': transport, 'autostart': autostart},
         'overlay': {'image_transport': transport},
@@ -187,6 +189,13 @@ def declare(given: Mapping[str, str] | None = None, parameters: Mapping[str, Map
     if values['secure'] == 'true':
         specs = [replace(spec, enclave=spec.full_name) for spec in specs]
     return [spec for spec in specs if spec.name in wanted]
+
+
+def _spoken(values: Mapping[str, str]) -> str:
+    """The verifier in whose tokens a drafter of another vocabulary is to speak: empty where it is not at hand."""
+    if values['drafter_model'] == 'builtin' or values['role'] == 'edge':
+        return ''
+    return values['model'] if values['model'] == 'builtin' or Path(values['model']).expanduser().is_dir() else ''
 
 
 @dataclass(frozen=True)

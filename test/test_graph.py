@@ -261,3 +261,15 @@ def test_up_that_is_killed_takes_its_nodes_with_it():
     process.kill()
     process.communicate(timeout=60)                             # the node held the pipe: it is gone when this returns
     wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+
+
+@pytest.mark.parametrize('given, spoken', [
+    pytest.param({}, None, id='built-in drafter'),
+    pytest.param({'drafter_model': 'FOLDER'}, 'builtin', id='built-in verifier'),
+    pytest.param({'drafter_model': 'FOLDER', 'model': 'FOLDER'}, 'FOLDER', id='verifier at hand'),
+    pytest.param({'drafter_model': 'FOLDER', 'model': 'owner/name'}, None, id='verifier on a hub'),
+    pytest.param({'drafter_model': 'FOLDER', 'role': 'edge'}, None, id='verifier elsewhere')])
+def test_a_drafter_is_told_whose_tokens_to_speak_where_they_are_at_hand(tmp_path, given, spoken):
+    given = {name: value.replace('FOLDER', str(tmp_path)) for name, value in given.items()}
+    drafter = next(spec for spec in declare(given) if spec.name == 'drafter')
+    assert drafter.parameters.get('model.speaks') == (spoken and spoken.replace('FOLDER', str(tmp_path)))

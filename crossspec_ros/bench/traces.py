@@ -15,7 +15,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -26,7 +26,7 @@ from crossspec_ros.speculation.outcome import PassOutcome
 from crossspec_ros.speculation.proposer import Proposer, ProposerConfig
 from crossspec_ros.speculation.sources import SourceSettings
 from crossspec_ros.speculation.sources.base import Opening
-from crossspec_ros.speculation.types import Draft
+from crossspec_ros.speculation.types import Draft, prefix_hash
 
 REPLAYED_SOURCES = ('memory', 'previous', 'drafts')
 """What a trace can feed: it holds no prompt text, no runners-up and no rehearsal."""
@@ -95,13 +95,18 @@ def step_costs(row: Row, layout: Layout) -> tuple[float, float]:
     return row.stages_ms[3] / len(row.target), row.stages_ms[2] / layout.prompt_tokens
 
 
+Again = Callable[[int, tuple[int, ...]], tuple[int, ...]]
+
+
 def replay(
     rows: Sequence[Row], sources: Sequence[str], layout: Layout, *, captions: int, sized: bool = False,
+    again: Again | None = None,
 ) -> Replay:
     """Decode a file's clips one after another with these sources.
 
     ``sized``: the tree's size follows the cost of the clips before, as the engine's follows measured forwards; else
-    every pass takes as many nodes as it may.
+    every pass takes as many nodes as it may. ``again(clip, committed)``: what the drafter says after a pass, from
+    there on; nothing for ().
     """
     proposer = Proposer(ProposerConfig(tuple(sources), SourceSettings(captions)))
     clips: list[list[tuple[int, float]]] = []
@@ -110,7 +115,13 @@ def replay(
         proposer.begin(Opening(window_id, _PROMPT))
         if row.draft:
             proposer.inbox.offer(Draft(window_id, 0, 0, _PROMPT, '', '', row.draft))
-        clips.append(list(_decode(proposer, row.target, layout, cpu_ms)))
+        clips.append([])
+        for revision, (done, nodes, spent_ms) in enumerate(_decode(proposer, row.target, layout, cpu_ms), start=1):
+            clips[-1].append((nodes, spent_ms))
+            said = again(window_id, row.target[:done]) if again is not None else ()
+            if said:
+                proposer.inbox.offer(Draft(window_id, 0, revision, _PROMPT, '', '', said, base_length=done,
+                                           base_hash=prefix_hash(row.target[:done])))
         proposer.finish(row.target)
         if sized and row.stages_ms is not None:
             step_ms, token_ms = step_costs(row, layout)
@@ -124,8 +135,9 @@ def replay(
 
 def _decode(
     proposer: Proposer, target: tuple[int, ...], layout: Layout, cpu_ms: list[float],
-) -> Iterator[tuple[int, float]]:
-    """Passes of one clip: (nodes, proposal ms); the thread's own time of each is appended to ``cpu_ms``."""
+) -> Iterator[tuple[int, int, float]]:
+    """Passes of one clip: (tokens said so far, nodes, proposal ms); the thread's own time of each is appended to
+    ``cpu_ms``."""
     done = 0
     while done < len(target):
         limit, fused = (layout.nodes, 0) if done else (layout.first_nodes, layout.newest_tokens)
@@ -137,7 +149,7 @@ def _decode(
         emitted = target[done:done + len(accepted) + 1]
         first, done = not done, done + len(emitted)
         proposer.observe(PassOutcome(tree, tuple(accepted), tuple(emitted), first=first), target[:done])
-        yield len(tree), spent_ms
+        yield done, len(tree), spent_ms
 
 
 def latencies_ms(rows: Sequence[Row], drafted: Replay, layout: Layout) -> dict[str, float]:
@@ -204,6 +216,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--first-nodes', type=int, default=layout.first_nodes,
                         help='most nodes in the pass fused with the prefill (%(default)s)')
     parser.add_argument('--captions', type=int, default=256, help='captions of memory (%(default)s)')
+    parser.add_argument('--tokenizer', type=Path, metavar='DIR', help='tokenizer of the recorded tokens, for '
+                        '--draft-tokenizer')
+    parser.add_argument('--draft-tokenizer', type=Path, action='append', default=[], metavar='DIR',
+                        help='what the same words reach from a drafter with this tokenizer (may be repeated)')
     parser.set_defaults(func=run)
 
 
@@ -212,11 +228,22 @@ def run(args: argparse.Namespace) -> int:
     for name in ('nodes', 'first_nodes'):
         if getattr(args, name) < 0:
             raise CrossSpecError(f'{name} must be >= 0, got {getattr(args, name)}')
+    if bool(args.draft_tokenizer) != (args.tokenizer is not None):
+        raise CrossSpecError('--tokenizer and --draft-tokenizer must be given together: words are carried from one to '
+                             'the other')
     layout = Layout(nodes=args.nodes, first_nodes=args.first_nodes)
-    files = {path.name: measure(load_rows(path), layout, captions=args.captions) for path in args.files}
+    files = {path.name: _figures(load_rows(path), layout, args) for path in args.files}
     print(json.dumps({'files': files}, indent=2) if args.json else '\n\n'.join(
         _table(name, figures) for name, figures in files.items()))
     return 0
+
+
+def _figures(rows: Sequence[Row], layout: Layout, args: argparse.Namespace) -> dict[str, Any]:
+    figures = measure(rows, layout, captions=args.captions)
+    if args.draft_tokenizer:
+        from crossspec_ros.bench.traces_again import measure_again
+        figures['again'] = measure_again(rows, layout, args.tokenizer, args.draft_tokenizer, captions=args.captions)
+    return figures
 
 
 def _table(name: str, figures: dict[str, Any]) -> str:
@@ -234,4 +261,7 @@ def _table(name: str, figures: dict[str, Any]) -> str:
         lines += [
             f'    {scheme:<22} {value:7.0f}  {figures["speedup"][scheme]:5.2f} x'
             for scheme, value in figures['latency_ms'].items()]
+    if 'again' in figures:
+        from crossspec_ros.bench.traces_again import table
+        lines += table(figures['again'])
     return '\n'.join(lines)

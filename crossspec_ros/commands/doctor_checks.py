@@ -259,11 +259,15 @@ def check_model(role: str) -> Check:
 def check_pair(model: str, drafter: str) -> Check:
     """Whether a drafter learned from the verifier that it is to draft for; each a folder, or builtin."""
     from crossspec_ros.models.builtin import model_path
+    from crossspec_ros.models.drafters.kinds import EVENT_DRAFTER, describe, kind_of
     from crossspec_ros.models.keys import checkpoint_key
     from crossspec_ros.speculation.drafter import NOT_TRAINED
     advice = f'crossspec learn BAG... --model {model}'
     try:
         folder = model_path(drafter, 'drafter')
+        if kind_of(folder) != EVENT_DRAFTER:
+            return Check('pair', NOTE, f'{drafter}: {describe(drafter)}', 'its words seldom hit; one that learned from '
+                         f'your verifier: {advice}')
         learned = json.loads((folder / 'config.json').read_text(encoding='utf-8')).get('verifier_key', '')
         key = checkpoint_key(model_path(model, 'verifier'))
     except (CrossSpecError, OSError, ValueError, AttributeError) as error:

@@ -16,7 +16,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     actions = parser.add_subparsers(dest='action', metavar='ACTION', required=True)
     check = actions.add_parser('check', help='compare captions with those of the checkpoint\'s own generate',
                                description='Exit code 0: every clip the same; 1: some differ, or the checkpoint is '
-                               'refused; 2: the options are wrong.')
+                               'refused; 2: the options are wrong. Of a drafter\'s folder it is said what it is, and a '
+                               'draft of an empty window is made.')
     check.add_argument('path', help='checkpoint folder, hub id, or builtin')
     check.add_argument('--clips', type=int, default=12, help='clips to compare (12)')
     check.add_argument('--frames', type=int, default=8, help='frames of a clip (8)')
@@ -33,7 +34,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run_check(args: argparse.Namespace) -> int:
-    """Compare, print, and say by the exit code whether all was the same."""
+    """Compare, print, and say by the exit code whether all was the same; of a drafter, say what it is."""
+    from crossspec_ros.models.drafters.kinds import drafts_only
+    if drafts_only(args.path):
+        return _check_drafter(args)
     from crossspec_ros.models.targets import load_target
     from crossspec_ros.pipeline.checking import CheckOptions, check_target, describe, refusal
     width, height = _size(args.size)
@@ -48,6 +52,16 @@ def run_check(args: argparse.Namespace) -> int:
         report = refusal(args.path, error, args.dtype)
     print(json.dumps(report, indent=2) if args.json else _text(args.path, report))
     return 0 if report['refused'] is None and report['identical'] == report['clips'] else _DIFFERENT
+
+
+def _check_drafter(args: argparse.Namespace) -> int:
+    from crossspec_ros.pipeline.checking_drafter import check_drafter, text_of
+    try:
+        report = check_drafter(args.path, args.device, args.dtype, args.prompt, args.max_new_tokens)
+    except CrossSpecError as error:
+        report = {'path': args.path, 'refused': str(error)}
+    print(json.dumps(report, indent=2) if args.json else text_of(args.path, report))
+    return 0 if report['refused'] is None and report.get('identical', True) else _DIFFERENT
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -126,23 +126,29 @@ def load_model(folder: Path, architecture: str, dtype: torch.dtype, trust_remote
     options = {} if known is not None else {'trust_remote_code': trust_remote_code}
     loader = known if known is not None else transformers.AutoModelForImageTextToText
     written_out = known is not None and not getattr(known, '_supports_sdpa', True)
+    model, report = read_weights(
+        loader, folder, architecture, pickled, config=config, dtype=dtype,
+        attn_implementation='eager' if written_out else 'sdpa', **options)
+    check_report(folder, architecture, report)
+    return model
+
+
+def read_weights(loader: Any, folder: Path, name: str, pickled: bool,
+                 **options: object) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """A model of the class ``loader``, called ``name`` in errors, from the weights of a folder, and what transformers
+    reports of it. Raises `CrossSpecError`."""
     try:
         with _quiet():
-            model, report = loader.from_pretrained(
-                folder, config=config, dtype=dtype, local_files_only=True,
-                attn_implementation='eager' if written_out else 'sdpa',
-                output_loading_info=True, use_safetensors=not pickled, weights_only=True, **options)
+            return loader.from_pretrained(folder, local_files_only=True, output_loading_info=True,
+                                          use_safetensors=not pickled, weights_only=True, **options)
     except UnpicklingError as error:
         raise CrossSpecError(f'weights in {folder} must be tensors alone, got a pickled file that holds more, which '
                              'could run code; save them as safetensors where you trust them') from error
     except Exception as error:         # safetensors, json, torch and transformers each raise their own kinds here
-        raise CrossSpecError(f'the checkpoint in {folder} cannot be loaded as {architecture}: {one_line(error)}'
-                             ) from error
-    _check_report(folder, architecture, report)
-    return model
+        raise CrossSpecError(f'the checkpoint in {folder} cannot be loaded as {name}: {one_line(error)}') from error
 
 
-def _check_report(folder: Path, architecture: str, report: dict[str, Any]) -> None:
+def check_report(folder: Path, architecture: str, report: dict[str, Any]) -> None:
     """Raise `CrossSpecError` unless every weight of the model was in the files, in its size."""
     missing, mismatched = sorted(report['missing_keys']), sorted(report.get('mismatched_keys') or ())
     if missing:

@@ -162,8 +162,8 @@ class DrafterNode(ModelNode):
         if self._reset_wanted.peek() or not self._working:
             return True
         newer = self._verdict.peek()
-        return bool(job.committed) and newer is not None and newer.window_id == job.window_id and (
-            newer.final or len(newer.committed) > len(job.committed))
+        return newer is not None and newer.window_id == job.window_id and (
+            newer.final or bool(job.committed) and len(newer.committed) > len(job.committed))
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 
 def build_drafting(config: DrafterConfig, prompt: str = '', account: Account | None = None) -> DraftingPipeline:
     """Load the drafter and warm it up. Raises CrossSpecError where the checkpoint is not there or does not fit."""
-    from crossspec_ros.models.drafter import load_drafter
+    from crossspec_ros.models.drafters.load import load_any_drafter
     from crossspec_ros.pipeline.drafting import DraftingPipeline
     from crossspec_ros.pipeline.threads import ask_threads
 
     ask_threads('drafter', config.threads)
+    drafter = load_any_drafter(config.model, config.device, config.dtype, config.speaks, config.allow_pickle)
     pipeline = DraftingPipeline(
-        load_drafter(config.model, config.device), config.grid(), prompt or config.prompt or DEFAULT_PROMPT,
+        drafter, config.grid(), prompt or config.prompt or DEFAULT_PROMPT,
         source=config.source, lead_ms=config.lead_ms, grace_ms=config.grace_ms,
         grace_max_ms=config.grace_max_ms, max_tokens=config.max_tokens,
         buffer_bytes=config.buffer_mb << 20, idle_ms=1000 * config.idle_s, redrafts=config.redrafts,

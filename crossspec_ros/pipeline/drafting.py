@@ -299,6 +299,8 @@ class DraftingPipeline:
         branching = {'alternatives': self.alternatives} if getattr(self._drafter, 'branches', False) else {}
         made = self._drafter.draft(seen, prompt=prompt, prefix_ids=job.committed, max_tokens=self.max_tokens,
                                    should_stop=should_stop, **branching)
+        if not job.early and not job.committed:
+            self._settle(job.window_id)                         # it was looked at, also where the draft comes too late
         if should_stop is not None and should_stop():           # what it has by now is cut off, and wanted no more
             self.counts['drafts_given_up'] += 1
             return None
@@ -307,8 +309,6 @@ class DraftingPipeline:
             state.token_ids, state.parents = tuple(made.token_ids), tuple(made.parents)
             state.committed = job.committed
         self.counts['drafts'] += 1
-        if not job.early and not job.committed:
-            self._settle(job.window_id)
         return Draft(
             window_id=job.window_id, window_end_ns=self._grid.end_ns(job.window_id), revision=revision,
             prompt_key=prompt_key(prompt), tokenizer_key=self._drafter.tokenizer_key, text=made.text,

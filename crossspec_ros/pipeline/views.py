@@ -19,7 +19,7 @@ from crossspec_ros.events.pictures import eventgpt_frames
 from crossspec_ros.events.representations import cell_table, voxel_grid
 from crossspec_ros.events.slices import Slicing
 from crossspec_ros.events.types import Events, Packet
-from crossspec_ros.speculation.drafter import EventPictures, RawSlices, View, VoxelGrid
+from crossspec_ros.speculation.drafter import EventCanvases, EventPictures, RawSlices, View, VoxelGrid
 from crossspec_ros.timing.window import WindowGrid
 
 _MS = 1_000_000
@@ -82,9 +82,11 @@ def build_view(view: View, grid: WindowGrid, *, lead_ns: int, max_bytes: int) ->
         return Voxels(view, grid, lead_ns=lead_ns, keep_ns=keep_ns, max_bytes=max_bytes)
     if isinstance(view, EventPictures):
         return Pictures(view, grid.span_ns, keep_ns=keep_ns, max_bytes=max_bytes)
+    if isinstance(view, EventCanvases):
+        return Canvases(view, grid.span_ns, keep_ns=keep_ns, max_bytes=max_bytes)
     if isinstance(view, RawSlices):
         return Slices(view, grid.span_ns, keep_ns=keep_ns, max_bytes=max_bytes)
-    raise CrossSpecError(f'view must be a VoxelGrid, EventPictures or RawSlices, got {view!r}')
+    raise CrossSpecError(f'view must be a VoxelGrid, EventPictures, EventCanvases or RawSlices, got {view!r}')
 
 
 class Voxels(WindowMoments):
@@ -181,6 +183,35 @@ class Pictures(_Buffered):
         y = cell_table(events.height, height, 1)[events.y[inside]].astype(np.uint16)
         scaled = Events(events.t_ns[inside], x, y, events.p[inside], width, height)
         return tuple(eventgpt_frames(scaled, chunks=self._view.count))
+
+
+class Canvases(_Buffered):
+    """The last moments of windows as pictures of events, as large as these reach."""
+
+    def __init__(self, view: EventCanvases, span_ns: int, *, keep_ns: int, max_bytes: int) -> None:
+        super().__init__(min(span_ns, round(view.span_ms * _MS)), keep_ns=keep_ns, max_bytes=max_bytes)
+        self._count = view.count
+
+    def look(self, end_ns: int) -> tuple[tuple[np.ndarray, ...], int]:
+        """Pictures, each (H, W, 3) of its own size, and count of the events that are in them."""
+        events = self._cut(end_ns - self._span_ns, end_ns)
+        return self._draw(events), len(events)
+
+    def nothing(self) -> tuple[np.ndarray, ...]:
+        """White pictures."""
+        return self._draw(_NO_SENSOR)
+
+    def _draw(self, events: Events) -> tuple[np.ndarray, ...]:
+        inside = (events.x < events.width) & (events.y < events.height)
+        fitting = Events(events.t_ns[inside], events.x[inside], events.y[inside], events.p[inside], events.width,
+                         events.height)
+        return tuple(map(_two_wide, eventgpt_frames(fitting, chunks=self._count, canvas='events')))
+
+
+def _two_wide(picture: np.ndarray) -> np.ndarray:
+    """A picture of at least two rows and columns, white where there was none: less is no picture to a model."""
+    missing = [(0, max(0, 2 - side)) for side in picture.shape[:2]]
+    return np.pad(picture, (*missing, (0, 0)), constant_values=255) if any(more for _, more in missing) else picture
 
 
 class Slices(_Buffered):

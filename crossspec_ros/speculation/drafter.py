@@ -58,6 +58,21 @@ class EventPictures:
 
 
 @dataclass(frozen=True)
+class EventCanvases:
+    """The last ``span_ms`` of a window as a tuple of ``count`` uint8 RGB (H, W, 3), oldest first, of equal numbers of
+    events.
+
+    Drawn as `EventPictures` are, on the sensor's own pixels; H and W, at least 2, reach as far as the picture's events.
+    """
+
+    count: int
+    span_ms: float
+
+    def __post_init__(self) -> None:
+        _check_positive(self)
+
+
+@dataclass(frozen=True)
 class RawSlices:
     """A window as a tuple of `events.types.Events`, oldest first, each of ``span_ms``; the last ends with the window.
 
@@ -72,7 +87,7 @@ class RawSlices:
         _check_positive(self)
 
 
-View = VoxelGrid | EventPictures | RawSlices
+View = VoxelGrid | EventPictures | EventCanvases | RawSlices
 
 
 class Drafted(Protocol):

@@ -6,9 +6,11 @@ import json
 import pytest
 
 from crossspec_ros.bench.traces import Layout, Row, load_rows, measure, percentile, replay
+from crossspec_ros.bench.traces_again import measure_again
 from crossspec_ros.cli import main
 from crossspec_ros.errors import CrossSpecError
 from shared_data import shared
+from tiny_models import build_tokenizer
 
 STAGES = (80.0, 16.0, 207.6, 100.0)
 
@@ -65,6 +67,49 @@ def test_bench_traces_prints_json_and_table(tmp_path, capsys):
     assert set(figures['tau']) == {'memory', 'previous', 'drafts', 'merged'}
     assert main(['bench', 'traces', str(path)]) == 0
     assert 'short.json: 3 clips' in capsys.readouterr().out
+
+
+def words_of(folder, size):
+    """A folder with a tokenizer of so many tokens, and the tokens of captions in it."""
+    tokenizer = build_tokenizer(size)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def test_bench_traces_says_what_another_vocabulary_costs(tmp_path, capsys):
+    """The words of the caption itself, in the verifier's tokens, lack their end only where the verifier tokenises."""
+    tokenizer = words_of(tmp_path / 'target', 300)
+    words_of(tmp_path / 'other', 268)
+    captions = ['a car ahead brakes', 'we slow', 'a van crosses road', 'the night is wet']
+    targets = [[*tokenizer(text, add_special_tokens=False)['input_ids'], tokenizer.eos_token_id] for text in captions]
+    path = write(tmp_path / 'short.json', [{'target': target, 'draft': target[:2]} for target in targets])
+    options = ['--tokenizer', str(tmp_path / 'target'), '--draft-tokenizer', str(tmp_path / 'other')]
+    assert main(['bench', 'traces', str(path), *options, '--json']) == 0
+    again = json.loads(capsys.readouterr().out)['files']['short.json']['again']
+    own, found = again['caption itself'], again['caption itself']['by_tokenizer'][str(tmp_path / 'other')]
+    tokens = sum(map(len, targets))
+    assert own['same_tokenizer'] == found['drafter_tokenises'] == tokens / len(targets)         # a pass each
+    assert 1 < found['verifier_tokenises'] <= tokens / len(targets) and found['drafts_unchanged'] == 1
+    assert again['recorded drafter']['same_tokenizer'] > 1
+    assert main(['bench', 'traces', str(path), *options]) == 0
+    assert 'a drafter of another vocabulary' in capsys.readouterr().out
+
+
+def test_a_drafter_with_slips_that_goes_on_from_verdicts_loses_less(tmp_path):
+    tokenizer = words_of(tmp_path / 'target', 300)
+    words_of(tmp_path / 'other', 268)
+    text = 'a car ahead brakes at the red light left right van truck bus cyclist pedestrian crosses road is wet night'
+    rows = [Row(tuple(tokenizer(text, add_special_tokens=False)['input_ids']) + (tokenizer.eos_token_id,), (), None)
+            for _ in range(6)]
+    found = measure_again(rows, Layout(), tmp_path / 'target', [tmp_path / 'other'], captions=8)['with slips']
+    again = found['by_tokenizer'][str(tmp_path / 'other')]
+    assert found['same_tokenizer'] == again['drafter_tokenises'] > again['verifier_tokenises'] > 1
+
+
+def test_bench_traces_needs_both_tokenizers(tmp_path, capsys):
+    path = write(tmp_path / 'short.json', [{'target': [1, 2, 3]}])
+    assert main(['bench', 'traces', str(path), '--draft-tokenizer', str(tmp_path)]) != 0
+    assert 'must be given together' in capsys.readouterr().err
 
 
 @pytest.mark.long

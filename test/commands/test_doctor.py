@@ -122,14 +122,18 @@ def test_doctor_lists_what_is_wrong_in_the_shell_and_goes_on(monkeypatch, capfd)
 
 
 def test_doctor_says_whether_the_drafter_is_for_the_verifier(tmp_path, capsys, monkeypatch):
-    for name, config in (('other', '{"verifier_key": "feed"}'), ('silent', '{}'), ('broken', '[')):
+    kind = '"model_type": "crossspec_event_drafter"'
+    for name, config in (('other', f'{{{kind}, "verifier_key": "feed"}}'), ('silent', f'{{{kind}}}'), ('broken', '['),
+                         ('eventgpt', '{"model_type": "EventChat_llama"}'), ('text', '{"model_type": "llama"}')):
         (tmp_path / name).mkdir()
         (tmp_path / name / 'config.json').write_text(config, encoding='utf-8')
     assert doctor_checks.check_pair('builtin', 'builtin').status == OK
     found = doctor_checks.check_pair('builtin', str(tmp_path / 'other'))
     assert found.status == WARN and 'not trained for this verifier' in found.value and 'learn' in found.advice
     assert doctor_checks.check_pair('builtin', str(tmp_path / 'silent')).status == NOTE
-    for model, drafter in (('builtin', 'broken'), ('builtin', 'none'), ('none', 'other')):
+    found = doctor_checks.check_pair('builtin', str(tmp_path / 'eventgpt'))
+    assert found.status == NOTE and 'EventGPT' in found.value and 'learn' in found.advice
+    for model, drafter in (('builtin', 'broken'), ('builtin', 'none'), ('builtin', 'text'), ('none', 'other')):
         assert 'cannot be told' in doctor_checks.check_pair(model.replace('none', str(tmp_path / 'none')),
                                                             str(tmp_path / drafter)).value
     monkeypatch.setattr(doctor, 'all_checks', lambda: [])

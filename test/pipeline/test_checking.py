@@ -8,10 +8,12 @@ import torch
 
 from crossspec_ros import cli
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.models.builtin import builtin_path
 from crossspec_ros.models.targets import load_target
 from crossspec_ros.pipeline.checking import CheckOptions, check_target, describe, make_clips
 from crossspec_ros.speculation.target import Judged
 from families import FAMILIES, write_family
+from tiny_eventgpt import write_eventgpt
 
 OPTIONS = CheckOptions(clips=4, frames=4, max_new_tokens=16, height=60, width=80)
 REFUSED = ('qwen3_5', 'lfm2_vl', 'gemma4_small', 'paligemma', 'video_llama_3_compressed')
@@ -107,6 +109,19 @@ def test_model_check_command_of_a_refused_checkpoint_says_why(tmp_path, capsys):
     assert cli.main(['model', 'check', str(folder)]) == 1
     assert 'refused' in capsys.readouterr().out
     assert cli.main(['model', 'check', str(folder), '--size', 'large']) == 2
+
+
+def test_model_check_command_says_what_a_drafter_is(tmp_path, capsys):
+    write_eventgpt(tmp_path / 'eventgpt')
+    assert cli.main(['model', 'check', str(tmp_path / 'eventgpt'), '--json']) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report['identical'] is True and report['tokens'] > 0 and report['drafter'].startswith('EventGPT')
+    assert cli.main(['model', 'check', str(builtin_path('drafter'))]) == 0
+    said = capsys.readouterr().out
+    assert 'event drafter' in said and 'VoxelGrid' in said and 'learned from the verifier' in said
+    (tmp_path / 'eventgpt' / 'tokenizer.json').unlink()
+    assert cli.main(['model', 'check', str(tmp_path / 'eventgpt')]) == 1
+    assert 'refused' in capsys.readouterr().out
 
 
 def test_stop_strings_of_the_checkpoint_end_a_caption(tmp_path):

@@ -48,7 +48,7 @@ class Loaded(Exception): pass
 def load(*args, **options):
     raise Loaded
 # the threads are asked for before anything is loaded
-for name, function in (('drafter', 'load_drafter'), ('targets', 'load_target')):
+for name, function in (('drafters.load', 'load_any_drafter'), ('targets', 'load_target')):
     sys.modules[f'crossspec_ros.models.{{name}}'] = types.SimpleNamespace(**{{function: load}})
 torch.set_num_threads({TORCHS_OWN})                             # what it decides differs from machine to machine
 for build, config in ((building.build_drafting, DrafterConfig()), (building.build_engine, VerifierConfig())):

@@ -11,7 +11,7 @@ from crossspec_ros.events.representations import voxel_grid
 from crossspec_ros.events.types import Events
 from crossspec_ros.pipeline.drafting import DraftingPipeline, DraftJob
 from crossspec_ros.pipeline.views import build_view
-from crossspec_ros.speculation.drafter import EventPictures, RawSlices, VoxelGrid
+from crossspec_ros.speculation.drafter import EventCanvases, EventPictures, RawSlices, VoxelGrid
 from crossspec_ros.speculation.types import prompt_key
 from crossspec_ros.timing.window import WindowGrid
 
@@ -50,6 +50,7 @@ def count_slices(slices) -> tuple[int, ...]:
 
 DRAFTERS = [pytest.param(VoxelGrid(2, 4, 4), count_grid, id='voxel grid'),
             pytest.param(EventPictures(3, 15, 20), count_pictures, id='pictures'),
+            pytest.param(EventCanvases(5, 5000.0), count_pictures, id='canvases'),
             pytest.param(RawSlices(250.0, 100_000), count_slices, id='slices')]
 
 
@@ -95,6 +96,24 @@ def test_views_pictures_hold_equal_parts_of_the_window(encoding, height, width):
     for k, picture in enumerate(drafter.seen):
         wanted = draw(window.part(third * k, third * (k + 1) if k < 2 else len(window)), height, width)
         np.testing.assert_array_equal(picture, wanted)
+
+
+@pytest.mark.parametrize('span_ms', [99.9, 5000.0])
+def test_views_canvases_hold_the_last_events_and_reach_as_far(span_ms):
+    core, drafter, events = watched(EventCanvases(5, span_ms), count_pictures)
+    draft, window = core.draft(DraftJob(1003)), window_of(events, 1003 * S, min(S, round(span_ms * MS)))
+    assert draft.events_used == len(window) > 20 and len(drafter.seen) == 5
+    fifth = len(window) // 5
+    for k, picture in enumerate(drafter.seen):
+        part = window.part(fifth * k, fifth * (k + 1) if k < 4 else len(window))
+        height, width = int(part.y.max()) + 1, int(part.x.max()) + 1
+        np.testing.assert_array_equal(picture, draw(part, HEIGHT, WIDTH)[:height, :width])
+
+
+def test_views_a_canvas_has_two_rows_and_columns_at_least():
+    view = build_view(EventCanvases(5, 99.9), WindowGrid(), lead_ns=0, max_bytes=1 << 20)
+    assert [picture.shape for picture in view.nothing()] == [(2, 2, 3)] * 5
+    assert all((picture == 255).all() for picture in view.nothing())
 
 
 @pytest.mark.parametrize('encoding', ['evt3', 'mono'])
