@@ -48,7 +48,7 @@ def test_decode_drive_reports_memory(folder, capsys):
     assert report['sizes']['12']['memory_captions'] == 12 and report['sizes']['12']['windows'] == 0
 
 
-@pytest.mark.parametrize('shapes', [False, True], ids=['model', 'shapes'])
+@pytest.mark.parametrize('shapes', [False, pytest.param(True, marks=pytest.mark.long)], ids=['model', 'shapes'])
 def test_decode_counts_what_a_pass_asks_of_the_host(folder, capsys, tmp_path, shapes):
     words = ['--model', str(folder), '--max-tokens', '12']
     if shapes:
