@@ -86,23 +86,21 @@ def test_the_host_reads_once_a_pass(filled, scenes):
         assert counter.counts.reads - reads == engine.counters.target_passes - passes and final.stage is Stage.FINAL
 
 
-@pytest.mark.parametrize('kind', KINDS)
-def test_certified_captions_in_bfloat16_do_not_depend_on_drafts(tmp_path, kind):
+@pytest.mark.parametrize('kind, block', zip(KINDS, (31, 5)))
+def test_certified_captions_in_bfloat16_do_not_depend_on_drafts(tmp_path, kind, block):
     half = padded(load_target(tiny_models.write_checkpoint(tmp_path / kind, kind, **WIDE), dtype='bfloat16'))
-    generator = np.random.default_rng(21)
-    clips = [clip_of(generator) for _ in range(2)]
-    for block in (5, 31):
-        settings = dict(exactness='certified', block=block, max_new_tokens=block + 8)
-        plain, engine = make_engine(half, speculate=False, **settings), make_engine(half, **settings)
-        for window in range(4):
-            clip = clips[window % 2]
-            tokens = caption_of(plain, window, clip).token_ids
-            engine.offer(draft_of(half, window, hostile(tokens) if window % 2 else tokens))
-            caption = caption_of(engine, window, clip, rehearse=window > 1, order=(2, 0, 1))
-            assert caption.token_ids == tokens == engine.audit(clip, QUESTION, window) and tokens
-            assert caption.lossless and caption.exact
-        assert engine.counters.tokens > engine.counters.target_passes
-    assert half.dtype == torch.bfloat16 and half.forwards['filled'] > 20
+    clips = [clip_of(np.random.default_rng(seed)) for seed in (21, 22)]
+    settings = dict(exactness='certified', block=block, max_new_tokens=block + 4)
+    plain, engine = make_engine(half, speculate=False, **settings), make_engine(half, **settings)
+    for window in range(3):
+        clip = clips[window % 2]
+        tokens = caption_of(plain, window, clip).token_ids
+        engine.offer(draft_of(half, window, hostile(tokens) if window % 2 else tokens))
+        caption = caption_of(engine, window, clip, rehearse=window > 1, order=(2, 0, 1))
+        assert caption.token_ids == tokens == engine.audit(clip, QUESTION, window) and tokens
+        assert caption.lossless and caption.exact
+    assert engine.counters.tokens > engine.counters.target_passes
+    assert half.dtype == torch.bfloat16 and half.forwards['filled'] > 10
 
 
 def test_costs_are_measured_at_the_sizes_and_trees_fill_them(filled):
