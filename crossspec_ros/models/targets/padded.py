@@ -27,7 +27,7 @@ import torch
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.caches import SequenceCache
 from crossspec_ros.models.devices import sent
-from crossspec_ros.models.targets.decoding import sight
+from crossspec_ros.models.targets.decoding import NO_TREE, sight
 from crossspec_ros.models.targets.forwards import DecoderForwards
 from crossspec_ros.models.targets.graphs import Reader, Recorder, Step, again, check_room, free_bytes, recorder_for
 from crossspec_ros.speculation.ranking import packed, unpacked
@@ -101,7 +101,7 @@ class PaddedForwards:
         self._recorder = recorder or recorder_for(forwards.device)
         self._read = Reader(forwards.device)
         self._inputs: dict[int, _Inputs] = {}
-        self._ranks, self._epoch = True, 0
+        self._ranks, self._epoch, self._token_bytes = True, 0, 0
         self._told: set[str] = set()
 
     # -- caches -------------------------------------------------------------------------------------------------------
@@ -143,11 +143,14 @@ class PaddedForwards:
         return (index[None] if placement is None else placement.positions(index)).to(self._forwards.device)
 
     def _ask(self, cache: SequenceCache) -> None:
-        config, weight = self._forwards.adapter.text_config, self._forwards.head.weight
-        heads = getattr(config, 'num_key_value_heads', None) or config.num_attention_heads
-        width = getattr(config, 'head_dim', None) or config.hidden_size // config.num_attention_heads
-        needed = 2 * self._forwards.layers * heads * width * cache.capacity * weight.element_size()
-        check_room(free_bytes(self._forwards.device), needed, f'keys and values of {cache.capacity} tokens')
+        """Raises `CrossSpecError` where keys and values, which layers may have of several widths, find no room."""
+        if not self._token_bytes:
+            one = SequenceCache(self._forwards.layers, 1)
+            one.layout = cache.layout
+            self._forwards.states(one, torch.zeros_like(self._buffers(1).rows), NO_TREE)
+            self._token_bytes = one.bytes_a_token
+        check_room(free_bytes(self._forwards.device), self._token_bytes * cache.capacity,
+                   f'keys and values of {cache.capacity} tokens')
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
@@ -178,11 +181,8 @@ class PaddedForwards:
 
     def _needed(self, size: int, length: int) -> int:
         """Bytes that a step takes at one time, from above: logits and what ranks them, a layer's own, masks."""
-        config, (vocabulary, dim) = self._forwards.adapter.text_config, self._forwards.head.weight.shape
-        inner = int(getattr(config, 'intermediate_size', None) or 4 * dim)
-        heads = int(config.num_attention_heads)
-        width = getattr(config, 'head_dim', None) or dim // heads
-        numbers = size * (3 * vocabulary + 16 * dim + 6 * inner + 4 * length) + 4 * heads * width * length
+        vocabulary, dim = self._forwards.head.weight.shape
+        numbers = size * (3 * vocabulary + 64 * dim + 4 * length) + 8 * dim * length
         return numbers * self._forwards.head.weight.element_size()
 
     def _step(self, cache: SequenceCache, lane: _Lane, inputs: _Inputs, size: int) -> _Said:
