@@ -33,7 +33,6 @@ from crossspec_ros.speculation.sources import SOURCE_NAMES
 if TYPE_CHECKING:
     from crossspec_ros.models.targets import TransformersTarget
     from crossspec_ros.models.targets.graphs import Step
-    from crossspec_ros.speculation.rules import Rule
 
 FREE, PADDED = 'as long as they are', 'filled up to sizes'
 _READS = {'item', 'tolist', 'cpu', '__bool__', '__int__', '__float__', '__index__', 'nonzero'}
