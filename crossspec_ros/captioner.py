@@ -29,8 +29,8 @@ DEFAULT_PROMPT = 'What is happening?'
 class Captioner:
     """Captions of clips, or of a stream of frames, from a transformers checkpoint."""
 
-    def __init__(self, model: str | Path = 'builtin', *, device: str = 'cpu', dtype: str = 'float32',
-                 config: EngineConfig | None = None, cache: str = 'dynamic', fps: float = 8.0,
+    def __init__(self, model: str | Path = 'builtin', *, device: str = 'cpu', dtype: str = 'auto',
+                 config: EngineConfig | None = None, cache: str = 'auto', fps: float = 8.0,
                  trust_remote_code: bool = False) -> None:
         """``model``: checkpoint folder, hub id or 'builtin'; ``fps``: frames a second, which some models are told;
         ``trust_remote_code``: run Python code that the checkpoint brings.

@@ -131,8 +131,11 @@ class VerifierConfig(WindowConfig):
 
     model: str = _p('builtin', 'checkpoint folder or hub id of the verifier, or builtin', name='model.path')
     device: str = _p('cpu', 'torch device of the verifier', name='model.device')
-    dtype: str = _p('float32', 'type the verifier computes in', name='model.dtype',
-                    choices=('float32', 'float16', 'bfloat16'))
+    dtype: str = _p('auto', 'type the verifier computes in; auto: float32 on a CPU, else the checkpoint\'s own',
+                    name='model.dtype', choices=('auto', 'float32', 'float16', 'bfloat16'))
+    cache: str = _p('auto', 'how passes reach the device; dynamic: as long as they are; padded: filled up to a few '
+                    'sizes and captured; auto: padded on a CUDA device', name='model.cache',
+                    choices=('auto', 'dynamic', 'padded'))
     trust_remote_code: bool = _p(False, 'run Python code that a checkpoint brings; false: such a checkpoint is refused',
                                  name='model.trust_remote_code')
     allow_pickle: bool = _p(False, 'read pytorch_model.bin, by weights_only, where there is no safetensors file',

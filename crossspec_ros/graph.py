@@ -57,7 +57,8 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument('drafter_model', 'builtin', 'drafter: builtin or a checkpoint folder: of an event drafter, EventGPT or a '
              'video-language model'),
     Argument('device', 'cpu', 'torch device of both models'),
-    Argument('quantization', 'none', 'number format of the verifier\'s weights', ('none', 'float16', 'bfloat16')),
+    Argument('quantization', 'none', 'number format of the verifier\'s weights; none: the checkpoint\'s own, on a CPU '
+             'float32', ('none', 'float32', 'float16', 'bfloat16')),
     Argument('use_sim_time', 'false', 'follow /clock', ('true', 'false')),
     Argument('autostart', 'true', 'configure and activate the lifecycle nodes', ('true', 'false')),
     Argument('use_rviz', 'false', 'start RViz with the package\'s view', ('true', 'false')),
@@ -156,7 +157,7 @@ def declare(given: Mapping[str, str] | None = None, parameters: Mapping[str, Map
     cameras = cameras_from(values)
     file = values['params_file'] or str(share_path('config', 'crossspec.yaml'))
     by_bare_name = check_params_file(file, values['namespace'])
-    dtype = 'float32' if values['quantization'] == 'none' else values['quantization']
+    dtype = 'auto' if values['quantization'] == 'none' else values['quantization']
     autostart, transport = values['autostart'] == 'true', values['image_transport']
     own: dict[str, dict[str, Any]] = {
         'drafter': {'model.path': values['drafter_model'], 'model.device': values['device'], 'autostart': autostart,

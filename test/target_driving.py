@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from crossspec_ros.models.targets import TransformersTarget
 from crossspec_ros.speculation.target import FrameGroup, Layout
 from crossspec_ros.speculation.tree import PREFIX, TokenTree
 
@@ -40,11 +41,13 @@ def bushy(right: Sequence[int], seed: int, vocab: int) -> TokenTree:
     return TokenTree(tuple(tokens), tuple(parents), (1,) * count, (1.0,) * count, ('test',))
 
 
-def answer(target, frames: Sequence[np.ndarray], prompt: str, count: int, draft) -> tuple[list[int], int]:
-    """Tokens of an answer and the passes it took. ``draft(committed)`` gives the tree of the next pass."""
+def answer(target, frames: Sequence[np.ndarray], prompt: str, count: int, draft,
+           room: int = 64) -> tuple[list[int], int]:
+    """Tokens of an answer and the passes it took. ``draft(committed)`` gives the tree of the next pass, of ``room``
+    nodes at most."""
     layout = target.layout(prompt, len(frames), *frames[0].shape[:2])
     rows = prompt_rows(target, layout, frames)
-    cache = target.new_cache(layout, layout.length + count + 64)
+    cache = target.new_cache(layout, layout.length + count + room)
     before = [*rows[:-2]]
     for part in before:
         target.extend(cache, part)
@@ -68,3 +71,46 @@ def answer(target, frames: Sequence[np.ndarray], prompt: str, count: int, draft)
         chunk = target.embed(committed[-1:])
     target.release(cache)
     return committed[:count], passes
+
+
+class Tape:
+    """What a captured graph does, without a GPU: results at fixed addresses, written over by every replay."""
+
+    def __init__(self) -> None:
+        self.recorded = self.replayed = 0
+
+    def __call__(self, step):
+        made = step()
+        self.recorded += 1
+
+        def replay():
+            said = step()
+            self.replayed += 1
+            for name in ('states', 'logits', 'finite', 'ranking'):
+                if getattr(made, name) is not None:
+                    getattr(made, name).copy_(getattr(said, name))
+            for layer, part in said.layers.items():
+                made.layers[layer].copy_(part)
+            return made
+        return replay
+
+
+def padded(target: TransformersTarget, recorder=None) -> TransformersTarget:
+    """The same model in passes filled up to a size; steps are recorded on a tape where nothing else is said."""
+    return TransformersTarget(target.adapter, 'padded', scorer=target.scorer, stop_strings=target.stop_strings,
+                              recorder=recorder or Tape())
+
+
+def grown(right: Sequence[int], nodes: int, seed: int, vocab: int) -> TokenTree:
+    """A tree of so many nodes: the right tokens as a chain, as far as there are, and wrong ones all over it."""
+    generator = np.random.default_rng(seed)
+    right = list(right)[:nodes]
+    tokens, parents = list(right), list(range(PREFIX, len(right) - 1))
+    taken = set(zip(parents, tokens))
+    while len(tokens) < nodes:
+        parent, token = int(generator.integers(-1, len(tokens))), int(generator.integers(6, vocab))
+        if (parent, token) not in taken and token not in right:
+            taken.add((parent, token))
+            tokens.append(token)
+            parents.append(parent)
+    return TokenTree(tuple(tokens), tuple(parents), (1,) * nodes, (1.0,) * nodes, ('test',))

@@ -50,6 +50,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--threads', type=int, default=0, help='torch threads, default as torch decides')
     parser.add_argument('--drive', type=int, default=0, metavar='N',
                         help='only ours, N windows in a row: report memory over the drive')
+    parser.add_argument('--counts', action='store_true',
+                        help='only operations and host reads of a pass, as long as it is and filled up to sizes')
     parser.add_argument('--shapes', choices=['videollava'], help='random weights of these shapes, recorded captions')
     parser.add_argument('--traces', default='', help='recorded captions for --shapes (JSON)')
     parser.add_argument('--json', action='store_true', help='print one JSON object')
@@ -63,7 +65,10 @@ def run(args: argparse.Namespace) -> int:
             raise CrossSpecError(f'--{name} must be >= 1, got {value}')
     if args.threads:
         torch.set_num_threads(args.threads)
-    if args.shapes:
+    if args.counts:
+        from crossspec_ros.bench.decode_counts import run_counts
+        report = run_counts(args)
+    elif args.shapes:
         from crossspec_ros.bench.decode_shapes import run_shapes
         report = run_shapes(args)
     else:
@@ -246,6 +251,10 @@ def _same(row: dict) -> str:
 def show(report: dict) -> None:
     """The report as a table for people."""
     console = Console()
+    if 'counts' in report:
+        from crossspec_ros.bench.decode_counts import show_counts
+        show_counts(report, console)
+        return
     if 'schemes' not in report:
         console.print_json(json.dumps(report))
         return

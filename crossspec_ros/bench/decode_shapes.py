@@ -23,7 +23,9 @@ from crossspec_ros.models.preprocessing import FramePreprocessor
 from crossspec_ros.models.random_weights import EOS_ID, IMAGE_ID, PAD_ID, VIDEO_ID, build_model
 from crossspec_ros.models.targets import TransformersTarget
 from crossspec_ros.models.targets.adapters import Adapter, Parts, VideoLlavaAdapter
+from crossspec_ros.models.targets.graphs import Recorder
 from crossspec_ros.speculation.acceptance import Accepted, descend
+from crossspec_ros.speculation.ranking import Ranking
 from crossspec_ros.speculation.rules import Rule
 from crossspec_ros.speculation.settings import EngineConfig
 from crossspec_ros.speculation.tree import TokenTree
@@ -32,6 +34,7 @@ from crossspec_ros.speculation.types import Draft, prompt_key
 _PREFIX = (1, 3148, 1001, 29901, 29871)                  # as many ids as 'USER: ' has
 _TAIL = tuple(range(300, 318))                           # as many as a question and ' ASSISTANT:' have
 _PROMPT = 'recorded'
+_LAYERS = 32
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,8 @@ class ShapesAdapter(VideoLlavaAdapter):
 class ShapesTarget(TransformersTarget):
     """A target around random weights."""
 
-    def __init__(self, model: torch.nn.Module, cache: str) -> None:
-        self._setup(ShapesAdapter(model), cache, lean=True)
+    def __init__(self, model: torch.nn.Module, cache: str, lean: bool = True, recorder: Recorder | None = None) -> None:
+        self._setup(ShapesAdapter(model), cache, lean, recorder)
         self.tokenizer_key = self.model_key = 'random'
         self._set_ids((EOS_ID,), (VIDEO_ID, IMAGE_ID, PAD_ID))
 
@@ -98,6 +101,20 @@ def run_shapes(args: argparse.Namespace) -> dict:
     plain = report['schemes']['generate']['age_ms']['p50']
     report['speedup'] = {name: plain / scheme['age_ms']['p50'] for name, scheme in report['schemes'].items()}
     return report
+
+
+def counted_targets(args: argparse.Namespace, recorder: Recorder
+                    ) -> tuple[list[Window], Rule, dict[str, ShapesTarget], str]:
+    """For `bench.decode_counts`: windows, what their captions say, and a target for each way; all layers of the real
+    decoder, narrow on a CPU, since the number of operations does not depend on widths."""
+    from crossspec_ros.bench.decode_counts import FREE, PADDED
+    recorded = read_traces(args.traces)[:args.windows]
+    model = build_model(args.device, args.dtype, layers=_LAYERS)
+    frames = [np.random.default_rng(i).integers(0, 256, (480, 640, 3), dtype=np.uint8) for i in range(8)]
+    return ([Window(index, frames, _PROMPT) for index in range(len(recorded))], recorded_rule(recorded),
+            {FREE: ShapesTarget(model, 'dynamic', lean=False),
+             PADDED: ShapesTarget(model, 'padded', recorder=recorder)},
+            'video-llava layers, random weights, recorded captions')
 
 
 def _summary(found: Sequence[Outcome], recorded: Sequence[Recorded]) -> dict:
@@ -137,7 +154,10 @@ def recorded_rule(recorded: Sequence[Recorded]) -> Rule:
         logits.argmax(dim=-1).tolist()                   # the real rule's work, and its wait for the device
         steps = iter(said[position:])
         return Accepted(*descend(tree, lambda row: next(steps, EOS_ID)))
-    return Rule('recorded', 'nothing', accept)
+    def rank(tree: TokenTree, best: Ranking, window_id: int, position: int) -> Accepted:
+        steps = iter((*recorded[window_id].target, EOS_ID)[position:])
+        return Accepted(*descend(tree, lambda row: next(steps, EOS_ID)))
+    return Rule('recorded', 'nothing', accept, rank)
 
 
 def read_traces(path: str) -> list[Recorded]:

@@ -1,6 +1,8 @@
 """From the name of a device to the device, for every model alike; no transformers needed."""
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from crossspec_ros.errors import CrossSpecError
@@ -16,6 +18,14 @@ def find_device(device: str) -> torch.device:
         raise CrossSpecError(f'device must be one that torch can use here ({", ".join(_usable())}), got {device!r}: '
                              f'{reason}') from error
     return found
+
+
+def sent(numbers: Sequence[int], device: torch.device) -> torch.Tensor:
+    """Whole numbers on a device, int64 (n,). Nobody waits for a CUDA device: torch keeps the pinned copy until it has
+    arrived."""
+    if device.type != 'cuda':
+        return torch.tensor(numbers, dtype=torch.int64, device=device)
+    return torch.tensor(numbers, dtype=torch.int64, pin_memory=True).to(device, non_blocking=True)
 
 
 def _usable() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -21,12 +22,18 @@ from crossspec_ros.models.folder import check_tokenizer_files, class_names, read
 
 _log = logging.getLogger(__name__)
 _DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
+_OWN = 'auto'
 
 
-def find_dtype(dtype: str) -> torch.dtype:
-    """The type that weights compute in, by name."""
+def find_dtype(dtype: str, device: torch.device) -> torch.dtype | None:
+    """The type that weights compute in, by name. 'auto' is float32 on a CPU, and elsewhere the checkpoint's own: None.
+
+    Raises `CrossSpecError` for another name.
+    """
+    if dtype == _OWN:
+        return torch.float32 if device.type == 'cpu' else None
     if dtype not in _DTYPES:
-        raise CrossSpecError(f'dtype must be one of {", ".join(_DTYPES)}, got {dtype!r}')
+        raise CrossSpecError(f'dtype must be one of {_OWN}, {", ".join(_DTYPES)}, got {dtype!r}')
     return _DTYPES[dtype]
 
 
@@ -112,25 +119,31 @@ def load_processor(folder: Path, trust_remote_code: bool = False) -> Any:
     return processor
 
 
-def load_model(folder: Path, architecture: str, dtype: torch.dtype, trust_remote_code: bool = False,
-               allow_pickle: bool = False) -> PreTrainedModel:
-    """The folder's model of a class of transformers (or of the folder's own code, where that is trusted).
+def load_model(folder: Path, architecture: str, dtype: torch.dtype | None, trust_remote_code: bool = False,
+               allow_pickle: bool = False, device: torch.device = torch.device('cpu')) -> PreTrainedModel:
+    """The folder's model of a class of transformers (or of the folder's own code, where that is trusted) on a device.
 
-    Weights come from safetensors, from pickled files only where ``allow_pickle`` says so and there are no others.
-    Raises `CrossSpecError`.
+    Weights come from safetensors, from pickled files only where ``allow_pickle`` says so and there are no others;
+    ``dtype`` None keeps their own type. They go to the device file by file where the library accelerate is installed,
+    else by way of the host's memory. Raises `CrossSpecError`.
     """
     import transformers
     pickled = weight_files(folder, allow_pickle)[0].suffix == '.bin'
     config = load_config(folder, trust_remote_code)
     known = getattr(transformers, architecture, None)
-    options = {} if known is not None else {'trust_remote_code': trust_remote_code}
+    options: dict[str, Any] = {} if known is not None else {'trust_remote_code': trust_remote_code}
+    if device.type != 'cpu' and find_spec('accelerate') is not None:
+        options['device_map'] = {'': device}
     loader = known if known is not None else transformers.AutoModelForImageTextToText
     written_out = known is not None and not getattr(known, '_supports_sdpa', True)
     model, report = read_weights(
-        loader, folder, architecture, pickled, config=config, dtype=dtype,
+        loader, folder, architecture, pickled, config=config, dtype=dtype or 'auto',
         attn_implementation='eager' if written_out else 'sdpa', **options)
     check_report(folder, architecture, report)
-    return model
+    try:
+        return model.to(device)
+    except (RuntimeError, ValueError) as error:        # no room; a quantised model that stays where it was loaded
+        raise CrossSpecError(f'the checkpoint in {folder} cannot be moved to {device}: {one_line(error)}') from error
 
 
 def read_weights(loader: Any, folder: Path, name: str, pickled: bool,

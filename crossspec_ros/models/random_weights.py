@@ -8,8 +8,9 @@ from transformers import CLIPVisionConfig, LlamaConfig, VideoLlavaConfig, VideoL
 _VOCABULARY, VIDEO_ID, IMAGE_ID, PAD_ID, EOS_ID = 32064, 32001, 32000, 32002, 2
 
 
-def build_model(device: str, dtype: str, image: int = 224) -> VideoLlavaForConditionalGeneration:
-    """Random weights: the real shapes on a GPU, cut-down ones on a CPU. The image tower is the video tower.
+def build_model(device: str, dtype: str, image: int = 224, layers: int = 0) -> VideoLlavaForConditionalGeneration:
+    """Random weights: the real shapes on a GPU, cut-down ones on a CPU. The image tower is the video tower; ``layers``:
+    so many of the decoder.
 
     A frame is resized to ``image`` x ``image`` pixels, of which 14 x 14 are a token.
     """
@@ -19,7 +20,7 @@ def build_model(device: str, dtype: str, image: int = 224) -> VideoLlavaForCondi
                               image_size=image, patch_size=14)
     text = LlamaConfig(vocab_size=_VOCABULARY, hidden_size=4096 if big else 256,
                        intermediate_size=11008 if big else 512,
-                       num_hidden_layers=32 if big else 4, num_attention_heads=32 if big else 8,
+                       num_hidden_layers=layers or (32 if big else 4), num_attention_heads=32 if big else 8,
                        max_position_embeddings=4096, pad_token_id=PAD_ID, eos_token_id=EOS_ID)
     config = VideoLlavaConfig(vision_config=vision.to_dict(), text_config=text.to_dict(), video_token_id=VIDEO_ID,
                               image_token_id=IMAGE_ID)

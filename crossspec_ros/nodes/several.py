@@ -28,8 +28,8 @@ class Shelf:
 
     def get(self, config: VerifierConfig) -> Target:
         """The model of these parameters. Raises CrossSpecError where it cannot be loaded."""
-        key = (config.model, config.device, config.dtype, config.frame_interval_ms, config.decode.max_new_tokens,
-               config.trust_remote_code, config.allow_pickle)
+        key = (config.model, config.device, config.dtype, config.cache, config.frame_interval_ms,
+               config.decode.max_new_tokens, config.trust_remote_code, config.allow_pickle)
         target = self._targets.get(key)
         if target is None:
             target = self._targets[key] = load_model(config)

@@ -289,7 +289,8 @@ class VerifierNode(ModelNode):
         values = super()._statistics() | {'prompt_key': prompt_key(self._prompt)}
         if self._engine is not None:
             values |= {'near_ties': self._engine.counters.near_ties, **self._asking.counts,
-                       **self._engine.proposer.counts()}
+                       **self._engine.proposer.counts(),
+                       **{f'forwards_{way}': count for way, count in self._engine.forwards().items()}}
         return values | {f'audit_{name}': value for name, value in self._audit.statistics().items()}
 
 

@@ -46,7 +46,7 @@ def load_model(config: VerifierConfig) -> Target:
     from crossspec_ros.pipeline.threads import ask_threads
 
     ask_threads('verifier', config.threads)
-    return load_target(config.model, config.device, config.dtype, fps=1000.0 / config.frame_interval_ms,
+    return load_target(config.model, config.device, config.dtype, config.cache, fps=1000.0 / config.frame_interval_ms,
                        max_new_tokens=config.decode.max_new_tokens, trust_remote_code=config.trust_remote_code,
                        allow_pickle=config.allow_pickle)
 
@@ -109,7 +109,7 @@ def _warm_up(engine: CaptionEngine, config: VerifierConfig, prompt: str) -> None
 
     folder = engine.target.adapter.parts.folder
     settings = {'prompt': prompt, 'frames': config.window_frames, 'device': config.device, 'dtype': config.dtype,
-                'threads': torch.get_num_threads(), 'nodes': config.decode.first_nodes}
+                'cache': config.cache, 'threads': torch.get_num_threads(), 'nodes': config.decode.first_nodes}
     kept = recall(folder, 'costs', **settings)
     known = {int(count): cost_ms for count, cost_ms in kept.items()} if isinstance(kept, dict) else None
     costs = engine.warm_up(prompt, known=known)

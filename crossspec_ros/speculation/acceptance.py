@@ -12,7 +12,7 @@ import torch
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.speculation.randomness import gumbels
-from crossspec_ros.speculation.ranking import likeliest
+from crossspec_ros.speculation.ranking import Ranking, likeliest
 from crossspec_ros.speculation.tree import PREFIX, TokenTree
 
 
@@ -75,6 +75,11 @@ def accept_greedy(tree: TokenTree, logits: torch.Tensor) -> Accepted:
     if not numbers:
         raise CrossSpecError(_NAN)
     return Accepted(*descend(tree, best.__getitem__))  # one transfer a pass, not one a node
+
+
+def accept_ranked(tree: TokenTree, best: Ranking) -> Accepted:
+    """As `accept_greedy`, from a ranking (n + 1, k) that the target made; its logits are numbers."""
+    return Accepted(*descend(tree, best.ids[:, 0].tolist().__getitem__))
 
 
 def target_log_probs(

@@ -21,11 +21,13 @@ class CostCurve:
 
     Sizes are binned on a logarithmic grid, so the curve is bounded whatever was measured. It is read as non-decreasing:
     a larger forward is never believed to be cheaper. Beyond the last point it goes on with the slope from the first to
-    the last.
+    the last. Where forwards are filled up to ``sizes``, rising, n up to the largest costs what the next size does, so
+    that a tree grows to the size for nothing.
     """
 
-    def __init__(self, points_ms: Mapping[int, float] | None = None, *, weight: float = 0.1) -> None:
-        self._weight = weight
+    def __init__(self, points_ms: Mapping[int, float] | None = None, *, weight: float = 0.1,
+                 sizes: Sequence[int] = ()) -> None:
+        self._weight, self._sizes = weight, np.asarray(sizes, dtype=np.float64)
         self._bins: dict[int, tuple[float, float]] = {}  # bin -> (mean size, mean ms)
         self._curve: list[tuple[float, float]] | None = None
         for tokens, cost_ms in (points_ms or {}).items():
@@ -45,14 +47,22 @@ class CostCurve:
         """A forward over ``tokens`` new tokens took ``cost_ms``. Raises CrossSpecError for what cannot be a time."""
         if tokens < 1 or not cost_ms > 0 or math.isinf(cost_ms):
             raise CrossSpecError(f'a forward must have tokens >= 1 and finite cost_ms > 0, got {tokens} and {cost_ms}')
+        tokens = float(self._filled(tokens))
         place = round(math.log(tokens, _STEP))
         if place in self._bins:
             size, mean = self._bins[place]
             self._bins[place] = (
                 size + self._weight * (tokens - size), mean + self._weight * (cost_ms - mean))
         else:
-            self._bins[place] = (float(tokens), cost_ms)
+            self._bins[place] = (tokens, cost_ms)
         self._curve = None
+
+    def _filled(self, tokens: float | np.ndarray) -> np.ndarray:
+        """The sizes of forwards of so many tokens."""
+        if not len(self._sizes):
+            return np.asarray(tokens, dtype=np.float64)
+        place = np.searchsorted(self._sizes, tokens).clip(max=len(self._sizes) - 1)
+        return np.maximum(self._sizes[place], tokens)
 
     def points(self) -> list[tuple[float, float]]:
         """(size, ms) in order of size, non-decreasing."""
@@ -68,6 +78,7 @@ class CostCurve:
         points = self.points()
         if not points:
             raise CrossSpecError('the cost curve must have at least one measured point; call observe first')
+        tokens = float(self._filled(tokens))
         if tokens <= points[0][0]:
             return points[0][1]
         for (size, cost_ms), (next_size, next_ms) in zip(points, points[1:]):
@@ -78,7 +89,7 @@ class CostCurve:
 
     def along(self, start: int, count: int) -> np.ndarray:
         """float64 (count,): c of ``start``, ``start + 1``, ...; the same values as one by one, at once."""
-        sizes = np.arange(start, start + count, dtype=np.float64)
+        sizes = self._filled(np.arange(start, start + count, dtype=np.float64))
         points = np.asarray(self.points())                       # (points, 2)
         if not len(points):
             raise CrossSpecError('the cost curve must have at least one measured point; call observe first')

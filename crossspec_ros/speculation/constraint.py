@@ -121,4 +121,4 @@ def masked(constraint: Constraint, judged: Judged, tree: TokenTree, committed: S
     if not torch.isfinite(logits[0].max()):
         raise CrossSpecError('the form cannot be written on with this model\'s vocabulary after '
                              f'{len(committed)} tokens; ask for another form, or without one')
-    return replace(judged, logits=logits)
+    return replace(judged, logits=logits, best=None)

@@ -162,7 +162,9 @@ class CaptionEngine:
         and the target is only warmed up. Raises `CrossSpecError` for a prompt that does not fit.
         """
         layout = self.target.layout(prompt, self.config.window_frames, height, width)
-        counts = [count for count in _MEASURED if count <= layout.last_tokens + self.config.first_nodes]
+        sizes = _sizes_of(self.target)
+        measured = (*sizes, *(count for count in _MEASURED if count > max(sizes, default=0)))
+        counts = [count for count in measured if count <= layout.last_tokens + self.config.first_nodes]
         if known is not None and set(counts) <= set(known):
             measure_costs(self.target, layout, (counts[0], counts[-1]), height, width, repeats=1)
             costs = {count: known[count] for count in counts}
@@ -194,10 +196,20 @@ class CaptionEngine:
         passes = self.counters.target_passes
         counters['mean_acceptance_length'] = self.counters.tokens / passes if passes else None
         proposer = self.proposer.statistics()
-        return counters | {'proposer': proposer, 'saved_ms': saved_ms(proposer['sources'], self.proposer.cost)}
+        return counters | {'proposer': proposer, 'saved_ms': saved_ms(proposer['sources'], self.proposer.cost),
+                           'forwards': self.forwards()}
+
+    def forwards(self) -> dict[str, int]:
+        """Forwards of the target by the way they went, where there are several: filled up to a size, replayed, not."""
+        return dict(getattr(self.target, 'forwards', {}))
 
 
 def make_proposer(target: Target, config: EngineConfig, more: Sequence[DraftSource] = ()) -> Proposer:
     """All sources that the settings name, and ``more``, for the target's vocabulary."""
     holding = SourceSettings(memory_captions=config.memory_captions)
-    return Proposer(ProposerConfig(config.sources, holding), Admission.of(target), more)
+    return Proposer(ProposerConfig(config.sources, holding, sizes=_sizes_of(target)), Admission.of(target), more)
+
+
+def _sizes_of(target: Target) -> tuple[int, ...]:
+    """Sizes that forwards are filled up to; none of targets that know of none."""
+    return tuple(getattr(target, 'sizes', ()))

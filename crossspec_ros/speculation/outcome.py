@@ -10,6 +10,8 @@ from crossspec_ros.speculation.tree import TokenTree
 if TYPE_CHECKING:
     import torch
 
+    from crossspec_ros.speculation.ranking import Ranking
+
 
 @dataclass(frozen=True, eq=False)
 class PassOutcome:
@@ -18,7 +20,7 @@ class PassOutcome:
     ``tree``: n nodes checked; ``nodes``: those accepted, a path; ``emitted``: their tokens and one more. ``read``: the
     token that each row of ``logits`` (n + 1, V) and ``states`` (n + 1, D) has read last (-1: the prompt's end).
     ``topk``: the best next tokens of some first rows, best first, where a source needs them; ``layers``: states of the
-    same rows after each tapped layer.
+    same rows after each tapped layer; ``best`` the highest logits of each row where the target ranks them itself.
     """
 
     tree: TokenTree
@@ -34,3 +36,4 @@ class PassOutcome:
     first: bool = False
     topk: tuple[tuple[int, ...], ...] | None = None
     layers: Mapping[int, torch.Tensor] = field(default_factory=dict)
+    best: Ranking | None = None

@@ -97,7 +97,7 @@ def passes(state: WindowState, target: Target, schedule: Schedule, propose: Prop
         with state.times.stage('accept'):
             if constraint is not None:
                 judged = forms.masked(constraint, judged, tree, state.committed, ending.eos_ids)
-            accepted = rule.accept(tree, judged.logits, state.window_id, len(state.committed))
+            accepted = rule.decide(tree, judged, state.window_id, len(state.committed))
             count, complete = ending.cut(state.committed, accepted.emitted)
             emitted, nodes = accepted.emitted[:count], accepted.nodes[:count]
 
@@ -106,7 +106,7 @@ def passes(state: WindowState, target: Target, schedule: Schedule, propose: Prop
             schedule.keep(state, nodes)
             outcome = PassOutcome(tree, nodes, emitted, complete, accepted.lossless, judged.logits, judged.states,
                                   new_tokens, timer.ms, (state.last, *tree.token_ids), first=not state.committed,
-                                  layers=judged.layers)
+                                  layers=judged.layers, best=judged.best)
             state.commit(outcome)
         yield outcome
 

@@ -24,12 +24,14 @@ _FIRST_STEP = 16                 # nodes grown before their worth is looked at f
 
 @dataclass(frozen=True)
 class ProposerConfig:
-    """Which sources propose, what they may hold, and what a node costs besides the target's time."""
+    """Which sources propose, what they may hold, and what a node costs besides the target's time; ``sizes`` are those
+    that the target's forwards are filled up to."""
 
     sources: tuple[str, ...] = SOURCE_NAMES
     holding: SourceSettings = field(default_factory=SourceSettings)
     prepared_nodes: int = 256
     node_ms: float = 0.004
+    sizes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_names(self.sources)
@@ -56,7 +58,7 @@ class Proposer:
         self.needs: frozenset[str] = frozenset().union(*(source.needs for source in self._own))
         self._readers = tuple(source for source in self._own if 'hidden' in source.needs)
         self.layers = tuple(sorted({layer for source in self._own for layer in source.layers if layer >= 0}))
-        self.cost = CostCurve()
+        self.cost = CostCurve(sizes=config.sizes)
         self._record, self._pace = SurvivalRecord(), Pace()
         self._switches: defaultdict[str, SourceSwitch] = defaultdict(SourceSwitch)
         self._statistics = SpeculationStatistics()

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import torch
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.speculation.acceptance import Accepted, accept_greedy, accept_gumbel
+from crossspec_ros.speculation.acceptance import Accepted, accept_greedy, accept_gumbel, accept_ranked
 from crossspec_ros.speculation.lossy import LOSSY_RULES
+from crossspec_ros.speculation.ranking import Ranking
 from crossspec_ros.speculation.rejection import accept_rejection
 from crossspec_ros.speculation.settings import EngineConfig
+from crossspec_ros.speculation.target import Judged
 from crossspec_ros.speculation.tree import TokenTree
 
 RULES = ('greedy', 'gumbel', 'rejection', *LOSSY_RULES)
@@ -25,12 +27,20 @@ class Rule:
 
     'tokens': the answer follows from frames, prompt and seed alone, so decoding without drafts gives the same and an
     audit can judge it. 'distribution': answers are drawn as the target draws them, but which one hangs on the drafts.
-    'nothing': lossy.
+    'nothing': lossy. ``rank`` does what ``accept`` does, from a ranking in place of the logits, where the highest ones
+    are all that a rule looks at.
     """
 
     name: str
     keeps: str
     accept: Accept
+    rank: Callable[[TokenTree, Ranking, int, int], Accepted] | None = None
+
+    def decide(self, tree: TokenTree, judged: Judged, window_id: int, position: int) -> Accepted:
+        """Nodes accepted and tokens emitted, from the target's own ranking where there is one and it is enough."""
+        if self.rank is not None and judged.best is not None:
+            return self.rank(tree, judged.best, window_id, position)
+        return self.accept(tree, judged.logits, window_id, position)
 
 
 def make_rule(config: EngineConfig) -> Rule:
@@ -38,7 +48,8 @@ def make_rule(config: EngineConfig) -> Rule:
     if config.acceptance not in RULES:
         raise CrossSpecError(f'acceptance must be one of {", ".join(RULES)}, got {config.acceptance!r}')
     if config.acceptance == 'greedy':
-        return Rule('greedy', 'tokens', lambda tree, logits, window_id, position: accept_greedy(tree, logits))
+        return Rule('greedy', 'tokens', lambda tree, logits, window_id, position: accept_greedy(tree, logits),
+                    lambda tree, best, window_id, position: accept_ranked(tree, best))
     if not config.temperature > 0:
         raise CrossSpecError(f'temperature must be > 0 for {config.acceptance}, got {config.temperature}')
     if config.top_k < 0 or not 0 < config.top_p <= 1:

@@ -53,16 +53,16 @@ class Free:
         return tree if self.trees else tree.trunk()
 
     def forward(self, state: WindowState, tree: TokenTree) -> tuple[Judged, int]:
-        rows = self._chunk(state)
-        if len(tree):
-            rows = torch.cat([rows, self.target.embed(tree.token_ids)])
+        if state.committed:
+            rows = self.target.embed((state.last, *tree.token_ids))
+        else:
+            rows = self._prompt(state)
+            rows = torch.cat([rows, self.target.embed(tree.token_ids)]) if len(tree) else rows
         judged = self.target.verify(state.cache, rows, tree, state.committed)
         return judged, rows.shape[0]
 
-    def _chunk(self, state: WindowState) -> torch.Tensor:
-        """What goes in before the tree: the last committed token, or what of the prompt is not in the cache yet."""
-        if state.committed:
-            return self.target.embed(state.committed[-1:])
+    def _prompt(self, state: WindowState) -> torch.Tensor:
+        """What of the prompt is not in the cache yet."""
         groups = len(state.rows)
         if not self.fused:
             self.prefill(state, groups)

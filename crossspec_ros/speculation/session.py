@@ -14,7 +14,7 @@ from crossspec_ros.speculation.features import FeatureCache, frame_key
 from crossspec_ros.speculation.outcome import PassOutcome
 from crossspec_ros.speculation.passes import Ending, passes, plain, rehearsal_of, until
 from crossspec_ros.speculation.proposer import Proposer
-from crossspec_ros.speculation.ranking import ranked
+from crossspec_ros.speculation.ranking import RANKS, ranked
 from crossspec_ros.speculation.rules import Rule
 from crossspec_ros.speculation.schedules import Certified, Free
 from crossspec_ros.speculation.settings import EngineConfig, EngineCounters
@@ -25,7 +25,7 @@ from crossspec_ros.speculation.types import Caption, Mode, Stage, Verdict, prefi
 from crossspec_ros.speculation.window import WindowState
 
 _REPLACEMENT = '\ufffd'          # stands for bytes of a character whose other bytes are still to come
-_RANKED, _RANKS = 1 << 20, 4     # logits ranked a pass at most; best next tokens kept of each row
+_RANKED = 1 << 20                # logits ranked a pass at most
 
 
 @dataclass
@@ -328,7 +328,7 @@ class Session:
             self.focus()
             if 'topk' in shared.proposer.needs:
                 rows = max(1, _RANKED // outcome.logits.shape[1])        # as many as are cheap to rank
-                _, ids = ranked(outcome.logits[:rows], _RANKS)
+                ids = outcome.best.ids[:rows] if outcome.best else ranked(outcome.logits[:rows], RANKS)[1]
                 outcome = replace(outcome, topk=tuple(map(tuple, ids.tolist())))
             shared.proposer.observe(outcome, self._state.committed)
             shared.proposer.cost.observe(outcome.new_tokens, outcome.verify_ms)
@@ -344,7 +344,7 @@ class Session:
             return
         with self._state.times.stage('accept'):
             rows = [0, *(node + 1 for node in outcome.nodes)][:len(outcome.emitted)]
-            best, _ = ranked(outcome.logits[rows], 2)
+            best = outcome.best.values[rows] if outcome.best else ranked(outcome.logits[rows], 2)[0]
             gaps = (best[:, 0] - best[:, 1]).tolist()
             self._state.near_ties += self._shared.counters.decided(gaps, self._shared.config.near_tie)
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.speculation.ranking import Ranking
 from crossspec_ros.speculation.tree import TokenTree
 
 
@@ -100,18 +101,24 @@ class Abilities:
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """What a forward said: ``logits`` (n + 1, V) float32 as ``generate`` would rank them, row 0 after the committed
-    prefix, row i + 1 after node i; ``states`` (n + 1, D) of the decoder behind them, final norm included; ``layers``
-    the states (n + 1, D) of the same rows after each layer that is tapped."""
+    """What a forward said: ``logits`` (n + 1, V) as ``generate`` would rank them, row 0 after the committed prefix, row
+    i + 1 after node i; ``states`` (n + 1, D) of the decoder behind them, final norm included; ``layers`` the states
+    (n + 1, D) of the same rows after each layer that is tapped.
+
+    ``best`` is what the target has ranked itself, where it has: then nothing else need be read from its device, and
+    ``logits`` are of the model's own type; else they are float32. Tensors hold until the target's next forward.
+    """
 
     logits: torch.Tensor
     states: torch.Tensor
     layers: Mapping[int, torch.Tensor] = field(default_factory=dict)
+    best: Ranking | None = None
 
     def rows(self, span: slice) -> Judged:
         """The same of some rows."""
         return Judged(self.logits[span], self.states[span],
-                      {layer: states[span] for layer, states in self.layers.items()})
+                      {layer: states[span] for layer, states in self.layers.items()},
+                      None if self.best is None else self.best.rows(span))
 
 
 class KeyValues(Protocol):
@@ -133,6 +140,8 @@ class Target(Protocol):
     """The model whose words are published. Used by one thread at a time.
 
     ``model_key`` names the checkpoint, whatever it computes in: drafters say by it which verifier they learned from.
+    ``sizes``, rising, are those that forwards of new tokens are filled up to: a tree may be as large as that for
+    nothing. Empty where a forward costs what its tokens cost.
     """
 
     model_key: str
@@ -145,6 +154,7 @@ class Target(Protocol):
     device: torch.device
     dtype: torch.dtype
     abilities: Abilities
+    sizes: tuple[int, ...]
 
     def layout(self, prompt: str, frames: int, height: int, width: int) -> Layout:
         """The prompt for so many frames of this size, px; the same object when asked again.

@@ -48,6 +48,22 @@ def test_decode_drive_reports_memory(folder, capsys):
     assert report['sizes']['12']['memory_captions'] == 12 and report['sizes']['12']['windows'] == 0
 
 
+@pytest.mark.parametrize('shapes', [False, pytest.param(True, marks=pytest.mark.long)], ids=['model', 'shapes'])
+def test_decode_counts_what_a_pass_asks_of_the_host(folder, capsys, tmp_path, shapes):
+    words = ['--model', str(folder), '--max-tokens', '12']
+    if shapes:
+        rows = [{'target': [300 + (7 * place + row) % 40 for place in range(9)]} for row in range(2)]
+        (tmp_path / 'traces.json').write_text(json.dumps({'rows': rows}), encoding='utf-8')
+        words = ['--shapes', 'videollava', '--traces', str(tmp_path / 'traces.json')]
+    report = report_of(capsys, '--counts', '--windows', '2', *words)
+    free, padded = report['counts'].values()
+    assert report['identical'] and report['layers'] == (32 if shapes else 2)
+    assert padded['later']['reads'] == padded['later']['most_reads'] == 1 and padded['first']['most_reads'] == 1
+    assert free['later']['reads'] > 3 and free['later']['launches'] == free['later']['operations']
+    assert 1 < padded['later']['launches'] < 60 < padded['later']['operations']
+    assert free['later']['passes'] == padded['later']['passes'] >= 1
+
+
 @pytest.mark.long
 def test_decode_shapes_replay_recorded_captions(capsys):
     traces = shared('traces') / 'videollava_dsec_2s.json'
@@ -58,6 +74,7 @@ def test_decode_shapes_replay_recorded_captions(capsys):
 @pytest.mark.parametrize('words, text', [
     pytest.param(['--windows', '0'], '--windows must be', id='windows'),
     pytest.param(['--model', '/nowhere'], 'not there', id='model'),
+    pytest.param(['--counts', '--shapes', 'videollava'], '--traces', id='counts without traces'),
     pytest.param(['--assistant', '/nowhere'], 'not there', id='assistant'),
     pytest.param(['--shapes', 'videollava'], 'needs --traces', id='traces')])
 def test_decode_bad_option_is_one_error(words, text, capsys):

@@ -344,3 +344,32 @@ def test_a_size_of_one_number_is_the_class_way(tmp_path):
     assert load_preprocessor(tmp_path).shortest_edge == 28
     edit(tmp_path, VIDEO, default_to_square=True)
     assert load_preprocessor(tmp_path).size == (28, 28)
+
+
+def test_type_of_weights_is_their_own_unless_a_cpu_or_a_name_says_otherwise(folder, tmp_path):
+    cpu, elsewhere = torch.device('cpu'), torch.device('meta')
+    assert loading.find_dtype('auto', cpu) is torch.float32 and loading.find_dtype('auto', elsewhere) is None
+    assert loading.find_dtype('bfloat16', elsewhere) is torch.bfloat16
+    half = shutil.copytree(folder, tmp_path / 'half')
+    load_target(folder).model.to(torch.bfloat16).save_pretrained(half)
+    name = loading.architectures(half)[0]
+    assert loading.load_model(half, name, None).dtype is torch.bfloat16
+    assert load_target(half).dtype is torch.float32 and load_target(half, dtype='float16').dtype is torch.float16
+
+
+@pytest.mark.parametrize('installed', [True, False], ids=['accelerate', 'without'])
+def test_weights_go_straight_to_a_device_where_a_library_can(folder, monkeypatch, installed):
+    import transformers
+    name, asked = loading.architectures(folder)[0], []
+    from_pretrained = getattr(transformers, name).from_pretrained
+
+    def remembers(*args, **options):
+        asked.append(options.pop('device_map', None))
+        return from_pretrained(*args, **options)
+
+    monkeypatch.setattr(getattr(transformers, name), 'from_pretrained', remembers)
+    monkeypatch.setattr(loading, 'find_spec', lambda library: object() if installed else None)
+    device = torch.device('meta')
+    assert loading.load_model(folder, name, None, device=device).device == device
+    assert loading.load_model(folder, name, None).device == torch.device('cpu')
+    assert asked == [{'': device} if installed else None, None]

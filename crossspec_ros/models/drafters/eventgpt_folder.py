@@ -68,9 +68,10 @@ def _decoder(folder: Path, config: Mapping[str, Any], vocabulary: int, pickled: 
         llama = LlamaConfig.from_dict(fields | {'vocab_size': vocabulary})
     except Exception as error:                       # checks of transformers, each of its own kind
         raise CrossSpecError(f'{folder / "config.json"} must hold the fields of a Llama: {one_line(error)}') from error
-    options: dict[str, Any] = {'dtype': torch.bfloat16 if dtype == FOUR_BIT else loading.find_dtype(dtype)}
     if dtype == FOUR_BIT:
-        options |= _four_bit(device)
+        options = {'dtype': torch.bfloat16} | _four_bit(device)
+    else:
+        options = {'dtype': loading.find_dtype(dtype, device)}
     model, report = loading.read_weights(LlamaForCausalLM, folder, _NAME, pickled, config=llama,
                                          attn_implementation='sdpa', **options)
     unexpected = [name for name in report['unexpected_keys'] if not name.startswith(_VISUAL)]

@@ -11,6 +11,7 @@ import torch
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.targets.adapters.base import Adapter
 from crossspec_ros.models.targets.adapters.processed import noise
+from crossspec_ros.models.targets.graphs import again
 from crossspec_ros.models.targets.transformers_target import TransformersTarget
 from crossspec_ros.models.targets.watching import Said, Watcher
 from crossspec_ros.speculation.target import FrameGroup, Layout
@@ -39,10 +40,7 @@ def fault(adapter: Adapter) -> str | None:
         return str(error)
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
         return f'{type(error).__name__}: {error}'              # a class that does not work as its adapter thinks
-    expected = said.logits.to(logits.device)
-    off = float(((logits - expected).norm(dim=1) / expected.norm(dim=1)).max())
-    allowed = _CLOSE[adapter.model.dtype]
-    return None if off <= allowed else f'its logits are off by {off:.2g} of their norm, more than {allowed}'
+    return _apart(logits, said.logits.to(logits.device), adapter.model.dtype)
 
 
 @torch.inference_mode()
@@ -57,6 +55,39 @@ def _tried(target: TransformersTarget, frames: Sequence, said: Said) -> torch.Te
     chunk = torch.cat([*rows[-2:], target.embed(tree.token_ids)])
     states = target.states(cache, chunk, tree)[[0, *(node + 1 for node in right)]]
     return target.adapter.finish(target.adapter.head(states).to(torch.float32))
+
+
+def padded_fault(adapter: Adapter) -> str | None:
+    """What is wrong with passes filled up to a size for this model, in words, or None: its logits for a tree beside
+    those of a forward that is as long as its rows are."""
+    frames = noise(adapter.group_frames, *_SIZE, seed=_SEED)
+    tree, _ = _tree(range(_TOKENS), len(adapter.tokenizer))
+    try:
+        free, filled = (_judged(TransformersTarget(adapter, cache, lean=False, recorder=again), frames, tree)
+                        for cache in ('dynamic', 'padded'))
+    except CrossSpecError as error:
+        return str(error)
+    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
+        return f'{type(error).__name__}: {error}'
+    return _apart(filled, free, adapter.model.dtype)
+
+
+@torch.inference_mode()
+def _judged(target: TransformersTarget, frames: Sequence, tree: TokenTree) -> torch.Tensor:
+    """Logits (n + 1, V) of a tree after a prompt, banned ids at zero."""
+    layout = target.layout(_QUESTION, len(frames), *_SIZE)
+    *before, tail = _rows(target, layout, frames)
+    cache = target.new_cache(layout, layout.length + len(tree) + 1)
+    target.extend(cache, torch.cat(before))
+    logits = target.verify(cache, torch.cat([tail, target.embed(tree.token_ids)]), tree, ()).logits
+    return logits.float().masked_fill(logits.isinf(), 0.0)
+
+
+def _apart(logits: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> str | None:
+    """By how much logits (n, V) are off, in words, or None where they are as close as the type allows."""
+    off = float(((logits - expected).norm(dim=1) / expected.norm(dim=1)).max())
+    allowed = _CLOSE.get(dtype, _CLOSE[torch.bfloat16])
+    return None if off <= allowed else f'its logits are off by {off:.2g} of their norm, more than {allowed}'
 
 
 def _rows(target: TransformersTarget, layout: Layout, frames: Sequence) -> list[torch.Tensor]:

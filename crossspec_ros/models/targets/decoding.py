@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from transformers import PreTrainedConfig
 
 from crossspec_ros.errors import CrossSpecError
@@ -72,13 +73,13 @@ class DecoderStyle:
         return not self.axes and not self.additive and dict(self.kinds) == {ONE_KIND: MaskKind()}
 
     def masks(self, mask: torch.Tensor, index: torch.Tensor, cached: int, blocks: torch.Tensor | None,
-              like: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
+              like: torch.Tensor, places: torch.Tensor | None = None) -> torch.Tensor | dict[str, torch.Tensor]:
         """Masks (1, 1, T, L) as the decoder takes them, from who sees whom, bool (T, L), where new tokens stand,
         ``index`` (T,), and the new tokens' flags of blocks (T,); on the device and, as summands, in the type of
-        ``like``."""
+        ``like``. ``places`` (L,), where all keys stand, saves the need for ``cached``, a number of the host's."""
         made = {}
         for name, kind in self.kinds.items():
-            seen = self.mask(kind, mask, index, cached, blocks)[None, None].to(like.device)
+            seen = self.mask(kind, mask, index, cached, blocks, places)[None, None].to(like.device)
             if self.additive:
                 seen = like.new_zeros(seen.shape).masked_fill_(~seen, torch.finfo(like.dtype).min)
             made[name] = seen
@@ -86,13 +87,14 @@ class DecoderStyle:
 
     @staticmethod
     def mask(kind: MaskKind, mask: torch.Tensor, index: torch.Tensor, cached: int,
-             blocks: torch.Tensor | None) -> torch.Tensor:
+             blocks: torch.Tensor | None, places: torch.Tensor | None = None) -> torch.Tensor:
         """What one kind of layers makes of who sees whom, bool (T, L); see `masks`."""
         window = None
         if kind.window:
-            keys = torch.arange(mask.shape[1])
-            keys[cached:cached + len(index)] = index                  # a node of a tree stands at its depth
-            window = index[:, None] - keys[None] < kind.window
+            if places is None:
+                places = torch.arange(mask.shape[1])
+                places[cached:cached + len(index)] = index            # a node of a tree stands at its depth
+            window = index[:, None] - places[None] < kind.window
             mask = mask & window
         if kind.blocks and blocks is not None:
             mask = mask.clone()
@@ -166,3 +168,22 @@ def tree_mask(cached: int, count: int, tree: TokenTree, keys: int) -> tuple[torc
         mask[chunk:, first:first + nodes] = tree.ancestor_mask()
         index[chunk:] = first + tree.depths()
     return torch.from_numpy(mask), torch.from_numpy(index)
+
+
+def sight(cached: torch.Tensor, parents: torch.Tensor, keys: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`tree_mask` on the device, from the parents of new tokens alone: who sees whom, bool (T, keys), where they stand,
+    (T,), and the rows of a fixed buffer that they go to, (T,).
+
+    ``cached`` () tokens are in the buffer; ``parents`` (T,) counts the new ones from 0, -1 follows the cached ones.
+    Tokens of a prompt are a chain. Each round doubles how far up the ancestors are known; the host reads nothing.
+    """
+    count, device = len(parents), parents.device
+    jump = F.pad(parents + 1, (1, 0))                                   # row 0 stands for the cached ones: no ancestor
+    seen = F.pad(torch.eye(count, dtype=torch.bool, device=device), (0, 0, 1, 0))
+    for _ in range((count - 1).bit_length()):
+        seen = seen | seen.index_select(0, jump)
+        jump = jump.index_select(0, jump)
+    seen = seen[1:]
+    columns = cached + torch.arange(count, device=device)
+    known = (torch.arange(keys, device=device) < cached).expand(count, keys)
+    return known.index_copy(1, columns, seen), cached + seen.sum(1) - 1, columns

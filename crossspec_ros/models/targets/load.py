@@ -14,22 +14,24 @@ from crossspec_ros.models.folder import check_folder
 from crossspec_ros.models.generation import check_generation_file, make_scorer, stop_strings
 from crossspec_ros.models.remembered import keep, recall
 from crossspec_ros.models.targets.adapters import ADAPTERS, EXACT_PATCHES, Adapter, Parts
-from crossspec_ros.models.targets.checking import fault
+from crossspec_ros.models.targets.checking import fault, padded_fault
 from crossspec_ros.models.targets.generic import GenericAdapter
-from crossspec_ros.models.files import one_line
 from crossspec_ros.models.targets.transformers_target import TransformersTarget
 
 _log = logging.getLogger(__name__)
 _SERVED = 'served'
 
 
-def load_target(path: str | Path = 'builtin', device: str = 'cpu', dtype: str = 'float32', cache: str = 'dynamic',
+def load_target(path: str | Path = 'builtin', device: str = 'cpu', dtype: str = 'auto', cache: str = 'auto',
                 lean: bool = True, fps: float = 8.0, trust_remote_code: bool = False,
                 allow_pickle: bool = False, max_new_tokens: int = 96) -> TransformersTarget:
     """Load a checkpoint folder, a hub id (``owner/name``) or ``builtin`` as a target.
 
-    ``cache`` is 'dynamic' (cost follows the true length) or 'static' (fixed addresses). ``lean``: use `models.lean`
-    where it serves. ``fps``: frames a second, where the prompt tells the model when frames were taken.
+    ``dtype`` 'auto' is float32 on a CPU, elsewhere the type of the checkpoint. ``cache`` is 'dynamic' (cost follows the
+    true length), 'static' (whole buffers at fixed addresses), 'padded' (those, and passes filled up to a few sizes:
+    `models.targets.padded`), or 'auto': padded on a CUDA device, else dynamic. Where a model does not say the same in
+    padded passes they are refused: a warning, and a count in ``forwards``. ``lean``: use `models.lean` where it serves.
+    ``fps``: frames a second, where the prompt tells the model when frames were taken.
     ``trust_remote_code`` runs Python code of the checkpoint, ``allow_pickle`` reads weights that are not safetensors.
     ``max_new_tokens`` is the longest answer that will be asked for: some generation settings hang on it.
     Raises `CrossSpecError` when it is not there, parts of it are missing or do not fit each other, its class cannot be
@@ -38,15 +40,31 @@ def load_target(path: str | Path = 'builtin', device: str = 'cpu', dtype: str = 
     if not fps > 0:
         raise CrossSpecError(f'fps must be > 0, got {fps}')
     adapter = load_adapter(path, device, dtype, fps, trust_remote_code, allow_pickle)
-    target = TransformersTarget(adapter, cache, lean, stop_strings=stop_strings(adapter.model))
+    kind, refused = _kind_of(adapter, cache)
+    target = TransformersTarget(adapter, kind, lean, stop_strings=stop_strings(adapter.model))
+    if refused:
+        target.forwards['padded_refused'] = 1
     target.scorer = make_scorer(adapter.model, adapter.tokenizer, max_new_tokens, target.eos_ids, target.banned_ids)
     return target
 
 
-def load_adapter(path: str | Path, device: str = 'cpu', dtype: str = 'float32', fps: float = 8.0,
+def _kind_of(adapter: Adapter, cache: str) -> tuple[str, bool]:
+    """The kind of cache that is asked for and served, and whether padded passes were refused."""
+    if cache == 'auto':
+        cache = 'padded' if adapter.model.device.type == 'cuda' else 'dynamic'
+    wrong = padded_fault(adapter) if cache == 'padded' else None
+    if wrong is None:
+        return cache, False
+    _log.warning('%s in %s cannot be served in passes filled up to a size, and is served without: %s',
+                 type(adapter.model).__name__, adapter.parts.folder, wrong)
+    return 'dynamic', True
+
+
+def load_adapter(path: str | Path, device: str = 'cpu', dtype: str = 'auto', fps: float = 8.0,
                  trust_remote_code: bool = False, allow_pickle: bool = False) -> Adapter:
     """The adapter over a loaded model. Raises as `load_target` does."""
-    torch_device, torch_dtype = find_device(device), loading.find_dtype(dtype)
+    torch_device = find_device(device)
+    torch_dtype = loading.find_dtype(dtype, torch_device)
     folder = loading.find_folder(path, allow_pickle)
     check_folder(folder, trust_remote_code, allow_pickle)
     architectures = loading.architectures(folder)
@@ -56,11 +74,8 @@ def load_adapter(path: str | Path, device: str = 'cpu', dtype: str = 'float32', 
         loading.check_processor_fields(folder)
     check_generation_file(folder)
     tokenizer = loading.load_tokenizer(folder, trust_remote_code)
-    model = loading.load_model(folder, name, torch_dtype, trust_remote_code, allow_pickle)
-    try:
-        model = model.to(torch_device).eval().requires_grad_(False)
-    except (RuntimeError, ValueError) as error:        # no room; a quantised model that stays where it was loaded
-        raise CrossSpecError(f'the checkpoint in {folder} cannot be moved to {device}: {one_line(error)}') from error
+    model = loading.load_model(folder, name, torch_dtype, trust_remote_code, allow_pickle, torch_device)
+    model = model.eval().requires_grad_(False)
     loading.check_vocabulary(tokenizer, _vocabulary(model), folder)
     parts = Parts(folder, model, tokenizer, float(fps), trust_remote_code)
     return _adapter(parts, ADAPTERS.get(name), trusted=str(path) in ('', BUILTIN))

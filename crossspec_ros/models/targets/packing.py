@@ -25,6 +25,11 @@ class RowFormat:
         """True where a row is the embedding and no more."""
         return not self.layers and not self.flags
 
+    @property
+    def size(self) -> int:
+        """W, how wide a row is."""
+        return self.width * (self.layers + 1) + self.flags
+
     def text(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Rows (T, W) of tokens with embeddings (T, D), which have no features and are in no block."""
         if self.plain:

@@ -14,6 +14,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.models.devices import sent
 from crossspec_ros.models.targets.decoding import Placement, style_of
 from crossspec_ros.models.targets.packing import RowFormat
 from crossspec_ros.speculation.target import Abilities, Layout
@@ -79,13 +80,17 @@ class Adapter(ABC):
 
     def embed(self, token_ids: Sequence[int]) -> torch.Tensor:
         """Rows (T, W) of text tokens."""
-        ids = torch.as_tensor(token_ids, dtype=torch.long, device=self.model.device)
-        return self.rows.text(self.embedding(ids))
+        return self.rows.text(self.embedding(sent(token_ids, self.model.device)))
+
+    @property
+    def finishes(self) -> bool:
+        """Whether `finish` does anything."""
+        return not self.bare and self._finish is not None
 
     def finish(self, logits: torch.Tensor) -> torch.Tensor:
         """What the model does to logits (n, V) after its head: scales and a soft cap where its config has them, unless
         ``bare`` says that it does not."""
-        if self.bare or self._finish is None:
+        if not self.finishes:
             return logits
         factor, cap = self._finish
         logits = logits * factor
