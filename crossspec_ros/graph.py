@@ -55,6 +55,8 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument('image_reliability', 'best_effort', 'QoS reliability asked of images', ('best_effort', 'reliable')),
     Argument('model', 'builtin', 'verifier: builtin, a checkpoint folder or a hub id'),
     Argument('drafter_model', 'builtin', 'drafter: builtin or a checkpoint folder'),
+    Argument('learn_online', 'false', 'the drafter learns from verdicts while driving; see its parameters learn.*',
+             ('true', 'false')),
     Argument('device', 'cpu', 'torch device of both models'),
     Argument('quantization', 'none', 'number format of the verifier\'s weights', ('none', 'float16', 'bfloat16')),
     Argument('use_sim_time', 'false', 'follow /clock', ('true', 'false')),
@@ -158,7 +160,8 @@ def declare(given: Mapping[str, str] | None = None, parameters: Mapping[str, Map
     dtype = 'float32' if values['quantization'] == 'none' else values['quantization']
     autostart, transport = values['autostart'] == 'true', values['image_transport']
     own: dict[str, dict[str, Any]] = {
-        'drafter': {'model.path': values['drafter_model'], 'model.device': values['device'], 'autostart': autostart},
+        'drafter': {'model.path': values['drafter_model'], 'model.device': values['device'], 'autostart': autostart,
+                    'learn.online': values['learn_online'] == 'true'},
         'verifier': {'model.path': values['model'], 'model.device': values['device'], 'model.dtype': dtype,
                      'image_transport': transport, 'autostart': autostart},
         'overlay': {'image_transport': transport},

@@ -17,6 +17,7 @@ BENCHES: dict[str, Command] = {
     'resilience': Command('crossspec_ros.bench.resilience', 'the graph killed, frozen, lied to and starved'),
     'soak': Command('crossspec_ros.bench.soak', 'the graph for long, with kills, prompts and questions'),
     'heads': Command('crossspec_ros.bench.heads', 'heads on the states of the verifier against other draft sources'),
+    'online': Command('crossspec_ros.bench.online', 'learning while driving: tokens a pass as the wording changes'),
     'exactness': Command('crossspec_ros.bench.exactness', 'the price of certified decoding in 16 bits'),
 }
 
