@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from crossspec_ros.events.representations import voxel_grid
 from crossspec_ros.learn.online import OnlineLearner, copied, count_passes, right_places, said_certainly, tau
 from crossspec_ros.models.drafter import EventDrafter, load_drafter
 from crossspec_ros.models.targets import load_target
+from crossspec_ros.models.writing import write_atomic
 from crossspec_ros.pipeline.learning_messages import Heard
 from crossspec_ros.speculation.engine import CaptionEngine
 from crossspec_ros.speculation.settings import EngineConfig
@@ -84,6 +86,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='drafts that are timed beside learning, each way (%(default)s; 0: none)')
     parser.add_argument('--seed', type=int, default=EVALUATION_SEED + 3000, help='first seed of the driving world')
     parser.add_argument('--threads', type=int, default=1, help='torch threads (%(default)s)')
+    parser.add_argument('--record', type=Path, metavar='FILE', help='keep the answered windows here and use them again')
     parser.add_argument('--plot', type=Path, metavar='FILE', help='draw it: .svg or .png')
     parser.add_argument('--json', action='store_true', help='print one JSON object')
     parser.set_defaults(func=run)
@@ -103,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(max(1, args.threads))
     drafter = load_drafter(args.drafter)
     phases = [Phase(args.prompts[0], _BRIGHT), Phase(args.prompts[1], _BRIGHT), Phase(args.prompts[1], _DARK)]
-    drive = _answered(args, drafter, phases)
+    drive = _recalled(args, drafter) or _answered(args, drafter, phases)
     report = learn_along(drafter, drive, settings) | {
         'phases': [phase.name for phase in phases], 'windows': args.windows, 'pace': args.pace,
         'settings': asdict(settings), 'hardware': hardware('cpu')}
@@ -133,7 +136,41 @@ def _answered(args: argparse.Namespace, drafter: EventDrafter, phases: Sequence[
                           for end in (end_ns - _LEAD_NS, end_ns)]).astype(np.float16)
         ids = answer(engine, number, clip, phases[phase].prompt)
         found.append((phase, Heard(number, phases[phase].prompt, looks, ids, target.model_key)))
+    if args.record is not None:
+        write_atomic(args.record, lambda path: _save(path, _settled(args, drafter), found))
     return found
+
+
+def _settled(args: argparse.Namespace, drafter: EventDrafter) -> str:
+    """What a record depends on."""
+    return json.dumps([args.model, list(drafter.shape), args.windows, args.prompts, args.pace, args.seed])
+
+
+def _save(path: Path, settled: str, drive: Sequence[tuple[int, Heard]]) -> None:
+    with path.open('wb') as file:
+        np.savez_compressed(file, settled=settled, phases=[phase for phase, _ in drive], keys=[
+            heard.verifier_key for _, heard in drive], prompts=[heard.prompt for _, heard in drive], looks=np.stack(
+            [heard.looks for _, heard in drive]), lengths=[len(heard.token_ids) for _, heard in drive],
+            token_ids=np.concatenate([heard.token_ids for _, heard in drive]))
+
+
+def _recalled(args: argparse.Namespace, drafter: EventDrafter) -> list[tuple[int, Heard]]:
+    """The windows of a record; none where there is none. Raises CrossSpecError for one of another drive."""
+    if args.record is None or not args.record.is_file():
+        return []
+    try:
+        with np.load(args.record) as file:
+            stored = {name: file[name] for name in file.files}
+        settled = str(stored['settled'])
+        said = np.split(stored['token_ids'], np.cumsum(stored['lengths'])[:-1])
+        drive = [(int(phase), Heard(number, str(prompt), looks, tuple(ids.tolist()), str(key)))
+                 for number, (phase, prompt, looks, ids, key) in enumerate(zip(
+                     stored['phases'], stored['prompts'], stored['looks'], said, stored['keys'], strict=True))]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise CrossSpecError(f'cannot read the record {args.record} ({error}): delete it') from error
+    if settled != _settled(args, drafter):
+        raise CrossSpecError(f'{args.record} is of another verifier, drive or question: name another --record')
+    return drive
 
 
 def _clips(seed: int, pace: str, phases: Sequence[Phase], count: int) -> Iterator[tuple[int, Clip]]:

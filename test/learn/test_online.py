@@ -198,7 +198,8 @@ def test_the_end_is_learned_only_where_a_longer_caption_was_heard():
 
 def test_roll_back_makes_the_pupil_a_copy_of_what_is_active_again(taught):
     _, better, drafter = taught
-    learner, first = OnlineLearner(with_weights(copied(drafter), better.weights), SETTINGS, 1 << 30), weights_of(drafter)
+    first = weights_of(drafter)
+    learner = OnlineLearner(with_weights(copied(drafter), better.weights), SETTINGS, 1 << 30)
     for number in range(9):
         learner.hear(heard(number))
     for _ in range(11):
