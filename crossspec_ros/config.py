@@ -81,7 +81,7 @@ class OnlineConfig:
 
     online: bool = _p(False, 'learn from verdicts while driving, in a copy that takes over only where it drafts better')
     online_cpu_share: float = _p(0.2, 'time of one core that learning may take, as a share', low=0.01, high=1)
-    online_memory_mb: int = _p(512, 'memory of the learning process in all, MB at most; windows fill what is left of '
+    online_memory_mb: int = _p(768, 'memory of the learning process in all, MB at most; windows fill what is left of '
                                'it, the oldest go', low=64, high=65536)
     online_priority: str = _p(IDLE, 'idle: learn only while nothing else wants the core; normal: take the share in any '
                               'case', choices=(IDLE, 'normal'))

@@ -24,7 +24,7 @@ from rich.progress import track
 
 from crossspec_ros.bench.decode import hardware
 from crossspec_ros.bench.online_cost import MODES, draft_times
-from crossspec_ros.config import OnlineConfig
+from crossspec_ros.config import IDLE, OnlineConfig
 from crossspec_ros.demo.plots import CAPTION, DRAFT, INK, STYLE, new_axes
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.representations import voxel_grid
@@ -82,6 +82,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--rate', type=float, default=OnlineConfig().rate, help='learn.rate (%(default)g)')
     parser.add_argument('--judge-windows', type=int, default=OnlineConfig().judge_windows, metavar='N',
                         help='learn.judge_windows (%(default)s)')
+    parser.add_argument('--priority', choices=(IDLE, 'normal'), default='normal',
+                        help='learn.online_priority of the process beside which drafts are timed (%(default)s)')
     parser.add_argument('--drafts', type=int, default=100,
                         help='drafts that are timed beside learning, each way (%(default)s; 0: none)')
     parser.add_argument('--seed', type=int, default=EVALUATION_SEED + 3000, help='first seed of the driving world')
@@ -99,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     if not all(prompt.strip() for prompt in args.prompts):
         raise CrossSpecError(f'--prompts must be two texts, got {args.prompts}')
     settings = replace(OnlineConfig(), online=True, online_cpu_share=args.cpu_share, rate=args.rate,
-                       judge_windows=args.judge_windows)
+                       judge_windows=args.judge_windows, online_priority=args.priority)
     if not 0 < settings.online_cpu_share <= 1 or settings.judge_windows < 8 or not settings.rate > 0:
         raise CrossSpecError('--cpu-share must be > 0 and <= 1, --judge-windows >= 8 and --rate > 0, got '
                              f'{args.cpu_share}, {args.judge_windows} and {args.rate}')

@@ -20,7 +20,7 @@ def test_online_reports_each_part_of_the_drive_and_draws_it(pair, tmp_path, caps
     verifier, drafter = map(str, pair)
     plot = tmp_path / 'online.png'
     assert main(['bench', 'online', '--model', verifier, '--drafter', drafter, '--windows', '8', '--drafts', '0',
-                 '--cpu-share', '1', '--plot', str(plot), '--json']) == 0
+                 '--cpu-share', '0.1', '--plot', str(plot), '--json']) == 0
     report = json.loads(capsys.readouterr().out)
     assert [row['phase'] for row in report['rows']] == [0] * 8 + [1] * 8 + [2] * 8
     assert report['phases'][1] == 'Describe the road. (day, dusk)' and len(report['tau']) == 3
