@@ -261,3 +261,9 @@ def test_up_that_is_killed_takes_its_nodes_with_it():
     process.kill()
     process.communicate(timeout=60)                             # the node held the pipe: it is gone when this returns
     wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+
+
+def test_learning_while_driving_is_off_unless_it_is_asked_for():
+    learns = [[spec.parameters.get('learn.online', False) for spec in declare(given) if spec.name == 'drafter']
+              for given in ({}, {'learn_online': 'true'}, {'learn_online': 'true', 'cameras': 'front,left'})]
+    assert learns == [[False], [True], [True, True]]
