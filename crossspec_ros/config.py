@@ -20,6 +20,7 @@ from crossspec_ros.timing.when import BOTH, GRID, WHENS, Speaking
 from crossspec_ros.timing.window import WindowGrid
 
 DEFAULT_PROMPT = 'What is happening?'
+IDLE = 'idle'
 
 
 _p = described
@@ -75,6 +76,27 @@ class WindowConfig:
 
 
 @dataclass(frozen=True)
+class OnlineConfig:
+    """How a drafter learns from verdicts while it drives."""
+
+    online: bool = _p(False, 'learn from verdicts while driving, in a copy that takes over only where it drafts better')
+    online_cpu_share: float = _p(0.2, 'time of one core that learning may take, as a share', low=0.01, high=1)
+    online_memory_mb: int = _p(768, 'memory of the learning process in all, MB at most; windows fill what is left of '
+                               'it, the oldest go', low=64, high=65536)
+    online_priority: str = _p(IDLE, 'idle: learn only while nothing else wants the core; normal: take the share in any '
+                              'case', choices=(IDLE, 'normal'))
+    judge_windows: int = _p(40, 'windows at most by which a copy is judged against the active drafter; sooner where '
+                            'the difference is clear', low=8, high=10000)
+    rate: float = _p(5e-4, 'learning rate', low=1e-7, high=0.1)
+    folder: str = _p('crossspec-drafter-online', '~/learn/save writes the active drafter to this folder')
+
+
+def _learn() -> OnlineConfig:
+    """The settings of learning while driving."""
+    return dataclasses.field(default_factory=OnlineConfig, metadata={'group': 'learn', 'without': ()})
+
+
+@dataclass(frozen=True)
 class DrafterConfig(WindowConfig):
     """Parameters of the drafter node."""
 
@@ -122,6 +144,7 @@ class DrafterConfig(WindowConfig):
                        name='events.idle_s', low=0, high=3600)
     silence_s: float = _p(5.0, 'no packet for this long: a warning says why, s', name='events.silence_s', low=0.1,
                           high=3600)
+    learn: OnlineConfig = _learn()
     trace: TraceConfig = _trace()
 
 

@@ -56,6 +56,8 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument('model', 'builtin', 'verifier: builtin, a checkpoint folder or a hub id'),
     Argument('drafter_model', 'builtin', 'drafter: builtin or a checkpoint folder: of an event drafter, EventGPT or a '
              'video-language model'),
+    Argument('learn_online', 'false', 'the drafter learns from verdicts while driving; see its parameters learn.*',
+             ('true', 'false')),
     Argument('device', 'cpu', 'torch device of both models'),
     Argument('quantization', 'none', 'number format of the verifier\'s weights; none: the checkpoint\'s own, on a CPU '
              'float32', ('none', 'float32', 'float16', 'bfloat16')),
@@ -161,7 +163,8 @@ def declare(given: Mapping[str, str] | None = None, parameters: Mapping[str, Map
     autostart, transport = values['autostart'] == 'true', values['image_transport']
     own: dict[str, dict[str, Any]] = {
         'drafter': {'model.path': values['drafter_model'], 'model.device': values['device'], 'autostart': autostart,
-                    'model.speaks': _spoken(values)},
+                    'model.speaks': _spoken(values),
+                    'learn.online': values['learn_online'] == 'true'},
         'verifier': {'model.path': values['model'], 'model.device': values['device'], 'model.dtype': dtype,
                      'image_transport': transport, 'autostart': autostart},
         'overlay': {'image_transport': transport},

@@ -33,7 +33,8 @@ class Access:
 
 _MODEL = ('~/set_prompt', '~/enable', '~/reset')
 ACCESS: dict[str, Access] = {
-    'drafter': Access(('draft', 'scene_change', 'frame_latency'), ('events', 'verdict', 'prompt'), _MODEL),
+    'drafter': Access(('draft', 'scene_change', 'frame_latency'), ('events', 'verdict', 'prompt'),
+                      (*_MODEL, '~/learn/save', '~/learn/roll_back')),
     'verifier': Access(('caption', 'verdict', 'prompt', 'frame_latency'),
                        ('image', 'image/compressed', 'draft', 'scene_change'), (*_MODEL, '~/audit'),
                        execute=('~/ask',)),

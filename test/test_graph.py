@@ -273,3 +273,9 @@ def test_a_drafter_is_told_whose_tokens_to_speak_where_they_are_at_hand(tmp_path
     given = {name: value.replace('FOLDER', str(tmp_path)) for name, value in given.items()}
     drafter = next(spec for spec in declare(given) if spec.name == 'drafter')
     assert drafter.parameters.get('model.speaks') == (spoken and spoken.replace('FOLDER', str(tmp_path)))
+
+
+def test_learning_while_driving_is_off_unless_it_is_asked_for():
+    learns = [[spec.parameters.get('learn.online', False) for spec in declare(given) if spec.name == 'drafter']
+              for given in ({}, {'learn_online': 'true'}, {'learn_online': 'true', 'cameras': 'front,left'})]
+    assert learns == [[False], [True], [True, True]]

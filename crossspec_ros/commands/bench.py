@@ -18,6 +18,7 @@ BENCHES: dict[str, Command] = {
     'soak': Command('crossspec_ros.bench.soak', 'the graph for long, with kills, prompts and questions'),
     'heads': Command('crossspec_ros.bench.heads', 'heads on the states of the verifier against other draft sources'),
     'drafts': Command('crossspec_ros.bench.drafts', 'chains against trees of the event drafter'),
+    'online': Command('crossspec_ros.bench.online', 'learning while driving: tokens a pass as the wording changes'),
     'exactness': Command('crossspec_ros.bench.exactness', 'the price of certified decoding in 16 bits'),
 }
 

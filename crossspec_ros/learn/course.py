@@ -33,11 +33,11 @@ from crossspec_ros.learn.settings import SCRATCH, LearnConfig
 from crossspec_ros.learn.stage import LearnStage
 from crossspec_ros.learn.store import Store, needed_mb, open_store
 from crossspec_ros.models.drafter import CONFIG_FILE, EventDrafter, load_drafter
+from crossspec_ros.models.drafter_folder import refuse_other_folder, write_drafter
 from crossspec_ros.models.heads import save_head
 from crossspec_ros.models.targets import TransformersTarget, load_target
-from crossspec_ros.train.files import write_folder_atomic
+from crossspec_ros.models.writing import write_folder_atomic
 from crossspec_ros.train.loop import read_log, run_stage
-from crossspec_ros.train.recipe import write_drafter
 
 _log = logging.getLogger(__name__)
 REPORT = 'report.json'
@@ -115,8 +115,7 @@ def learn(config: LearnConfig, bar: Bar) -> dict[str, Any]:
 def _check_out(config: LearnConfig) -> None:
     """Raises CrossSpecError where the result would take the place of something that is no drafter."""
     out = config.out
-    if out.is_dir() and any(out.iterdir()) and not (out / CONFIG_FILE).is_file() or out.is_file():
-        raise CrossSpecError(f'{out} is there and is no drafter\'s folder: name another --out')
+    refuse_other_folder(out)
     if (out / CONFIG_FILE).is_file():
         load_drafter(out)                              # raises where it is a checkpoint of something else
 

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.learn.lessons import Lessons
 from crossspec_ros.learn.settings import SCRATCH, LearnConfig
-from crossspec_ros.models.drafter import FORMAT, DrafterConfig, EventDrafter, load_drafter
+from crossspec_ros.models.drafter import FORMAT, EventDrafter, load_drafter
 from crossspec_ros.models.tokenizer import question_of, tokenizer_key
 from crossspec_ros.speculation.target import Target
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from crossspec_ros.learn.batches import Said, moved, word_arrays
 from crossspec_ros.learn.lessons import Lessons
 from crossspec_ros.learn.losses import LOSSES, accepted_places, learnable_places
 from crossspec_ros.learn.settings import LearnConfig
@@ -22,7 +23,6 @@ _FIRST_PROMPT = 0.65             # share of the windows that are asked what is j
 _EARLY_SHARE = 0.5
 _FILTERED, _REFERENCE_UNTIL = 0.4, 0.4       # AdaSPEC: share of places; the reference learns so long
 _GATED_FROM = 0.2                # SpecKD: until a drafter says something there is nothing to accept
-_SHIFT, _GAIN = 4, 0.25          # cells; spread of the logarithm of the number of events
 
 
 class Pupil(nn.Module):
@@ -70,18 +70,8 @@ class LearnStage:
         lessons, drafter = self._lessons, self.module.drafter
         rows = rng.choice(len(lessons.learned), batch, replace=batch > len(lessons.learned))
         pairs = [self._pair(int(row), rng) for row in rows]
-        room = drafter.config.max_caption_tokens
-        length = max(len(question) + min(len(answer.token_ids), room) for question, answer in pairs) - 1
-        width = pairs[0][1].likely.shape[1]
-        tokens = np.zeros((batch, length), np.int64)
-        likely, probs = np.zeros((batch, length, width), np.int64), np.zeros((batch, length, width), np.float32)
-        for index, (question, answer) in enumerate(pairs):
-            said = answer.token_ids[:room].tolist()
-            ids, places = drafter.rows_of([*question, *said]), slice(len(question) - 1, len(question) + len(said) - 1)
-            tokens[index, :len(ids) - 1] = ids[:-1]
-            likely[index, places] = np.array(drafter.rows_of(answer.likely[:room].reshape(-1).tolist())
-                                             ).reshape(-1, width)
-            probs[index, places] = np.exp(answer.log_probs[:room].astype(np.float32))
+        tokens, likely, probs = word_arrays(drafter, [question for question, _ in pairs], [
+            Said(answer.token_ids, answer.likely, np.exp(answer.log_probs.astype(np.float32))) for _, answer in pairs])
         looks = np.where(rng.random(batch) < _EARLY_SHARE, EARLY, FINAL)
         voxels = moved(lessons.voxels(rows.tolist(), looks.tolist()), rng)
         arrays: Sequence[np.ndarray] = (voxels, tokens, likely, probs)
@@ -91,17 +81,3 @@ class LearnStage:
         prompts = len(self._questions)
         prompt = 0 if prompts == 1 or rng.random() < _FIRST_PROMPT else int(rng.integers(1, prompts))
         return self._questions[prompt], self._lessons.learned[row].window.answers[prompt]
-
-
-def moved(voxels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Grids (B, C, H, W), each shifted by up to a few cells and with a few more or fewer events: new arrays."""
-    out = np.zeros_like(voxels)
-    height, width = voxels.shape[2:]
-    for index, voxel in enumerate(voxels):
-        down, right = (int(shift) for shift in rng.integers(-_SHIFT, _SHIFT + 1, 2))
-        gain = np.float32(np.exp(rng.normal(0.0, _GAIN)))
-        ys, xs = slice(max(0, down), height + min(0, down)), slice(max(0, right), width + min(0, right))
-        ys_from = slice(max(0, -down), height + min(0, -down))
-        xs_from = slice(max(0, -right), width + min(0, -right))
-        out[index, :, ys, xs] = gain * voxel[:, ys_from, xs_from]
-    return out

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.learn.settings import LearnConfig
 from crossspec_ros.learn.sources import keeps_states
-from crossspec_ros.train.files import write_atomic
+from crossspec_ros.models.writing import write_atomic
 
 VERSION = 1
 EARLY, FINAL = 0, 1

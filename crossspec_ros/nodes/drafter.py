@@ -15,6 +15,7 @@ from crossspec_ros.msg import SceneChange as SceneChangeMsg
 from crossspec_ros.msg import Verdict as VerdictMsg
 from crossspec_ros.nodes import process, qos
 from crossspec_ros.nodes.conversions import change_to, draft_to, packet_from, verdict_from
+from crossspec_ros.nodes.learning import Learning
 from crossspec_ros.nodes.model_node import ModelNode
 from crossspec_ros.nodes.trained import TrainedFor
 from crossspec_ros.pipeline.account import FORGOTTEN, PACKETS
@@ -38,6 +39,7 @@ class DrafterNode(ModelNode):
         self._packets = PacketQueue(self._config.queue_mb << 20)
         self._reset_wanted: Mailbox[bool] = Mailbox()
         self._verdict: Mailbox[VerdictMsg] = Mailbox()          # the newest, not yet looked at
+        self._learning = Learning(self, self._config.learn, self._health) if self._config.learn.online else None
         self._communicate()
 
     def _communicate(self) -> None:
@@ -64,10 +66,24 @@ class DrafterNode(ModelNode):
 
     def _load(self) -> None:
         self._core = build_drafting(self._config, self._prompt, self._input.account)
+        if self._learning is not None:
+            self._learning.load(self._core)
 
     def _begin(self) -> None:
         self._forget_packets()
         self._core.reset()
+        if self._learning is not None:
+            self._learning.begin()
+
+    def _stop_worker(self) -> None:
+        super()._stop_worker()
+        if self._learning is not None:
+            self._learning.end()
+
+    def _free(self) -> None:
+        super()._free()
+        if self._learning is not None:
+            self._learning.free()
 
     def _forget_packets(self) -> None:
         self._input.account.drop(FORGOTTEN, self._packets.clear())
@@ -94,6 +110,8 @@ class DrafterNode(ModelNode):
         self._input.ages.note(stage, [(self._input.now_ns() - packet.stamp_ns) / 1e6])
 
     def _on_verdict(self, message: VerdictMsg) -> None:
+        if self._learning is not None and message.final:
+            self._learning.hear(verdict_from(message))
         self._verdict.put(message)
         self._wake()
 

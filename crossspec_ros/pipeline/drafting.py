@@ -50,7 +50,17 @@ class _Drafted:
     parents: tuple[int, ...] = ()
     committed: tuple[int, ...] = ()
     seen: Any = None
+    early_seen: Any = None
     events_used: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """What the drafter was asked and saw of a window: ``early``, before its end (else as ``seen``), and last."""
+
+    prompt: str
+    early: Any
+    seen: Any
 
 
 class DraftingPipeline:
@@ -89,7 +99,6 @@ class DraftingPipeline:
         self._format: tuple[str, int, int] | None = None
         self._lock = threading.Lock()
         self._drafted: OrderedDict[int, _Drafted] = OrderedDict()
-        self._trained_for = getattr(drafter, 'verifier_key', '')
         self._heard_verifier = ''                               # key of the verifier that verdicts come from
         self._speaking = speaking
         self._watch = SceneWatch(grid, speaking) if speaking is not None else None
@@ -104,6 +113,7 @@ class DraftingPipeline:
         self._wait_ns = 0                                       # how long packets take to cover a moment, lately
 
         self._asked = ''                                        # key of the question of the slots before
+        self._asked_from = '', 0                                # the question, and the last window begun before it
         self._changes.clear()
         if self._watch is not None:
             self._watch.reset()
@@ -111,7 +121,33 @@ class DraftingPipeline:
     @property
     def other_verifier(self) -> bool:
         """Whether the drafter learned from another verifier than the one that is heard, as far as both are known."""
-        return bool(self._trained_for and self._heard_verifier) and self._trained_for != self._heard_verifier
+        trained_for = getattr(self._drafter, 'verifier_key', '')
+        return bool(trained_for and self._heard_verifier) and trained_for != self._heard_verifier
+
+    @property
+    def drafter(self) -> Drafter:
+        """Who drafts now."""
+        return self._drafter
+
+    def adopt(self, drafter: Drafter) -> None:
+        """From the next draft on another drafter drafts; any thread may say so.
+
+        Raises CrossSpecError where it sees something else, or speaks in other tokens.
+        """
+        if drafter.view != self._drafter.view or drafter.tokenizer_key != self._drafter.tokenizer_key:
+            raise CrossSpecError('a drafter that takes over must have the view and the tokens of the one before, got '
+                                 f'{drafter.view} and {drafter.tokenizer_key}')
+        self._drafter = drafter
+
+    def looked_at(self, window_id: int) -> Looked | None:
+        """What was seen of a window for its drafts; None where it is not remembered, or where the verifier may have
+        begun it before it was asked the question that was drafted for. Any thread may ask.
+        """
+        with self._lock:
+            state, (prompt, since) = self._drafted.get(window_id), self._asked_from
+            if state is None or state.seen is None or window_id <= since:
+                return None
+            return Looked(prompt, state.seen if state.early_seen is None else state.early_seen, state.seen)
 
     def reset(self) -> None:
         """Forget everything that depends on time; counts stay."""
@@ -294,10 +330,13 @@ class DraftingPipeline:
             state = self._drafted.setdefault(job.window_id, _Drafted())
             while len(self._drafted) > _KEPT_WINDOWS:
                 self._drafted.popitem(last=False)
-        prompt = self.prompt                                    # read once: another thread may change it
+            prompt, drafter = self.prompt, self._drafter        # read once: another thread may change them
+            if prompt != self._asked_from[0]:
+                under_way = -(-self._grid.window_frames // self._grid.stride_frames) - 1 + bool(job.committed)
+                self._asked_from = prompt, max(self._drafted) + under_way
         seen, used = self._look(job, state)
-        branching = {'alternatives': self.alternatives} if getattr(self._drafter, 'branches', False) else {}
-        made = self._drafter.draft(seen, prompt=prompt, prefix_ids=job.committed, max_tokens=self.max_tokens,
+        branching = {'alternatives': self.alternatives} if getattr(drafter, 'branches', False) else {}
+        made = drafter.draft(seen, prompt=prompt, prefix_ids=job.committed, max_tokens=self.max_tokens,
                                    should_stop=should_stop, **branching)
         if not job.early and not job.committed:
             self._settle(job.window_id)                         # it was looked at, also where the draft comes too late
@@ -311,10 +350,10 @@ class DraftingPipeline:
         self.counts['drafts'] += 1
         return Draft(
             window_id=job.window_id, window_end_ns=self._grid.end_ns(job.window_id), revision=revision,
-            prompt_key=prompt_key(prompt), tokenizer_key=self._drafter.tokenizer_key, text=made.text,
+            prompt_key=prompt_key(prompt), tokenizer_key=drafter.tokenizer_key, text=made.text,
             token_ids=state.token_ids, parents=state.parents, weights=tuple(made.weights),
             base_length=len(job.committed), base_hash=prefix_hash(job.committed), source=self._source,
-            events_used=used, compute_ms=made.compute_ms, trained_for=self._trained_for,
+            events_used=used, compute_ms=made.compute_ms, trained_for=getattr(drafter, 'verifier_key', ''),
             other_verifier=self.other_verifier)
 
     def _look(self, job: DraftJob, state: _Drafted) -> tuple[Any, int]:
@@ -325,6 +364,8 @@ class DraftingPipeline:
         end_ns = self._grid.end_ns(job.window_id) - (self._lead_ns if job.early else 0)
         with TRACER.span('voxel grid', window=job.window_id):
             state.seen, state.events_used = self._view.look(end_ns)
+        if job.early:
+            state.early_seen = state.seen
         return state.seen, state.events_used
 
     def on_verdict(self, verdict: Verdict) -> DraftJob | None:

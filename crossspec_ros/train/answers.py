@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import VideoLlavaForConditionalGeneration
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.train.files import write_atomic
+from crossspec_ros.models.writing import write_atomic
 from crossspec_ros.train.greedy import greedy_answers
 from crossspec_ros.train.language_stage import Exchange, hidden_states, lay_out, prompt_parts
 from crossspec_ros.train.team import Team

@@ -20,7 +20,7 @@ from PIL import Image
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.representations import voxel_grid
-from crossspec_ros.train.files import write_atomic
+from crossspec_ros.models.writing import write_atomic
 from crossspec_ros.world import EVALUATION_SEED, QUESTIONS, SLOTS, World, answers
 
 _LOG = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from crossspec_ros.models.heads import StateHead, bound_head, new_head, save_hea
 from crossspec_ros.models.heads.network import Said
 from crossspec_ros.models.targets import TransformersTarget
 from crossspec_ros.speculation.sources.heads import FINAL
-from crossspec_ros.train.files import write_folder_atomic
+from crossspec_ros.models.writing import write_folder_atomic
 from crossspec_ros.train.loop import StageConfig, read_checkpoint, run_stage
 from crossspec_ros.train.states import Stated, said_ids
 

@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.train.files import write_atomic
+from crossspec_ros.models.writing import write_atomic
 from crossspec_ros.train.team import Team
 
 _LOG = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 
 from crossspec_ros.train.evaluation import Window
-from crossspec_ros.train.files import write_atomic
+from crossspec_ros.models.writing import write_atomic
 from crossspec_ros.world import caption
 
 matplotlib.use('Agg')

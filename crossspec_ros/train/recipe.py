@@ -16,19 +16,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from transformers import VideoLlavaForConditionalGeneration
 
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.models.drafter import CONFIG_FILE, WEIGHTS_FILE, EventDrafter
+from crossspec_ros.models.drafter_folder import save_drafter
 from crossspec_ros.models.keys import checkpoint_key
 from crossspec_ros.models.tokenizer import TOKENIZER_FILE, load_tokenizer
 from crossspec_ros.train.answers import collect_answers, read_answers
 from crossspec_ros.train.dataset import ClipData, DataConfig, make_dataset
 from crossspec_ros.train.drafter_stage import DrafterStage, new_drafter
 from crossspec_ros.train.features import new_features, read_features, write_features
-from crossspec_ros.train.files import write_atomic, write_folder_atomic
+from crossspec_ros.models.writing import write_atomic
 from crossspec_ros.train.language_stage import LanguageStage
 from crossspec_ros.train.loop import StageConfig, draw_curves, progress_bar, read_checkpoint, run_stage
 from crossspec_ros.train.team import Team, run_team
@@ -292,16 +291,3 @@ def features_member(team: Team, out: Path, config: RecipeConfig, resume: bool) -
 def answers_member(team: Team, out: Path, config: RecipeConfig, resume: bool) -> None:
     """One process's part of the verifier's answers."""
     Recipe(out, config, resume).answer(team)
-
-
-def save_drafter(drafter: EventDrafter, folder: Path) -> None:
-    """Write a checkpoint that ``load_drafter`` reads, whole or not at all."""
-    write_folder_atomic(folder, lambda target: write_drafter(drafter, target))
-
-
-def write_drafter(drafter: EventDrafter, folder: Path) -> None:
-    """The files of a checkpoint that ``load_drafter`` reads, into a folder: float16 weights, config, tokenizer."""
-    weights = {name: value.detach().half().cpu().contiguous() for name, value in drafter.state_dict().items()}
-    save_file(weights, folder / WEIGHTS_FILE, metadata={'format': 'pt'})
-    (folder / CONFIG_FILE).write_text(json.dumps(asdict(drafter.config), indent=2) + '\n', encoding='utf-8')
-    drafter.tokenizer.save(str(folder / TOKENIZER_FILE))

@@ -19,7 +19,7 @@ from crossspec_ros.models.heads.recording import AnswerRecorder, StatedAnswer, a
 from crossspec_ros.models.targets import TransformersTarget
 from crossspec_ros.speculation.settings import EngineConfig
 from crossspec_ros.speculation.types import Draft, prompt_key
-from crossspec_ros.train.files import write_atomic
+from crossspec_ros.models.writing import write_atomic
 from crossspec_ros.world import QUESTIONS, World
 
 FIRST_SEED = 700_000               # of the drives of the driving world; those of the pair begin far below

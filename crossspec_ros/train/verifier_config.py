@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import CLIPVisionConfig, LlamaConfig, VideoLlavaConfig, VideoLlavaForConditionalGeneration
 
-from crossspec_ros.train.files import write_folder_atomic
+from crossspec_ros.models.writing import write_folder_atomic
 from crossspec_ros.train.tokenizer_training import EOS, IMAGE, PAD, VIDEO, as_transformers, save_processor_files
 
 IMAGE_SIZE, PATCH_SIZE, FRAMES = 112, 14, 8

@@ -87,6 +87,10 @@ SERVICES = (
     Service(('verifier', 'drafter'), 'enable', 'std_srvs/SetBool', 'begin or stop without unloading the model'),
     Service(('verifier', 'drafter', 'monitor'), 'reset', 'std_srvs/Trigger',
             'forget windows, buffers, caption memory, statistics'),
+    Service(('drafter',), 'learn/save', 'std_srvs/Trigger',
+            'with `learn.online`: write the active drafter to `learn.folder`, which `drafter_model:=` loads'),
+    Service(('drafter',), 'learn/roll_back', 'std_srvs/Trigger',
+            'with `learn.online`: draft with the drafter of before the last change again'),
     Service(('verifier',), 'audit', 'std_srvs/Trigger',
             'decode kept windows again without drafts (`audit.keep` or `audit.rate`); the answer is JSON: `checked`, '
             '`mismatched`, `pending`; call again until `pending` is 0'),

@@ -335,7 +335,7 @@ def _verdict(**changes) -> Verdict:
 
 def test_drafting_says_whether_the_drafter_learned_from_the_verifier_that_is_heard():
     core = pipeline()
-    core._drafter.verifier_key = core._trained_for = 'feed'
+    core.drafter.verifier_key = 'feed'
     feed(core, 0, 1100)
     assert core.draft(DraftJob(1001)).trained_for == 'feed' and not core.draft(DraftJob(1001)).other_verifier
     core.on_verdict(_verdict(verifier_key='feed'))

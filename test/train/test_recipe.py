@@ -161,7 +161,7 @@ def test_recipe_full_disk_leaves_no_half_file(finished: Path, tmp_path: Path, mo
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, 'No space left on device')
     target = tmp_path / 'drafter'
-    monkeypatch.setattr('crossspec_ros.train.recipe.save_file', full)
+    monkeypatch.setattr('crossspec_ros.models.drafter_folder.save_file', full)
     with pytest.raises(CrossSpecError, match='disk .* is full'):
         save_drafter(load_drafter(finished / 'drafter'), target)
     assert list(tmp_path.iterdir()) == []
