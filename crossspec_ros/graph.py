@@ -15,7 +15,7 @@ from typing import Any
 from crossspec_ros import params_file
 from crossspec_ros.config import NODES, make, parameters_of
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.resources import share_path
+from crossspec_ros.resources import python_path, share_path
 
 PACKAGE = 'crossspec_ros'
 LAUNCH_ARGUMENTS = ('use_rviz', 'respawn', 'respawn_delay')      # of no use to crossspec up, which has --restart
@@ -301,10 +301,9 @@ def node_environment(base: Mapping[str, str] | None = None, *, domain_id: int | 
         environment.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     if domain_id is not None:
         environment['ROS_DOMAIN_ID'] = str(domain_id)
-    checkout = str(Path(__file__).resolve().parents[1])
-    paths = environment.get('PYTHONPATH', '').split(os.pathsep)
-    if checkout not in paths and not any(checkout == path for path in sys.path if 'packages' in path):
-        environment['PYTHONPATH'] = os.pathsep.join([checkout, *filter(None, paths)])
+    path = python_path(environment.get('PYTHONPATH', ''))
+    if path:
+        environment['PYTHONPATH'] = path
     # The loops of small models gain nothing from a thread a core, and lose much when processes fight for them.
     environment.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     # `python -m` looks into the current folder first, where a source folder of ROS may lie.

@@ -1,4 +1,4 @@
-"""Where the files beside the code are: config, launch and rviz files, in a checkout as in an installation."""
+"""Where the code and the files beside it are: config, launch and rviz files, in a checkout as in an installation."""
 from __future__ import annotations
 
 import os
@@ -29,3 +29,12 @@ def share_path(*parts: str) -> Path:
             return path
     raise CrossSpecError(f'{"/".join(parts)} of {_PACKAGE} is in none of {", ".join(map(str, roots))}: '
                          'install the package again, or source the workspace it is installed in')
+
+
+def python_path(named: str) -> str:
+    """``PYTHONPATH`` with which a child that has ``named`` finds this package, wherever it is started."""
+    checkout = str(Path(__file__).resolve().parents[1])
+    paths = named.split(os.pathsep)
+    if checkout in paths or any(checkout == path for path in sys.path if 'packages' in path):
+        return named
+    return os.pathsep.join([checkout, *filter(None, paths)])

@@ -29,6 +29,7 @@ from crossspec_ros.models.drafter_folder import refuse_other_folder, save_drafte
 from crossspec_ros.pipeline.drafting import DraftingPipeline, Looked
 from crossspec_ros.pipeline.learning_messages import (Begin, Better, Heard, Report, RolledBack, weights_of,
                                                      with_weights)
+from crossspec_ros.resources import python_path
 from crossspec_ros.speculation.types import Verdict
 
 PROCESS = 'crossspec_ros.learn.online_process'
@@ -60,12 +61,9 @@ class LearningProcess:
 
 def _environment() -> dict[str, str]:
     """The parent's, with one thread and no GPU: its memory is for the models that drive."""
-    environment = os.environ | {'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '', 'MALLOC_ARENA_MAX': '2'}
-    home = str(Path(__file__).resolve().parents[2])
-    if 'packages' not in home:
-        paths = environment.get('PYTHONPATH', '').split(os.pathsep)
-        environment['PYTHONPATH'] = os.pathsep.join([home, *(path for path in paths if path not in ('', home))])
-    return environment
+    path = python_path(os.environ.get('PYTHONPATH', ''))
+    return os.environ | {'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '', 'MALLOC_ARENA_MAX': '2',
+                         **({'PYTHONPATH': path} if path else {})}
 
 
 class OnlineLearning:
