@@ -67,6 +67,6 @@ def make_rule(config: EngineConfig) -> Rule:
 
 
 def _generator(seed: int, window_id: int, position: int) -> torch.Generator:
-    """One stream of random numbers a pass, so that a window's caption can be made again."""
+    """One stream of random numbers a pass, so that a window's caption can be made again from the same trees."""
     mixed = hash((seed, window_id, position)) & (2**63 - 1)
     return torch.Generator().manual_seed(mixed)
