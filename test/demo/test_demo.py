@@ -1,6 +1,7 @@
 """The demo as a person runs it: real processes over real DDS, what they leave behind, and that none stays running."""
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -177,6 +178,15 @@ def test_demo_interrupted_leaves_no_process_behind(tmp_path, pair, sign):
     assert 'Traceback' not in output
 
 
+def _frames(film: av.container.InputContainer) -> list[av.VideoFrame]:
+    """What can be seen of a film whose last words may be torn."""
+    frames = []
+    with contextlib.suppress(av.error.InvalidDataError):
+        for frame in film.decode(video=0):
+            frames.append(frame)
+    return frames
+
+
 def test_demo_whose_overlay_is_killed_leaves_a_film_and_a_report(tmp_path, pair):
     out = tmp_path / 'out'
     demo = subprocess.Popen(_command('--out', str(out), '--seconds', '60', *pair), env=_environment(),
@@ -194,7 +204,7 @@ def test_demo_whose_overlay_is_killed_leaves_a_film_and_a_report(tmp_path, pair)
             demo.kill()
     assert demo.returncode == 2 and 'the overlay process was ended by SIGKILL' in output
     with av.open(str(out / 'overlay.mp4')) as film:
-        assert sum(1 for _ in film.decode(video=0)) >= 5
+        assert len(_frames(film)) >= 5
     report = json.loads((out / 'report.json').read_text())
     assert 'overlay' in report['unfinished'] and report['windows'] >= 1 and (out / 'report.html').exists()
 

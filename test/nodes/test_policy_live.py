@@ -7,7 +7,8 @@ from crossspec_ros.security import _resolved, access_of
 pytestmark = [pytest.mark.graph, pytest.mark.timeout(600)]
 # Allowed, and there or not by parameters, by installed message types, or by what the middleware shows of a node.
 OPTIONAL = {'/image', '/image/compressed', '/events', '/overlay/text', '/overlay/annotations', '/clock',
-            '/parameter_events', '/hard_braking', '/imu', '/scene_change'}
+            '/parameter_events', '/hard_braking', '/imu', '/scene_change', '/drafter/learn/save',
+            '/drafter/learn/roll_back'}
 
 
 @pytest.mark.parametrize('kind', ['drafter', 'verifier', 'overlay', 'monitor', 'keeper'])

@@ -14,7 +14,8 @@ pytestmark = [pytest.mark.graph, pytest.mark.timeout(600)]
 def test_two_drafters_are_counted_apart_and_one_survives_the_other(tmp_path, models):
     write_eventgpt(tmp_path / 'eventgpt')
     with Graph(tmp_path, models) as graph:
-        graph.start('verifier', decode__max_new_tokens=12, audit__keep=True)
+        # Words enough, and none known from before: a verdict leaves something to go on with.
+        graph.start('verifier', decode__max_new_tokens=64, decode__sources=['drafts'], audit__keep=True)
         graph.start('drafter')
         graph.start('drafter', 'second_drafter', draft__source='second', draft__max_tokens=12,
                     model__path=str(tmp_path / 'eventgpt'), model__speaks=models['verifier'])
