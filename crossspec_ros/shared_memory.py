@@ -57,9 +57,11 @@ def _locks_of_dead_ports(shm: Path) -> list[int]:
     for again in (False, True):                                 # peers that look whether a port is dead lock it, too
         if again:
             time.sleep(_LOOK_S)
-        tried = {path: _lock(path) for path in whole[:_PORTS_KEPT - len(held)]}
-        held += [handle for handle in tried.values() if handle is not None]
-        whole = [path for path in whole if tried.get(path) is None]
+        for path in list(whole):
+            handle = _lock(path) if len(held) < _PORTS_KEPT else None
+            if handle is not None:
+                held.append(handle)
+                whole.remove(path)
     return held
 
 

@@ -1,4 +1,5 @@
 """Only what our own dead left in shared memory is removed, and only when nobody holds it."""
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -137,6 +138,18 @@ def test_the_newest_ports_of_many_dead_are_held(tmp_path):
         os.utime(path, ns=(number, number))
     with dead_ports_kept(tmp_path) as count:
         assert count == 64 and free(tmp_path / 'fastdds_port15_el') and not free(tmp_path / 'fastdds_port16_el')
+
+
+def test_many_of_the_living_do_not_hide_a_dead_one(tmp_path):
+    with contextlib.ExitStack() as owners:
+        for number in range(80):
+            for name in (f'fastdds_port{number}', f'fastdds_port{number}_el'):
+                (tmp_path / name).touch()
+            os.utime(tmp_path / f'fastdds_port{number}_el', ns=(number, number))
+            if number:                                          # the oldest is dead
+                fcntl.flock(owners.enter_context((tmp_path / f'fastdds_port{number}_el').open()), fcntl.LOCK_EX)
+        with dead_ports_kept(tmp_path) as count:
+            assert count == 1
 
 
 def test_no_shared_memory_is_no_reason_not_to_start(tmp_path):

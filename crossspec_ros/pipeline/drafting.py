@@ -337,7 +337,7 @@ class DraftingPipeline:
         seen, used = self._look(job, state)
         branching = {'alternatives': self.alternatives} if getattr(drafter, 'branches', False) else {}
         made = drafter.draft(seen, prompt=prompt, prefix_ids=job.committed, max_tokens=self.max_tokens,
-                                   should_stop=should_stop, **branching)
+                             should_stop=should_stop, **branching)
         if not job.early and not job.committed:
             self._settle(job.window_id)                         # it was looked at, also where the draft comes too late
         if should_stop is not None and should_stop():           # what it has by now is cut off, and wanted no more
