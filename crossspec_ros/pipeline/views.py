@@ -5,6 +5,7 @@ events there are; the other two need the events themselves, which are kept in a 
 """
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -160,21 +161,29 @@ class _Buffered:
         return Events(found.t_ns + self._offset_ns, found.x, found.y, found.p, found.width, found.height)
 
 
-class Pictures(_Buffered):
-    """Windows as pictures of events, each of an equal number."""
-
-    def __init__(self, view: EventPictures, span_ns: int, *, keep_ns: int, max_bytes: int) -> None:
-        super().__init__(span_ns, keep_ns=keep_ns, max_bytes=max_bytes)
-        self._view = view
+class _Drawn(_Buffered, ABC):
+    """Windows as pictures, drawn by `_draw` when they are asked for."""
 
     def look(self, end_ns: int) -> tuple[tuple[np.ndarray, ...], int]:
-        """Pictures, each (H, W, 3), and count of events."""
+        """Pictures, each (H, W, 3), and count of the events that are in them."""
         events = self._cut(end_ns - self._span_ns, end_ns)
         return self._draw(events), len(events)
 
     def nothing(self) -> tuple[np.ndarray, ...]:
         """White pictures."""
         return self._draw(_NO_SENSOR)
+
+    @abstractmethod
+    def _draw(self, events: Events) -> tuple[np.ndarray, ...]:
+        """The pictures of some events; white where there are none."""
+
+
+class Pictures(_Drawn):
+    """Windows as pictures of events, each of an equal number."""
+
+    def __init__(self, view: EventPictures, span_ns: int, *, keep_ns: int, max_bytes: int) -> None:
+        super().__init__(span_ns, keep_ns=keep_ns, max_bytes=max_bytes)
+        self._view = view
 
     def _draw(self, events: Events) -> tuple[np.ndarray, ...]:
         height, width = self._view.height, self._view.width
@@ -185,21 +194,12 @@ class Pictures(_Buffered):
         return tuple(eventgpt_frames(scaled, chunks=self._view.count))
 
 
-class Canvases(_Buffered):
+class Canvases(_Drawn):
     """The last moments of windows as pictures of events, as large as these reach."""
 
     def __init__(self, view: EventCanvases, span_ns: int, *, keep_ns: int, max_bytes: int) -> None:
         super().__init__(min(span_ns, round(view.span_ms * _MS)), keep_ns=keep_ns, max_bytes=max_bytes)
         self._count = view.count
-
-    def look(self, end_ns: int) -> tuple[tuple[np.ndarray, ...], int]:
-        """Pictures, each (H, W, 3) of its own size, and count of the events that are in them."""
-        events = self._cut(end_ns - self._span_ns, end_ns)
-        return self._draw(events), len(events)
-
-    def nothing(self) -> tuple[np.ndarray, ...]:
-        """White pictures."""
-        return self._draw(_NO_SENSOR)
 
     def _draw(self, events: Events) -> tuple[np.ndarray, ...]:
         inside = (events.x < events.width) & (events.y < events.height)
