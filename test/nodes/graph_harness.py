@@ -6,6 +6,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
@@ -154,7 +156,7 @@ class Probe:
             self.diagnostics[status.name] = {pair.key: pair.value for pair in status.values}
             self.states[status.name] = int.from_bytes(status.level, 'little'), status.message
 
-    def publisher(self, kind: type, topic: str, profile: QoSProfile):
+    def publisher(self, kind: type, topic: str, profile: QoSProfile) -> Publisher:
         return self.node.create_publisher(kind, topic, profile)
 
     def count(self, node: str, key: str) -> int:
@@ -207,6 +209,12 @@ class Probe:
             assert time.monotonic() < until, f'not within {patience_s:g} s: {what}'
             time.sleep(0.05)
         return value
+
+    def wait_for_reader(self, *publishers: Publisher) -> None:
+        """Until another node reads what each publishes: the probe hears many topics itself."""
+        own = Counter(each.topic_name for each in self.node.subscriptions)
+        self.wait_for(lambda: all(each.get_subscription_count() > own[each.topic_name] for each in publishers),
+                      'readers of ' + ', '.join(each.topic_name for each in publishers))
 
     def call(self, kind: type, service: str, request: Any, patience_s: float = PATIENCE_S) -> Any:
         client = self.node.create_client(kind, service)

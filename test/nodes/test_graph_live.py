@@ -102,7 +102,7 @@ def test_graph_broken_messages_are_counted_and_change_nothing(graph):
     time.sleep(0.3)
     probe.start_cameras()
     drafts = probe.publisher(Draft, 'draft', qos.draft())
-    probe.wait_for(drafts.get_subscription_count, 'a reader of drafts')
+    probe.wait_for_reader(drafts)
     soon = int(time.time()) + 2
     key = graph.probe.drafts[-1].tokenizer_key
     for changes in ({'token_ids': [1, 2], 'parents': [1, 0]}, {'token_ids': [99_999]},

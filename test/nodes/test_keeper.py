@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from graph_harness import Graph
 from rclpy.serialization import deserialize_message
 from std_msgs.msg import Bool, String
 
@@ -19,7 +20,6 @@ pytestmark = pytest.mark.graph
 
 @pytest.fixture
 def graph(tmp_path_factory):
-    from graph_harness import Graph
     with Graph(tmp_path_factory.mktemp('graph'), {}) as graph:
         yield graph
 
@@ -37,15 +37,14 @@ def told(bag: Path) -> dict:
 def start(graph, folder: Path, **parameters):
     graph.start('keeper', keep__folder=str(folder), **({'keep__after_s': 0.5} | parameters))
     probe = graph.probe
-    probe.wait_for(lambda: probe.packets.get_subscription_count() and probe.images.get_subscription_count(),
-                   'the keeper listening')
+    probe.wait_for_reader(probe.packets, probe.images)
     return probe
 
 
 def test_a_moment_is_what_came_before_and_after_the_call(graph, tmp_path):
-    probe = start(graph, tmp_path)
+    probe = start(graph, tmp_path, keep__seconds=600.0)     # however long a busy machine takes to fill the ring
     captions = probe.publisher(Caption, 'caption', qos.caption())
-    probe.wait_for(captions.get_subscription_count, 'the keeper listening to captions')
+    probe.wait_for_reader(captions)
     before = Caption(window_id=1, stage=Caption.FINAL, text='A dog.')
     before.header.stamp = to_time(time.time_ns())
     captions.publish(before)
@@ -71,7 +70,7 @@ def test_braking_and_words_call_a_moment_and_one_that_goes_on_is_one(graph, tmp_
     probe.start_cameras()
     brake = probe.publisher(Bool, 'hard_braking', qos.trigger())
     captions = probe.publisher(Caption, 'caption', qos.caption())
-    probe.wait_for(lambda: brake.get_subscription_count() and captions.get_subscription_count(), 'the keeper')
+    probe.wait_for_reader(brake, captions)
     probe.wait_for(lambda: probe.count('keeper', 'ring_messages') > 20, 'a filled ring')
     captions.publish(Caption(window_id=1, stage=Caption.PARTIAL, text='A child'))       # not final: no moment yet
     captions.publish(Caption(window_id=1, stage=Caption.FINAL, text='A child runs.'))

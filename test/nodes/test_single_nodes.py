@@ -109,7 +109,6 @@ def test_monitor_qos_can_be_overridden(graph):
     graph.start('monitor', **{'qos_overrides./draft.subscription.reliability': 'best_effort',
                               'draft_deadline_ms': 0.0})
     publisher = probe.publisher(Draft, 'draft', QoSProfile(depth=8, reliability=QoSReliabilityPolicy.BEST_EFFORT))
-    probe.wait_for(publisher.get_subscription_count, 'the monitor as a reader')
     probe.wait_for(lambda: publisher.publish(Draft(window_id=1)) or probe.count('monitor', 'drafts') >= 1,
                    'a counted draft')
 
@@ -120,7 +119,6 @@ def test_monitor_counts_missed_deadlines(graph):
     profile = qos.draft(200.0)
     assert profile.deadline == Duration(nanoseconds=200 * MS)
     publisher = probe.publisher(Draft, 'draft', profile)
-    probe.wait_for(publisher.get_subscription_count, 'the monitor as a reader')
 
     def missed() -> bool:
         publisher.publish(Draft(window_id=1))                   # the clock of a deadline begins with a message
@@ -134,7 +132,7 @@ def test_time_that_jumps_back_resets_and_retracts(graph):
     probe = graph.probe
     graph.start('drafter', use_sim_time=True)
     graph.start('verifier', use_sim_time=True, decode__max_new_tokens=6)
-    probe.wait_for(lambda: probe.packets.get_subscription_count() and probe.images.get_subscription_count(), 'readers')
+    probe.wait_for_reader(probe.packets, probe.images)
     probe.wait_for(lambda: probe.diagnostics.get('/verifier', {}).get('active') == 'True'
                    and probe.diagnostics.get('/drafter', {}).get('active') == 'True', 'active nodes')
 

@@ -25,6 +25,8 @@ def test_parts_of_a_graph_with_a_killed_verifier_make_one_timeline(tmp_path, mod
         graph.probe.wait_for(lambda: len(finals(graph)) >= 4, 'four final captions')
         graph.probe.wait_for(lambda: {draft.window_id for draft in graph.probe.drafts} & set(finals(graph)),
                              'a window with a draft and a caption')
+        # What a process had not yet written when it was killed is not there: not before two paths are on the disk.
+        graph.probe.wait_for(lambda: len(critical_paths(join(read_parts(parts)))) >= 2, 'two paths in the parts')
         graph.processes.kill('verifier')
         assert [graph.processes.end(kind) for kind in ('drafter', 'monitor')] == [0, 0]
         captions = finals(graph)
