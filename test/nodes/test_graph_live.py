@@ -104,7 +104,7 @@ def test_graph_broken_messages_are_counted_and_change_nothing(graph):
     drafts = probe.publisher(Draft, 'draft', qos.draft())
     probe.wait_for_reader(drafts)
     soon = int(time.time()) + 2
-    key = graph.probe.drafts[-1].tokenizer_key
+    key = probe.wait_for(lambda: probe.drafts, 'a draft')[-1].tokenizer_key
     for changes in ({'token_ids': [1, 2], 'parents': [1, 0]}, {'token_ids': [99_999]},
                     {'token_ids': [7], 'weights': [0]}, {'token_ids': [7], 'base_length': 3, 'base_hash': 5}):
         draft = Draft(window_id=soon, revision=1000, prompt_key=prompt_key('What is happening?'), tokenizer_key=key,
