@@ -17,6 +17,7 @@ from rich.table import Table
 
 from crossspec_ros.bench.decode_drive import drive
 from crossspec_ros.bench.decode_schemes import Outcome, PlainGeneration, Speculation, Window
+from crossspec_ros.bench.plugged import add_sources, sources_of
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.representations import voxel_grid
 from crossspec_ros.models.targets import TransformersTarget, load_target
@@ -41,6 +42,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='a small checkpoint with the verifier\'s vocabulary, for assisted generation')
     parser.add_argument('--windows', type=int, default=200, help='windows to decode, default 200')
     parser.add_argument('--warm', type=int, default=60, help='windows of another drive before, not counted, default 60')
+    add_sources(parser)
     parser.add_argument('--schemes', default='', metavar='A,B', help='only these, beside generate; default all')
     parser.add_argument('--prompt', default=DESCRIBE, help='the question')
     parser.add_argument('--max-tokens', type=int, default=96, help='tokens of a caption at most, default 96')
@@ -63,6 +65,9 @@ def run(args: argparse.Namespace) -> int:
     for name, value in (('windows', args.windows), ('max-tokens', args.max_tokens)):
         if value < 1:
             raise CrossSpecError(f'--{name} must be >= 1, got {value}')
+    if sources_of(args) and (args.counts or args.shapes or args.drive):
+        raise CrossSpecError('--sources must be left out with --counts, --shapes and --drive, which have no rows of '
+                             'them')
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.counts:
@@ -134,8 +139,10 @@ def load_assistant(name: str, verifier: TransformersTarget, args: argparse.Names
 
 
 def make_schemes(verifier: TransformersTarget, max_tokens: int, with_drafter: bool,
-                 assistant: torch.nn.Module | None = None) -> dict[str, PlainGeneration | Speculation]:
-    """Plain, prompt lookup and assisted generation, and the ladder: each rung adds one feature to the one before."""
+                 assistant: torch.nn.Module | None = None, plugged: Sequence[str] = ()
+                 ) -> dict[str, PlainGeneration | Speculation]:
+    """Plain, prompt lookup and assisted generation, and the ladder: each rung adds one feature to the one before;
+    ``plugged``: sources of other packages, each alone and beside ours."""
     base = EngineConfig(window_frames=8, max_new_tokens=max_tokens, anticipatory=False, fused=False, frame_cache=False,
                         speculate=False)
     cached = replace(base, frame_cache=True)
@@ -158,8 +165,10 @@ def make_schemes(verifier: TransformersTarget, max_tokens: int, with_drafter: bo
     }
     if with_drafter:
         schemes['drafts'] = Speculation(verifier, ahead, (*recall, 'drafts'), drafts=True)
-    schemes['ours'] = Speculation(verifier, ahead, (*recall, 'drafts', 'rehearsal'), drafts=with_drafter,
-                                  rehearse=True)
+    ours = (*recall, 'drafts', 'rehearsal')
+    schemes |= {name: Speculation(verifier, ahead, (name,)) for name in plugged}
+    schemes |= {name: Speculation(verifier, ahead, sources, drafts=with_drafter, rehearse=True)
+                for name, sources in {'ours': ours, **{f'ours + {name}': (*ours, name) for name in plugged}}.items()}
     return schemes
 
 
@@ -175,7 +184,8 @@ def chosen_schemes(schemes: dict[str, PlainGeneration | Speculation], names: str
 def compare(args: argparse.Namespace, verifier: TransformersTarget, drafter: EventDrafter | None) -> dict:
     """All schemes on the same windows, window by window, so that the machine's load is the same for each."""
     assistant = load_assistant(args.assistant, verifier, args) if args.assistant else None
-    schemes = chosen_schemes(make_schemes(verifier, args.max_tokens, drafter is not None, assistant), args.schemes)
+    made = make_schemes(verifier, args.max_tokens, drafter is not None, assistant, sources_of(args))
+    schemes = chosen_schemes(made, args.schemes)
     warm = make_windows(args.warm, args.seed + 10_000, 1, args.prompt, drafter)
     windows = make_windows(args.windows, args.seed, args.warm + 1, args.prompt, drafter)
     for scheme in schemes.values():

@@ -28,6 +28,7 @@ from rich.table import Table
 from crossspec_ros.bench.decode import drafter_for, hardware
 from crossspec_ros.bench.heads import cell, encode_ms, summary
 from crossspec_ros.bench.heads_replay import Recorded, Replay, load_drive, record_drive, save_drive
+from crossspec_ros.bench.plugged import add_sources, sources_of
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.targets import TransformersTarget, load_target
 from crossspec_ros.speculation.engine import CaptionEngine
@@ -52,6 +53,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser('drafts', help='chains against trees of the event drafter; what tells their length')
     parser.add_argument('--model', default='builtin', help='checkpoint folder, hub id or builtin (default)')
     parser.add_argument('--drafter', default='builtin', help='event drafter folder or builtin (default)')
+    add_sources(parser)
     parser.add_argument('--alternatives', type=int, nargs='+', default=[8, 16, 32], metavar='N',
                         help='trees of so many tokens beside the likeliest words, default 8 16 32')
     parser.add_argument('--cuts', type=float, nargs='*', default=[], metavar='P',
@@ -90,6 +92,7 @@ def _checked(args: argparse.Namespace) -> list[str]:
     if min(args.alternatives) < 1 or not all(0 < share < 1 for share in args.cuts):
         raise CrossSpecError(f'--alternatives must be >= 1 and --cuts in (0, 1), got {args.alternatives} and '
                              f'{args.cuts}')
+    sources_of(args)
     paces = [pace.strip() for pace in args.paces.split(',')]
     if not set(paces) <= set(_PACES):
         raise CrossSpecError(f'--paces must be among {", ".join(_PACES)}, got {args.paces}')
@@ -187,6 +190,9 @@ def compare(args: argparse.Namespace, target: TransformersTarget, drafter: Event
     shapes |= {f' + cut at {share:g}': Shape(cut=share) for share in args.cuts}
     report: dict[str, object] = {'model': str(args.model), 'prompt': args.prompt, 'hardware': hardware('cpu'),
                                  'costs_ms': costs, 'paces': {}}
+    mixtures = dict(_MIXTURES)
+    for name in sources_of(args):
+        mixtures |= {name: (name,), f'merged + {name}': (*_MIXTURES['merged'], name)}
     for pace in paces:
         windows, looks = _recorded(args, target, drafter, pace)
         told, drafts = {}, {}
@@ -196,7 +202,7 @@ def compare(args: argparse.Namespace, target: TransformersTarget, drafter: Event
                                                                console=Console(stderr=True))]
             drafts[f'drafts{label}'] = {'tokens': float(np.mean(drawer.sent)),
                                         'compute_ms': float(np.median(drawer.spent_ms))}
-            for name, sources in _MIXTURES.items():
+            for name, sources in (_MIXTURES if label else mixtures).items():
                 again = Drawer(drafter, shape, args.prompt, looks)
                 again._newest = dict(drawer._newest)
                 told[f'{name}{label}'] = replay.run(sources, (), drawn, again.redraft)
@@ -299,11 +305,13 @@ def show(report: dict[str, object]) -> None:
         table = Table(title=f'{pace}: {part["windows"]} windows of {part["drives"]} drives, {report["hardware"]}')
         for column in ('drafts', 'tokens', 'draft, ms', 'tau', 'passes', 'age p50, ms', 'age p99, ms', 'passes over',
                        'mean age over, ms'):
-            table.add_column(column, justify='left' if column == 'drafts' else 'right', no_wrap=True)
+            table.add_column(column, justify='left' if column == 'drafts' else 'right', no_wrap=True,
+                             min_width=max(map(len, part['rows'])) if column == 'drafts' else None)
         for name, row in part['rows'].items():
-            draft = part['drafts'].get(name.replace('merged', 'drafts'), {})
+            draft = part['drafts'].get(name.replace('merged', 'drafts'))
+            drawn = ('', '') if draft is None else (f'{draft["tokens"]:.1f}', f'{draft["compute_ms"]:.1f}')
             over = next((row[key] for key in row if key.startswith('over_')), None)
-            table.add_row(name, f'{draft["tokens"]:.1f}', f'{draft["compute_ms"]:.1f}',
+            table.add_row(name, *drawn,
                           *(cell(row[key], 2) for key in ('tau', 'passes')),
                           *(f'{row[key]["value"]:.1f}' for key in ('age_p50_ms', 'age_p99_ms')),
                           *('' if over is None else cell(over[key], 2) for key in ('passes', 'age_mean_ms')))

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from crossspec_ros.bench.decode import drafter_for, hardware
 from crossspec_ros.bench.heads_replay import Recorded, Replay, Told, load_drive, record_drive, save_drive
+from crossspec_ros.bench.plugged import add_sources, sources_of
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.heads import StateHead, load_heads
 from crossspec_ros.models.targets import TransformersTarget, load_target
@@ -42,6 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--model', default='builtin', help='checkpoint folder, hub id or builtin (default)')
     parser.add_argument('--drafter', default='builtin', help='event drafter folder, builtin (default) or none')
     parser.add_argument('--heads', nargs='*', default=[], metavar='DIR', help='folders of heads')
+    add_sources(parser)
     parser.add_argument('--windows', type=int, default=200, help='windows of each pace, default 200')
     parser.add_argument('--drive-windows', type=int, default=20, metavar='N', help='windows of a drive, default 20')
     parser.add_argument('--paces', default=','.join(_PACES), help='paces of the drives, default brisk,calm')
@@ -64,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     paces = [pace.strip() for pace in args.paces.split(',')]
     if not set(paces) <= set(_PACES):
         raise CrossSpecError(f'--paces must be among {", ".join(_PACES)}, got {args.paces}')
+    sources_of(args)
     if args.threads:
         torch.set_num_threads(args.threads)
     target = load_target(args.model, args.device, args.dtype)
@@ -75,16 +78,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def mixtures(heads: Sequence[StateHead], with_drafter: bool) -> dict[str, tuple[tuple[str, ...], list[StateHead]]]:
-    """Rows of the table: built-in sources and heads of each."""
+def mixtures(heads: Sequence[StateHead], with_drafter: bool, plugged: Sequence[str] = ()
+             ) -> dict[str, tuple[tuple[str, ...], list[StateHead]]]:
+    """Rows of the table: sources and heads of each; ``plugged``: sources of other packages."""
     alone = {'memory': ('memory',), 'rehearsal': ('rehearsal',)}
     if with_drafter:
         alone = {'event_drafter': ('drafts',)} | alone
     rows: dict[str, tuple[tuple[str, ...], list[StateHead]]] = {'none': ((), [])}
     rows |= {name: (sources, []) for name, sources in alone.items()}
-    rows |= {head.name: ((), [head]) for head in heads}
+    rows |= {head.name: ((), [head]) for head in heads} | {name: ((name,), []) for name in plugged}
     rows['merged'] = (_MERGED, [])
     rows |= {f'merged + {head.name}': (_MERGED, [head]) for head in heads}
+    rows |= {f'merged + {name}': ((*_MERGED, name), []) for name in plugged}
     if len(heads) > 1:
         rows['merged + all heads'] = (_MERGED, list(heads))
     return rows
@@ -105,7 +110,7 @@ def compare(args: argparse.Namespace, target: TransformersTarget, heads: Sequenc
     for pace in paces:
         windows = recorded(args, target, drafter, layers, pace)
         told = {name: replay.run(sources, mixed, windows)
-                for name, (sources, mixed) in mixtures(heads, drafter is not None).items()}
+                for name, (sources, mixed) in mixtures(heads, drafter is not None, sources_of(args)).items()}
         report['paces'][pace] = {'windows': len(windows), 'drives': len({window.drive for window in windows}),
                                  'rows': summary(told, args.resamples)}
     return report

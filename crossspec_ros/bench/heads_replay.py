@@ -61,7 +61,8 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Told:
-    """What a replayed window took: passes, tokens, and the modelled age of its caption, of it ``head_ms`` in heads."""
+    """What a replayed window took: passes, tokens, and the modelled age of its caption, of it ``head_ms`` in
+    heads and sources of other packages."""
 
     drive: str
     passes: int
@@ -93,48 +94,46 @@ class Replay:
         layout = target.layout(prompt, self._config.window_frames, height, width)
         self._fused, self._question = layout.last_tokens - 1, layout.question_ids
 
-    def mixture(self, names: Sequence[str], heads: Sequence[Head]) -> tuple[Proposer, list[HeadSource]]:
-        """A proposer of built-in sources and heads that has learnt nothing yet; heads alone are always asked."""
+    def mixture(self, names: Sequence[str], heads: Sequence[Head]) -> Proposer:
+        """A proposer of sources and heads that has learnt nothing yet; heads alone are always asked."""
         target = self._target
         sources = [HeadSource(head, target.vocab_size, worth=Worth() if names else Worth(trial=_ALWAYS))
                    for head in heads]
         proposer = Proposer(ProposerConfig(tuple(names)), Admission.of(target), sources)
         for count, cost_ms in self._costs.items():
             proposer.cost.observe(count, cost_ms)
-        return proposer, sources
+        return proposer
 
     def run(self, names: Sequence[str], heads: Sequence[Head], windows: Sequence[Recorded],
             redraft: Redraft | None = None) -> list[Told]:
         """All windows in a row, with one memory, as a vehicle would meet them; ``redraft``: what the drafter says after
         each verdict."""
-        proposer, sources = self.mixture(names, heads)
-        return [self._window(proposer, sources, names, window, redraft) for window in windows]
+        proposer = self.mixture(names, heads)
+        return [self._window(proposer, names, window, redraft) for window in windows]
 
-    def _window(self, proposer: Proposer, sources: Sequence[HeadSource], names: Sequence[str], window: Recorded,
-                redraft: Redraft | None) -> Told:
+    def _window(self, proposer: Proposer, names: Sequence[str], window: Recorded, redraft: Redraft | None) -> Told:
         proposer.begin(Opening(window.window_id, self._key, self._question,
                                window.rehearsed if 'rehearsal' in names else ()))
         drafts = [(0.0, window.early), (window.late.compute_ms + _TRANSPORT_MS, window.late)] \
             if window.late is not None and 'drafts' in names else []
         committed: list[int] = []
-        age_ms, passes, begun_ms = self._encode_ms, 0, sum(source.spent_ms for source in sources)
+        age_ms, passes, begun_ms = self._encode_ms, 0, _spent_ms(proposer)
         while len(committed) < len(window.token_ids):
             while drafts and drafts[0][0] <= age_ms:
                 proposer.inbox.offer(drafts.pop(0)[1])
-            spent_ms = sum(source.spent_ms for source in sources)
+            spent_ms = _spent_ms(proposer)
             outcome = self._passed(proposer, window, committed)
             age_ms += outcome.verify_ms + proposer.config.node_ms * len(outcome.tree)
-            age_ms += sum(source.spent_ms for source in sources) - spent_ms
             committed += outcome.emitted
             proposer.observe(outcome, committed)
+            age_ms += _spent_ms(proposer) - spent_ms
             passes += 1
             again = redraft(window, committed) if redraft is not None and 'drafts' in names else None
             if again is not None:                               # it was busy with the one before until that was there
                 begun = max([age_ms + _TRANSPORT_MS, *(at_ms - _TRANSPORT_MS for at_ms, _ in drafts)])
                 drafts.append((begun + again.compute_ms + _TRANSPORT_MS, again))
         proposer.finish(committed)
-        return Told(window.drive, passes, len(committed), age_ms,
-                    sum(source.spent_ms for source in sources) - begun_ms)
+        return Told(window.drive, passes, len(committed), age_ms, _spent_ms(proposer) - begun_ms)
 
     def _passed(self, proposer: Proposer, window: Recorded, committed: Sequence[int]) -> PassOutcome:
         """The pass that the target would have made."""
@@ -153,6 +152,11 @@ class Replay:
         target = self._target
         logits = target.adapter.head(states.to(target.device, target.dtype)).float().cpu()
         return tuple(map(tuple, ranked(logits, _RANKS)[1].tolist()))
+
+
+def _spent_ms(proposer: Proposer) -> float:
+    """What its sources have taken for drafts so far, where they measure it."""
+    return sum(source.spent_ms for source in proposer.sources)
 
 
 # -- on disk -----------------------------------------------------------------------------------------------------------

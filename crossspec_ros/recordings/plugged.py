@@ -9,9 +9,7 @@ In the ``pyproject.toml`` of such a package::
 """
 from __future__ import annotations
 
-import importlib.metadata
-
-from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.plugged import brought, check_parts
 from crossspec_ros.recordings.replay import Source
 
 GROUP = 'crossspec.sources'
@@ -24,18 +22,8 @@ def plugged_source(uri: str) -> Source | None:
     Raises CrossSpecError, in one line, for whatever goes wrong in the package.
     """
     name, colon, argument = uri.partition(':')
-    found = [entry for entry in importlib.metadata.entry_points(group=GROUP) if entry.name == name] if colon else []
-    if not found:
+    if not colon:
         return None
-    entry = found[0]
-    try:
-        source = entry.load()(argument)
-    except CrossSpecError:
-        raise
-    except Exception as error:      # another package's code: it can raise anything
-        raise CrossSpecError(f'source {uri}: {entry.value} of the entry points {GROUP} failed '
-                             f'({type(error).__name__}: {" ".join(str(error).split())}); ask who made it') from error
-    if missing := [field for field in _FIELDS if not hasattr(source, field)]:
-        raise CrossSpecError(f'source {uri}: what {entry.value} returns has no {", ".join(missing)}; it must be a '
-                             'crossspec_ros.recordings.replay.Source')
-    return source
+    what = f'source {uri}'
+    return brought(GROUP, name, what, argument,
+                   use=lambda made: check_parts(made, _FIELDS, what, 'crossspec_ros.recordings.replay.Source'))

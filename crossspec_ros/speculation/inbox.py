@@ -15,6 +15,7 @@ from operator import index
 
 from crossspec_ros.speculation.drafter import SOURCE_PATTERN
 from crossspec_ros.speculation.sources.foreign import ForeignDraft, Hypothesis
+from crossspec_ros.speculation.sources.plugged import Surroundings
 from crossspec_ros.speculation.target import Target
 from crossspec_ros.speculation.tree import tree_fault, vocabulary_fault
 from crossspec_ros.speculation.types import Draft, prefix_hash
@@ -38,11 +39,17 @@ class Admission:
     max_nodes: int = 512
     windows_ahead: int = 8
     max_drafters: int = 8
+    eos_ids: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, target: Target) -> Admission:
         """What this target can take."""
-        return cls(target.vocab_size, target.tokenizer_key, frozenset(target.banned_ids), target.encode_text)
+        return cls(target.vocab_size, target.tokenizer_key, frozenset(target.banned_ids), target.encode_text,
+                   eos_ids=tuple(target.eos_ids))
+
+    def surroundings(self) -> Surroundings:
+        """What sources of other packages are told of it."""
+        return Surroundings('', self.vocab_size, self.banned_ids, self.eos_ids, self.tokenizer_key, self.tokenize)
 
     def check(self, draft: Draft) -> Hypothesis | str:
         """What may be used of a draft, or the cause of refusal."""

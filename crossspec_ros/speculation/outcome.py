@@ -37,3 +37,11 @@ class PassOutcome:
     topk: tuple[tuple[int, ...], ...] | None = None
     layers: Mapping[int, torch.Tensor] = field(default_factory=dict)
     best: Ranking | None = None
+
+    def alone(self, name: str) -> int:
+        """Accepted nodes that only the source of this name proposed."""
+        names = self.tree.source_names
+        if name not in names:
+            return 0
+        bits = 1 << names.index(name)
+        return sum(self.tree.sources[node] == bits for node in self.nodes)

@@ -46,15 +46,17 @@ class Proposer:
 
     def __init__(self, config: ProposerConfig | None = None, admission: Admission | None = None,
                  more: Sequence[DraftSource] = ()) -> None:
-        """``more``: further sources, such as heads; raises `CrossSpecError` where two have one name."""
-        self.config = config = config or ProposerConfig()
-        self._own = make_sources(config.sources, config.holding) + tuple(more)
-        self._banned_ids = (admission or Admission()).banned_ids
+        """``more``: further sources, such as heads; raises `CrossSpecError` where two have one name, and for
+        what goes wrong in a source of another package."""
+        self.config, admission = config or ProposerConfig(), admission or Admission()
+        config = self.config
+        self._own = make_sources(config.sources, config.holding, admission.surroundings()) + tuple(more)
+        self._banned_ids = admission.banned_ids
         names = {source.name for source in self._own}
         if len(names) < len(self._own):
             raise CrossSpecError('sources must be named once each, got '
                                  f'{", ".join(source.name for source in self._own)}')
-        self.inbox = Inbox(admission or Admission(), reserved={DRAFTS, *REGISTRY, *names})
+        self.inbox = Inbox(admission, reserved={DRAFTS, *REGISTRY, *names})
         self.needs: frozenset[str] = frozenset().union(*(source.needs for source in self._own))
         self._readers = tuple(source for source in self._own if 'hidden' in source.needs)
         self.layers = tuple(sorted({layer for source in self._own for layer in source.layers if layer >= 0}))
@@ -212,7 +214,8 @@ class Proposer:
                                             'uncounted_passes': len(self._uncounted)}
 
     def counts(self) -> dict[str, int]:
-        """Drafts of sources that are asked for them and may fail (heads), by name and what became of them."""
+        """Drafts of sources that are asked for them and may fail (heads, other packages'), by name and what became of
+        them."""
         return {f'{source.name}_{what}': count for source in self._own for what, count in source.counts().items()}
 
     def statistics(self) -> dict[str, Any]:

@@ -23,7 +23,8 @@ class EngineConfig:
     top_p: float = described(1.0, 'sample from the likeliest tokens of this share; 1: from all', low=0, high=1)
     seed: int = described(0, 'seed of sampling', low=0, high=2**31 - 1)
     speculate: bool = described(True, 'use drafts; false decodes token by token, for comparison')
-    sources: tuple[str, ...] = described(SOURCE_NAMES, 'draft sources in use; drafts: those of drafters')
+    sources: tuple[str, ...] = described(SOURCE_NAMES, 'draft sources in use; drafts: those of drafters; NAME or '
+                                    'NAME:ARGUMENT: of other packages')
     max_nodes: int = described(64, 'nodes of a token tree at most', low=0, high=1024)
     first_nodes: int = described(256, 'nodes of the tree that is verified with the last prefill at most', low=0,
                                  high=1024)

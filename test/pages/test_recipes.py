@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 from graph_harness import Graph, write_pair
+from lab_package import install_lab
 
 from crossspec_ros import children
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def shown(page: str, language: str) -> str:
-    """The first block of a language on a page."""
-    return re.search(rf'^```{language}\n(.*?)^```', (ROOT / 'docs' / page).read_text(encoding='utf-8'), re.S | re.M)[1]
+def shown(page: str, language: str, number: int = 0) -> str:
+    """A block of a language on a page, by its place among those."""
+    text = (ROOT / 'docs' / page).read_text(encoding='utf-8')
+    return re.findall(rf'^```{language}\n(.*?)^```', text, re.S | re.M)[number]
 
 
 def _verify(folder: Path, unit: str) -> str:
@@ -60,3 +62,19 @@ def test_drafter_of_the_page_is_heard_by_the_verifier(tmp_path):
             assert parrot.poll() is None, (tmp_path / 'parrot.log').read_text()
         finally:
             children.end([parrot], 15.0)
+
+
+@pytest.mark.graph
+@pytest.mark.timeout(600)
+def test_draft_source_of_the_page_drafts_in_the_verifier(tmp_path, monkeypatch):
+    lab = tmp_path / 'lab'
+    lab.mkdir()
+    install_lab(lab, monkeypatch, shown('drafters.md', 'python', 1),
+                '[crossspec.draft_sources]\nhabit = lab_drafts:Habit\n')
+    with Graph(tmp_path, write_pair(tmp_path)) as graph:
+        graph.processes.environment['PYTHONPATH'] = f'{lab}:{graph.processes.environment["PYTHONPATH"]}'
+        graph.start('verifier', decode__max_new_tokens=12, decode__sources=['drafts', 'habit'])
+        graph.probe.start_cameras(events=False)
+        graph.probe.wait_for(lambda: any('habit' in verdict.sources for verdict in graph.probe.verdicts),
+                             'a verdict on tokens of the source')
+        assert all(caption.lossless for caption in graph.probe.captions)

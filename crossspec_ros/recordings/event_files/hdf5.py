@@ -12,6 +12,7 @@ its plugin is found (``HDF5_PLUGIN_PATH``), and refused in one line elsewhere.
 """
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -162,18 +163,32 @@ class Hdf5File:
             given = stop
         yield Piece(Events.empty(self.width, self.height), self._triggers[given:])
 
-    def frames(self) -> Iterator[ImageFrame]:
+    def between(self, start_ns: int, stop_ns: int) -> Events:
+        """Events of [``start_ns``, ``stop_ns``) of a file whose times rise, those outside the sensor left out."""
+        first, last = (bisect_left(range(self.count), at_ns, key=self._time_ns) for at_ns in (start_ns, stop_ns))
+        return inside(*self._part(slice(first, last)), self.width, self.height, Counter())
+
+    def _time_ns(self, number: int) -> int:
+        return int(self._part(slice(number, number + 1))[0][0])
+
+    def picture_times_ns(self) -> list[int]:
+        """Times of the pictures beside the events; none where the layout or the file has none."""
         pictures, times, unit_ns = _PICTURES.get(self.format, ('', '', 0))
         if not pictures or pictures not in self._file or times not in self._file:
-            return
-        stamps = self._read(self._file[times], slice(None))
-        data = self._file[pictures]
-        for number in range(min(len(stamps), len(data))):
-            stamp_ns = round(float(stamps[number]) * 1e6) * 1000 if unit_ns is None else int(stamps[number]) * unit_ns
-            picture = self._read(data, slice(number, number + 1))[0]
-            grey = picture.ndim == 2 or picture.shape[-1] == 1
-            rgb = np.repeat(picture.reshape(*picture.shape[:2], 1), 3, axis=2) if grey else picture[:, :, ::-1]
-            yield rgb_frame(stamp_ns, np.ascontiguousarray(rgb[:, :, :3], np.uint8))
+            return []
+        stamps = self._read(self._file[times], slice(0, len(self._file[pictures])))
+        return [round(float(stamp) * 1e6) * 1000 if unit_ns is None else int(stamp) * unit_ns for stamp in stamps]
+
+    def picture(self, number: int) -> np.ndarray:
+        """A picture beside the events, uint8 (H, W, 3) RGB."""
+        picture = self._read(self._file[_PICTURES[self.format][0]], slice(number, number + 1))[0]
+        grey = picture.ndim == 2 or picture.shape[-1] == 1
+        rgb = np.repeat(picture.reshape(*picture.shape[:2], 1), 3, axis=2) if grey else picture[:, :, ::-1]
+        return np.ascontiguousarray(rgb[:, :, :3], np.uint8)
+
+    def frames(self) -> Iterator[ImageFrame]:
+        for number, stamp_ns in enumerate(self.picture_times_ns()):
+            yield rgb_frame(stamp_ns, self.picture(number))
 
     def close(self) -> None:
         self._file.close()

@@ -1,12 +1,17 @@
 """Draft sources: who proposes the next tokens. One base class, one file a source, and their registry."""
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.plugged import names_of
+from crossspec_ros.speculation.drafter import SOURCE_PATTERN
 from crossspec_ros.speculation.sources.base import DraftSource
 from crossspec_ros.speculation.sources.chain import PreviousCaption, PromptLookup, Rehearsal
+from crossspec_ros.speculation.sources.plugged import GROUP, Surroundings, plugged_source
 from crossspec_ros.speculation.sources.recall import Recall
 from crossspec_ros.speculation.sources.recycling import TokenRecycling
 
@@ -42,14 +47,27 @@ SOURCE_NAMES = ('memory', 'previous', DRAFTS, 'rehearsal', 'recycling', 'prompt'
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raises `CrossSpecError` unless all are names of sources, each once."""
-    unknown = sorted(set(names) - {DRAFTS, *REGISTRY})
-    if unknown:
-        raise CrossSpecError(f'sources must be among {", ".join((DRAFTS, *REGISTRY))}, got {", ".join(unknown)}')
-    if len(set(names)) < len(names):
+    """Raises `CrossSpecError` unless all are names of sources, each once: built-in ones, or ``NAME`` and
+    ``NAME:ARGUMENT`` of other packages."""
+    foreign = [name for name in names if name not in REGISTRY and name != DRAFTS]
+    if foreign:
+        brought = tuple(name for name in names_of(GROUP) if re.fullmatch(SOURCE_PATTERN, name))
+        known = tuple(dict.fromkeys((DRAFTS, *REGISTRY, *brought)))
+        unknown = sorted({name for name in foreign if name.partition(':')[0] not in brought
+                          or name.partition(':')[0] in (DRAFTS, *REGISTRY)})
+        if unknown:
+            near = difflib.get_close_matches(unknown[0].partition(':')[0], known, 3)
+            raise CrossSpecError(f'sources must be among {", ".join(known)}, got {", ".join(unknown)}'
+                                 + (f'; did you mean {" or ".join(near)}?' if near else ''))
+    if len({name.partition(':')[0] for name in names}) < len(names):
         raise CrossSpecError(f'sources must be named once each, got {", ".join(names)}')
 
 
-def make_sources(names: Sequence[str], settings: SourceSettings) -> tuple[DraftSource, ...]:
-    """The built-in sources of these names, in this order."""
-    return tuple(REGISTRY[name](settings) for name in names if name != DRAFTS)
+def make_sources(names: Sequence[str], settings: SourceSettings,
+                 surroundings: Surroundings | None = None) -> tuple[DraftSource, ...]:
+    """The sources of these names, in this order; those of other packages are told of their ``surroundings``.
+
+    Raises `CrossSpecError` for what goes wrong in another package.
+    """
+    return tuple(REGISTRY[name](settings) if name in REGISTRY else plugged_source(name, surroundings or Surroundings())
+                 for name in names if name != DRAFTS)

@@ -6,6 +6,7 @@ really said. Sources never see the tree while it grows.
 """
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ class DraftSource(ABC):
     name: str
     needs: frozenset[str] = frozenset()
     layers: tuple[int, ...] = ()             # of the target's decoder, whose states it reads besides the last ones
+    spent_ms: float = 0.0                    # in all its drafts together, where that is worth measuring
 
     def begin(self, opening: Opening) -> None:
         """A caption starts."""
@@ -111,3 +113,28 @@ class HitTable:
         self._hits[bucket] = self._hits[bucket] * self._keep + hit
         self._offers[bucket] = self._offers[bucket] * self._keep + 1.0
         self._shares[bucket] = self._hits[bucket] / self._offers[bucket]
+
+
+class Beliefs:
+    """What became of tokens by how likely a source believed them: shares of hits, by half powers of two."""
+
+    _BINS = 14
+
+    def __init__(self) -> None:
+        self._hits = HitTable([2.0 ** -((place + 0.5) / 2) for place in range(self._BINS)])
+
+    def clear(self) -> None:
+        """Back to believing the source."""
+        self._hits.clear()
+
+    def bin(self, prob: float) -> int:
+        """Where a probability, 0 < ``prob`` <= 1, is counted."""
+        return min(int(-2.0 * math.log2(prob)), self._BINS - 1)
+
+    def share(self, place: int) -> float:
+        """Share of the tokens of this bin that the target said."""
+        return self._hits.share(place)
+
+    def add(self, place: int, hit: bool) -> None:
+        """A token of this bin was said, or not."""
+        self._hits.add(place, hit)

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import torch
 
 from crossspec_ros.speculation.outcome import PassOutcome
-from crossspec_ros.speculation.sources.base import DraftSource, HitTable, Opening, Step
+from crossspec_ros.speculation.sources.base import Beliefs, DraftSource, Opening, Step
 from crossspec_ros.speculation.tree import PREFIX, tree_fault, vocabulary_fault
 from crossspec_ros.speculation.worth import Worth
 
@@ -31,8 +31,6 @@ _MAX_WINDOWS = 16
 _MAX_NODES = 256
 _LEAST = 0.02                    # expected tokens that a further forward of a head must promise at the least
 _RANKS = 4
-_BINS = 14                       # of what a head believes, by half powers of two
-_PRIORS = tuple(2.0 ** -((index + 0.5) / 2) for index in range(_BINS))
 
 
 @dataclass(frozen=True)
@@ -150,9 +148,8 @@ class HeadSource(DraftSource):
         self.name, self.layers = head.name, tuple(head.layers)
         self._head, self._vocab_size, self._depth = head, vocab_size, depth
         self._worth, self._clock = worth or Worth(), clock
-        self._logs, self._hits = StateLogs(reading_states(head.layers)), HitTable(_PRIORS)
+        self._logs, self._hits = StateLogs(reading_states(head.layers)), Beliefs()
         self._counts: Counter[str] = Counter()
-        self.spent_ms = 0.0                            # in all drafts together
         self._forget()
 
     def _forget(self) -> None:
@@ -227,7 +224,7 @@ class HeadSource(DraftSource):
         for node, (token, parent, prob) in enumerate(zip(draft.token_ids, draft.parents, draft.probs)):
             if prob > 0.0 and (parent, token) not in said:
                 said.add((parent, token))
-                place = min(int(-2.0 * math.log2(prob)), _BINS - 1)
+                place = self._hits.bin(prob)
                 self._children.setdefault(parent, []).append((token, self._hits.share(place), place, node))
         for parent, children in self._children.items():
             ordered = sorted(children, key=lambda child: -child[1])
@@ -247,19 +244,11 @@ class HeadSource(DraftSource):
     def observe(self, outcome: PassOutcome) -> None:
         """Keep the states of the pass, and what the draft gained in it."""
         if self._drafted:
-            self._worth.gained(self._alone(outcome))
+            self._worth.gained(outcome.alone(self.name))
         if not outcome.first and outcome.verify_ms > 0:
             self._worth.passed(len(outcome.emitted), outcome.verify_ms)
         self._drafted = False
         self._logs.add(outcome)
-
-    def _alone(self, outcome: PassOutcome) -> int:
-        """Accepted nodes that only this source proposed."""
-        names = outcome.tree.source_names
-        if self.name not in names:
-            return 0
-        bits = 1 << names.index(self.name)
-        return sum(outcome.tree.sources[node] == bits for node in outcome.nodes)
 
     def finish(self, token_ids: Sequence[int]) -> None:
         """The answer's states are not needed any longer."""

@@ -26,6 +26,7 @@ from crossspec_ros.recordings.event_files.bag_events import BagEvents
 from crossspec_ros.recordings.event_files.source import EventFileSource, FileOptions
 from crossspec_ros.recordings.event_files.to_bag import write_bag
 from crossspec_ros.recordings.sources import WorldSource, open_source
+from lab_package import install_lab
 
 SEGMENT_NS = 300_000_000
 
@@ -252,19 +253,14 @@ def test_stamps_are_of_the_first_event_and_never_0(tmp_path):
 
 
 def test_another_package_brings_a_source(tmp_path, monkeypatch, capsys):
-    (tmp_path / 'lab_recordings.py').write_text('''
+    install_lab(tmp_path, monkeypatch, '''
 from crossspec_ros.recordings.sources import WorldSource
 
 def open_lab(argument):
     if argument == 'broken':
         raise ZeroDivisionError('no such\\ndrive')
     return object() if argument == 'empty' else WorldSource(int(argument), 64, 48)
-''')
-    info = tmp_path / 'lab_recordings-1.0.dist-info'
-    info.mkdir()
-    (info / 'METADATA').write_text('Metadata-Version: 2.1\nName: lab-recordings\nVersion: 1.0\n')
-    (info / 'entry_points.txt').write_text('[crossspec.sources]\nlab = lab_recordings:open_lab\n')
-    monkeypatch.syspath_prepend(str(tmp_path))
+''', '[crossspec.sources]\nlab = lab_recordings:open_lab\n', 'lab_recordings')
     assert main(['events', 'convert', 'lab:5', str(tmp_path / 'bag'), '--duration', '0.2']) == 0
     assert [m[2] for m in messages_of(tmp_path / 'bag')]
     for argument, told in (('broken', 'ZeroDivisionError: no such drive'), ('empty', 'has no name, topics')):
