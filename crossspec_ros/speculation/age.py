@@ -64,7 +64,8 @@ class Timing:
             if not 0 <= getattr(self, name) < math.inf:
                 raise CrossSpecError(f'{name} must be a finite time >= 0, got {getattr(self, name)}')
         if not 0 < self.whole_ms < math.inf or not (self.last_ms is None or 0 < self.last_ms < math.inf):
-            raise CrossSpecError(f'whole_ms and last_ms must be finite times > 0, got {self.whole_ms} and {self.last_ms}')
+            raise CrossSpecError('whole_ms and last_ms must be finite times > 0, got '
+                                 f'{self.whole_ms} and {self.last_ms}')
         if self.last_tokens < 1 or self.frames < 1 or not self.interval_ms > 0:
             raise CrossSpecError(f'last_tokens and frames must be >= 1 and interval_ms > 0, got {self.last_tokens}, '
                                  f'{self.frames} and {self.interval_ms}')

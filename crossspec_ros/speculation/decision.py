@@ -28,6 +28,7 @@ LABELS: dict[str, str] = {
     'cascade': 'cascade: a middle model makes drafts better',
     'fused': 'all drafts, the first ones verified in the last prefill'}
 
+_STEPS = 1000                    # of the search for a tau
 DRAFTED = tuple(name for name in FORMS if name not in ('generate', 'ahead'))
 """Those that draft."""
 
@@ -111,3 +112,25 @@ def winners(timing: Timing, methods: Callable[[float], Sequence[Method]], shares
     """The winning row for each share of prefill and, in it, for each tau; ``methods(tau)`` are those to choose from."""
     scaled = {share: with_share(timing, share, tokens) for share in shares}
     return [[decide(scaled[share], methods(tau), tokens)[0] for tau in taus] for share in shares]
+
+
+def chosen(rows: Sequence[Row], margin: float = 0.02) -> Row:
+    """What to use: the simplest method, in the order of `FORMS`, whose captions are at most ``margin`` older than the
+    youngest."""
+    youngest = min(row.age_ms for row in rows)
+    order = {name: place for place, name in enumerate(FORMS)}
+    near = [row for row in rows if row.age_ms <= (1 + margin) * youngest]
+    return min(near, key=lambda row: order[row.method.name])
+
+
+def needed_tau(timing: Timing, name: str, step_ms: float, tokens: float, age_ms: float) -> float | None:
+    """How many tokens a pass a method would have to say to be as young as that, with such a step of its own a pass and
+    trees of twice as many nodes as it has accepted; None: however many, it would not be."""
+    def age(tau: float) -> float:
+        return expected_age_ms(timing, method_of(name, Drafts(tau, None, step_ms)), tokens)
+
+    low, high = 1.0, max(2.0, float(tokens))
+    if age(low) <= age_ms:
+        return low
+    steps = [low + (high - low) * step / _STEPS for step in range(_STEPS + 1)]
+    return next((tau for tau in steps if age(tau) <= age_ms), None)
