@@ -44,6 +44,7 @@ COMMANDS: dict[str, Command] = {
     'dsec': Command('crossspec_ros.commands.dsec', 'turn a DSEC sequence into a rosbag2'),
     'world': Command('crossspec_ros.commands.world', 'the synthetic driving world: pictures and recordings'),
     'model': Command('crossspec_ros.commands.model', 'what a checkpoint is, and whether it is served exactly'),
+    'advise': Command('crossspec_ros.commands.advise', 'which method is soonest with a verifier, measured on drives'),
     'bench': Command('crossspec_ros.commands.bench', 'measure: events, stream, traces, decode, view, exactness'),
     'learn': Command('crossspec_ros.commands.learn', 'learn a drafter for a verifier from recorded drives'),
     'train': Command('crossspec_ros.commands.train', 'train the built-in pair'),

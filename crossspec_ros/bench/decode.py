@@ -16,6 +16,7 @@ from rich.progress import track
 from rich.table import Table
 
 from crossspec_ros.bench.decode_drive import drive
+from crossspec_ros.bench.decode_predicted import Times, drafted, predicted
 from crossspec_ros.bench.decode_schemes import Outcome, PlainGeneration, Speculation, Window
 from crossspec_ros.bench.plugged import add_sources, sources_of
 from crossspec_ros.errors import CrossSpecError
@@ -54,6 +55,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='only ours, N windows in a row: report memory over the drive')
     parser.add_argument('--counts', action='store_true',
                         help='only operations and host reads of a pass, as long as it is and filled up to sizes')
+    parser.add_argument('--predict', action='store_true',
+                        help='also the ages that the model of ages foretells (crossspec_ros.speculation.age)')
     parser.add_argument('--shapes', choices=['videollava'], help='random weights of these shapes, recorded captions')
     parser.add_argument('--traces', default='', help='recorded captions for --shapes (JSON)')
     parser.add_argument('--json', action='store_true', help='print one JSON object')
@@ -195,6 +198,8 @@ def compare(args: argparse.Namespace, verifier: TransformersTarget, drafter: Eve
         for name, scheme in schemes.items():
             if isinstance(scheme, Speculation) or window.window_id <= 3:
                 scheme.run(window)
+    times = [Times.measure(verifier, windows[0])] if args.predict else []
+    counted = {name: drafted(scheme) for name, scheme in schemes.items()}
     outcomes: dict[str, list[Outcome]] = {name: [] for name in schemes}
     errors: dict[str, str] = {}
     for window in track(windows, description='decode', console=Console(stderr=True), transient=True):
@@ -213,9 +218,19 @@ def compare(args: argparse.Namespace, verifier: TransformersTarget, drafter: Eve
     report['not_run'] = errors
     if assistant is None:
         report['not_run']['assisted'] = 'the event drafter is no transformers model; name one with --assistant'
+    if args.predict:
+        times.append(Times.measure(verifier, windows[0]))
+        layout = verifier.layout(args.prompt, len(windows[0].frames), *windows[0].frames[0].shape[:2])
+        report['predicted'] = predicted(times, layout.last_tokens, outcomes,
+                                        {name: _nodes(schemes[name], before) for name, before in counted.items()})
     if 'ours' in schemes:
         report['statistics'] = schemes['ours'].engine.statistics()
     return report
+
+
+def _nodes(scheme: PlainGeneration | Speculation, before: tuple[int, int]) -> float:
+    nodes, passes = (now - then for now, then in zip(drafted(scheme), before))
+    return nodes / passes if passes else 0.0
 
 
 def summary(rows: Sequence[Outcome], reference: Sequence[Outcome]) -> dict:
@@ -277,5 +292,8 @@ def show(report: dict) -> None:
                       f'{row["tau"]:.2f}', own, _same(row),
                       f'{report["speedup"][name]:.2f} x')
     console.print(table)
+    for name, row in report.get('predicted', {}).items():
+        console.print(f'{name}: mean age {row["measured_ms"]:.1f} ms, foretold {row["predicted_ms"]:.1f} ms '
+                      f'({row["ratio"]:.2f} of it)')
     for name, reason in report['not_run'].items():
         console.print(f'{name}: not run ({reason})')

@@ -20,6 +20,7 @@ import torch
 from crossspec_ros.bench.decode import make_windows
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.heads.recording import AnswerRecorder
+from crossspec_ros.speculation.age import pass_tokens
 from crossspec_ros.speculation.budget import CostCurve
 from crossspec_ros.speculation.inbox import Admission
 from crossspec_ros.speculation.outcome import PassOutcome
@@ -141,7 +142,8 @@ class Replay:
         most, fused = (self._config.first_nodes, self._fused) if first else (self._config.max_nodes, 0)
         tree = proposer.propose(tuple(committed), most, fused_tokens=fused,
                                 max_depth=max(self._config.max_new_tokens - done - 1, 1))
-        known, new_tokens = KnownAnswer(window.token_ids, window.states, self._layers), fused + 1 + len(tree)
+        known = KnownAnswer(window.token_ids, window.states, self._layers)
+        new_tokens = pass_tokens(len(tree), fused + 1 if first else 0)
         outcome = known.outcome(tree, done, new_tokens=new_tokens, verify_ms=self._curve(new_tokens))
         rows = [0, *(node + 1 for node in outcome.nodes)][:len(outcome.emitted)]
         read = (committed[-1] if committed else PREFIX, *(tree.token_ids[node] for node in outcome.nodes))

@@ -22,6 +22,8 @@ from statistics import fmean
 from typing import Any
 
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.speculation.age import Timing, passes_ms
+from crossspec_ros.speculation.decision import LABELS, Drafts, decide, methods_of
 from crossspec_ros.speculation.outcome import PassOutcome
 from crossspec_ros.speculation.proposer import Proposer, ProposerConfig
 from crossspec_ros.speculation.sources import SourceSettings
@@ -162,8 +164,8 @@ def latencies_ms(rows: Sequence[Row], drafted: Replay, layout: Layout) -> dict[s
         load, preprocess, prefill, decode = row.stages_ms
         step_ms, token_ms = step_costs(row, layout)
         # The first pass is the prefill's own forward: its nodes cost their tokens, the step is in the prefill.
-        said = sum(step_ms + (nodes + 1) * token_ms + spent for nodes, spent in passes[1:])
-        said += passes[0][0] * token_ms + passes[0][1]
+        said = passes_ms(lambda tokens: step_ms + tokens * token_ms, [nodes for nodes, _ in passes[1:]])
+        said += passes[0][0] * token_ms + sum(spent for _, spent in passes)
         inputs = load + preprocess
         for scheme, before, after in (
             ('plain', inputs + prefill, decode),
@@ -174,6 +176,27 @@ def latencies_ms(rows: Sequence[Row], drafted: Replay, layout: Layout) -> dict[s
         ):
             sums.setdefault(scheme, []).append(before + after)
     return {scheme: fmean(values) for scheme, values in sums.items()}
+
+
+def decision(rows: Sequence[Row], replays: dict[str, Replay], layout: Layout) -> list[dict[str, Any]]:
+    """The table of `speculation.decision` by the recorded stage times, the youngest caption first; ``replays`` by method.
+    Empty where stage times were not recorded.
+
+    One verifier stands for all clips, so ages differ a little from `latencies_ms`, which goes clip by clip.
+    """
+    if any(row.stages_ms is None for row in rows):
+        return []
+    load, preprocess, prefill, _ = (fmean(stage) for stage in zip(*(row.stages_ms for row in rows)))
+    step_ms, token_ms = (fmean(costs) for costs in zip(*(step_costs(row, layout) for row in rows)))
+    frame_ms = (load + preprocess) / layout.frames
+    timing = Timing(lambda tokens: step_ms + tokens * token_ms, load + preprocess + prefill, frame_ms,
+                    layout.newest_tokens, prefill * layout.newest_tokens / layout.prompt_tokens,
+                    frame_ms + prefill / layout.frames, layout.frames)
+    drafts = {name: Drafts(each.statistics['mean_acceptance_length'], each.nodes_per_pass, fmean(each.proposal_ms))
+              for name, each in replays.items()}
+    found = decide(timing, methods_of(drafts), fmean(len(row.target) for row in rows))
+    return [{'name': row.method.name, 'label': LABELS[row.method.name], 'age_ms': row.age_ms, 'speedup': row.speedup,
+             'bound': row.bound, 'tau': row.method.tau, 'pays_from_tau': row.pays_from_tau} for row in found]
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
@@ -193,13 +216,15 @@ def measure(rows: Sequence[Row], layout: Layout, *, captions: int) -> dict[str, 
     merged = replay(rows, REPLAYED_SOURCES, layout, captions=captions)
     sized = replay(rows, REPLAYED_SOURCES, layout, captions=captions, sized=True)
     latency = latencies_ms(rows, sized, layout)
+    table = decision(rows, {'lookup': alone['previous'], 'memory': alone['memory'], 'drafter_early': alone['drafts'],
+                            'fused': sized}, layout)
     tau = {name: each.statistics['mean_acceptance_length'] for name, each in {**alone, 'merged': merged}.items()}
     return {
         'clips': len(rows), 'tokens': sum(len(row.target) for row in rows), 'tau': tau,
         'first_pass_accepted': merged.statistics['first_pass_accepted'], 'nodes_per_pass': merged.nodes_per_pass,
         'proposal_ms': _percentiles(merged.proposal_ms), 'proposal_cpu_ms': _percentiles(merged.proposal_cpu_ms),
         'sized': {'tau': sized.statistics['mean_acceptance_length'], 'nodes_per_pass': sized.nodes_per_pass},
-        'latency_ms': latency,
+        'latency_ms': latency, 'decision': table,
         'speedup': {scheme: latency['plain'] / value for scheme, value in latency.items()},
     }
 
@@ -261,6 +286,10 @@ def _table(name: str, figures: dict[str, Any]) -> str:
         lines += [
             f'    {scheme:<22} {value:7.0f}  {figures["speedup"][scheme]:5.2f} x'
             for scheme, value in figures['latency_ms'].items()]
+    if figures['decision']:
+        lines.append(f'  which method (modelled){"tokens a pass":>44}{"ms":>8}{"sooner":>9}{"at most":>10}')
+        lines += [f'    {row["label"]:<58}{row["tau"]:>5.2f}{row["age_ms"]:>8.0f}{row["speedup"]:>8.2f}x'
+                  f'{row["bound"]:>9.2f}x' for row in figures['decision']]
     if 'again' in figures:
         from crossspec_ros.bench.traces_again import table
         lines += table(figures['again'])

@@ -74,6 +74,19 @@ def open_drive(config: LearnConfig, number: int) -> tuple[Source, Split]:
     """A drive's recording and its split. Raises CrossSpecError where it has no images, no events, no end, or is too
     short to hold anything out."""
     uri = config.bags[number]
+    source = open_recording(config, number)
+    try:
+        if source.end_ns is None and not config.seconds:
+            raise CrossSpecError(f'{uri} has no end: say how much of it with --seconds')
+        return source, _split(config, uri, source)
+    except BaseException:
+        source.close()
+        raise
+
+
+def open_recording(config: LearnConfig, number: int) -> Source:
+    """A drive's recording. Raises CrossSpecError where it has no images or no events."""
+    uri = config.bags[number]
     source = open_source(uri, topics=config.topics or None)
     try:
         roles = {role_of(type_name) for type_name in source.topics.values()}
@@ -83,9 +96,7 @@ def open_drive(config: LearnConfig, number: int) -> tuple[Source, Split]:
         if not roles & {'image', 'compressed'}:
             raise CrossSpecError(f'{uri} must have images for the verifier to caption, its topics are '
                                  f'{", ".join(source.topics)}')
-        if source.end_ns is None and not config.seconds:
-            raise CrossSpecError(f'{uri} has no end: say how much of it with --seconds')
-        return source, _split(config, uri, source)
+        return source
     except BaseException:
         source.close()
         raise

@@ -20,6 +20,7 @@ from crossspec_ros.learn.lessons import Lesson
 from crossspec_ros.learn.store import FINAL
 from crossspec_ros.models.drafter import DraftTokens, EventDrafter
 from crossspec_ros.models.targets import TransformersTarget
+from crossspec_ros.speculation.age import passes_ms
 from crossspec_ros.speculation.budget import CostCurve
 from crossspec_ros.speculation.inbox import Admission
 from crossspec_ros.speculation.proposer import Proposer, ProposerConfig
@@ -201,8 +202,7 @@ def _judged(judge: Judge, lessons: Sequence[Lesson], mixture: Mixture, drafter: 
         count_window(proposer, number, 'held out', known, count, max_nodes=NODES, redraft=redraft,
                      fused_tokens=judge.fused_tokens)
         arm.counts.append(count)
-        forwards_ms = sum(curve(nodes + 1 + (0 if place else judge.fused_tokens - 1))
-                          for place, nodes in enumerate(count.trees))
+        forwards_ms = passes_ms(curve, count.trees, judge.fused_tokens)
         arm.heads_ms = sum(source.spent_ms for source in sources)
         arm.ages_ms.append(forwards_ms + arm.heads_ms - spent_ms)
         arm.changed.append(before is not None and before[1] != truth)

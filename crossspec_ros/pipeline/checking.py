@@ -15,6 +15,8 @@ import torch
 
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.targets import TransformersTarget
+from crossspec_ros.speculation.age import Timing, expected_age_ms
+from crossspec_ros.speculation.decision import Drafts, method_of
 from crossspec_ros.speculation.engine import CaptionEngine
 from crossspec_ros.speculation.settings import EngineConfig
 from crossspec_ros.speculation.target import Abilities, Layout
@@ -177,8 +179,8 @@ def describe(target: TransformersTarget, finding: Finding, options: CheckOptions
 def _ages(engine: CaptionEngine, last_tokens: int, encode_ms: float, tokens: int) -> dict[str, float]:
     """Caption age foretold from the cost curve, for so many tokens a pass, newest frame to final caption."""
     cost = engine.proposer.cost
-    fused = encode_ms + cost(last_tokens + tokens)
-    ages = {f'tau_{tau}': round(fused + max(tokens / tau - 1, 0) * cost(2 * tau), 1) for tau in _TAUS}
+    timing = Timing(cost, encode_ms + cost(last_tokens), encode_ms, last_tokens)
+    ages = {f'tau_{tau}': round(expected_age_ms(timing, method_of('fused', Drafts(tau)), tokens), 1) for tau in _TAUS}
     return ages | {'tokens': tokens}
 
 

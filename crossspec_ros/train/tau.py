@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from crossspec_ros.speculation.age import pass_tokens
 from crossspec_ros.speculation.inbox import Admission
 from crossspec_ros.speculation.proposer import Proposer, ProposerConfig
 from crossspec_ros.speculation.replay import KnownAnswer
@@ -70,7 +71,7 @@ def count_window(proposer: Proposer, window_id: int, prompt_key: str, truth: Seq
             proposer.inbox.offer(redraft(committed))
         tree = proposer.propose(committed, max_nodes, fused_tokens=0 if passes else fused_tokens)
         count.trees.append(len(tree))
-        new_tokens = len(tree) + 1 + (0 if passes else max(fused_tokens - 1, 0))
+        new_tokens = pass_tokens(len(tree), 0 if passes else fused_tokens)
         outcome = known.outcome(tree, len(committed), new_tokens=new_tokens,
                                 verify_ms=proposer.cost(new_tokens) if proposer.cost.known else 0.0)
         for place in range(len(outcome.emitted)):

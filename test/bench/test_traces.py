@@ -29,6 +29,9 @@ def test_measure_counts_a_repeated_caption_as_one_pass():
     newest = (80 + 16) / 8 + 207.6 * 274 / 2076
     assert figures['latency_ms']['plain_anticipatory'] == pytest.approx(newest + 100)
     assert figures['speedup']['drafted_anticipatory'] > figures['speedup']['drafted'] > 1
+    ages = {row['name']: row['age_ms'] for row in figures['decision']}
+    assert ages['generate'] == pytest.approx(80 + 16 + 207.6 + 9 * 10.1)        # a step, and a token of the prefill
+    assert ages['ahead'] == pytest.approx(newest + 9 * 10.1) and min(ages, key=ages.get) == 'fused'
 
 
 def test_replay_does_not_look_ahead():
