@@ -38,6 +38,16 @@ def write_film(path, count=8, fps=8.0):
             film.add(np.full((64, 64, 3), 30 * number, np.uint8))
 
 
+class Trap:
+    """Leaves a file where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), 'w')
+
+
 def write_json(path, entries):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(entries), encoding='utf-8')
@@ -196,7 +206,7 @@ def test_instructions_ask_about_events_pictures_and_sequences(tmp_path):
         {'id': 'c', 'event_data': '/elsewhere/pickled.npy', 'question': 'Night?', 'answer': ['no', 'day']}])
     (tmp_path / 'events' / 'thun_01_a').mkdir(parents=True)
     np.savez(tmp_path / 'events' / 'thun_01_a' / '000.npz', t=[20, 10], x=[1, 2], y=[3, 4], p=[0, 1])
-    np.save(tmp_path / 'events' / 'pickled.npy', {'t': np.zeros(1)}, allow_pickle=True)
+    np.save(tmp_path / 'events' / 'pickled.npy', np.array(Trap(tmp_path / 'sprung'), object), allow_pickle=True)
     make_dsec(tmp_path / 'thun_00_a')
     data = open_quality_data(tmp_path)
     first, second, part, pickled = data
@@ -210,6 +220,7 @@ def test_instructions_ask_about_events_pictures_and_sequences(tmp_path):
     assert pickled.answers == ('no', 'day')
     with pytest.raises(CrossSpecError, match='without pickled objects'):
         pickled.events.events()
+    assert not (tmp_path / 'sprung').exists()
 
 
 def test_eventdrive_reads_each_dimension(tmp_path):
@@ -260,6 +271,12 @@ def without_pictures(path):
     (path / 'interlaken_00_c' / 'events' / 'left').mkdir(parents=True)
 
 
+def two_of_a_name(path):
+    for folder in ('one', 'two'):
+        write_film(path / folder / 'clip.mp4')
+    write_json(path / 'qa.json', [{'video': 'clip.mp4', 'question': 'what?', 'answer': 'dog'}])
+
+
 def outside(path):
     write_film(path / 'out.mp4')
     write_json(path / 'inside' / 'qa.json', [{'video': '../out.mp4', 'question': 'what?', 'answer': 'dog'}])
@@ -274,6 +291,7 @@ def outside(path):
     pytest.param(two_kinds, 'MVSEC or M3ED files alone', '', id='two kinds'),
     pytest.param(without_pictures, 'images .* are missing', '', id='no pictures'),
     pytest.param(outside, 'not_in_the_folder: 1', 'inside', id='leads out'),
+    pytest.param(two_of_a_name, 'not_in_the_folder: 1', '', id='two of a name'),
     pytest.param(lambda path: None, 'there is none of that name', 'nowhere', id='no folder'),
 ])
 def test_another_layout_is_refused_in_one_sentence(make, text, under, tmp_path):
