@@ -57,10 +57,10 @@ def draw_map(timing: Timing, drafts: Mapping[str, Drafts], path: Path, lengths: 
         np.arange(len(names) + 1) - 0.5, len(names))
     for line, ahead in zip(panels, (True, False)):
         for axes, tokens in zip(line, lengths):
-            rows = winners(replace(timing, ahead=ahead), lambda tau: map_methods(tau, timing, drafts), _SHARES, _TAUS,
-                           tokens)
-            won = np.array([[names.index(row.method.name) for row in found] for found in rows])
-            sooner = np.array([[row.speedup for row in found] for found in rows])
+            found = winners(replace(timing, ahead=ahead), lambda tau: map_methods(tau, timing, drafts), _SHARES,
+                            _TAUS, tokens)
+            won = np.array([[names.index(row.method.name) for row in one] for one in found])
+            sooner = np.array([[row.speedup for row in one] for one in found])
             seen |= {names[place] for place in np.unique(won)}
             axes.pcolormesh(_TAUS, _SHARES, won, cmap=colours, norm=norm, shading='nearest', rasterized=True)
             lines = axes.contour(_TAUS, _SHARES, sooner, levels=(1.5, 2, 3, 4, 6, 8, 12), colors='#20262b',
@@ -74,6 +74,6 @@ def draw_map(timing: Timing, drafts: Mapping[str, Drafts], path: Path, lengths: 
         line[0].set_ylabel('share of prefill in generate')
     for axes in panels[-1]:
         axes.set_xlabel('tokens a pass of free drafts')
-    figure.legend(handles=[Patch(color=_COLOURS[name], label=_label(name, timing, drafts)) for name in names if name in seen],
-                  loc='outside lower center', ncols=4, frameon=False, fontsize=9)
+    patches = [Patch(color=_COLOURS[name], label=_label(name, timing, drafts)) for name in names if name in seen]
+    figure.legend(handles=patches, loc='outside lower center', ncols=4, frameon=False, fontsize=9)
     figure.savefig(path, dpi=110)

@@ -191,8 +191,8 @@ def recorded_timing(rows: Sequence[Row], layout: Layout) -> Timing | None:
 
 
 def decision(rows: Sequence[Row], replays: dict[str, Replay], layout: Layout) -> list[dict[str, Any]]:
-    """The table of `speculation.decision` by the recorded stage times, the youngest caption first; ``replays`` by method.
-    Empty where stage times were not recorded.
+    """The table of `speculation.decision` by the recorded stage times, the youngest caption first; ``replays`` are by
+    method. Empty where stage times were not recorded.
 
     One verifier stands for all clips, so ages differ a little from `latencies_ms`, which goes clip by clip.
     """
