@@ -22,7 +22,7 @@ _WORDS = {'generate': 'no drafts, all at the end', 'ahead': 'no drafts, frames a
           'lookup': 'drafts after the whole prefill', 'memory': 'drafts after the last prefill',
           'drafter_late': 'drafts that come late', 'drafter_early': 'early event drafts', 'heads': 'heads',
           'cascade': 'cascade', 'fused': 'drafts in the last prefill'}
-_TAUS, _SHARES = np.geomspace(1, 20, 61), np.linspace(0.03, 0.97, 48)
+_TAUS, _SHARES = np.geomspace(1, 20, 41), np.linspace(0.03, 0.97, 33)
 
 
 def map_methods(tau: float, timing: Timing, drafts: Mapping[str, Drafts]) -> list[Method]:
@@ -34,6 +34,13 @@ def map_methods(tau: float, timing: Timing, drafts: Mapping[str, Drafts]) -> lis
     better = MIDDLE.tau * (tau - 1) + 1
     cascade = Drafts(better, max(_LEAST_NODES, 2 * (better - 1)), MIDDLE.step_ms * one_ms)
     return methods_of({'lookup': free, 'memory': free, 'heads': heads, 'cascade': cascade, 'fused': free})
+
+
+def _label(name: str, timing: Timing, drafts: Mapping[str, Drafts]) -> str:
+    if name != 'heads':
+        return _WORDS[name]
+    heads = next(method for method in map_methods(1.0, timing, drafts) if method.name == name)
+    return f'heads that say {heads.tau:.1f} tokens a pass'
 
 
 def draw_map(timing: Timing, drafts: Mapping[str, Drafts], path: Path, lengths: Sequence[int] = LENGTHS) -> None:
@@ -50,10 +57,10 @@ def draw_map(timing: Timing, drafts: Mapping[str, Drafts], path: Path, lengths: 
         np.arange(len(names) + 1) - 0.5, len(names))
     for line, ahead in zip(panels, (True, False)):
         for axes, tokens in zip(line, lengths):
-            rows = winners(replace(timing, ahead=ahead), lambda tau: map_methods(tau, timing, drafts), _SHARES, _TAUS,
-                           tokens)
-            won = np.array([[names.index(row.method.name) for row in found] for found in rows])
-            sooner = np.array([[row.speedup for row in found] for found in rows])
+            found = winners(replace(timing, ahead=ahead), lambda tau: map_methods(tau, timing, drafts), _SHARES,
+                            _TAUS, tokens)
+            won = np.array([[names.index(row.method.name) for row in one] for one in found])
+            sooner = np.array([[row.speedup for row in one] for one in found])
             seen |= {names[place] for place in np.unique(won)}
             axes.pcolormesh(_TAUS, _SHARES, won, cmap=colours, norm=norm, shading='nearest', rasterized=True)
             lines = axes.contour(_TAUS, _SHARES, sooner, levels=(1.5, 2, 3, 4, 6, 8, 12), colors='#20262b',
@@ -67,6 +74,6 @@ def draw_map(timing: Timing, drafts: Mapping[str, Drafts], path: Path, lengths: 
         line[0].set_ylabel('share of prefill in generate')
     for axes in panels[-1]:
         axes.set_xlabel('tokens a pass of free drafts')
-    figure.legend(handles=[Patch(color=_COLOURS[name], label=_WORDS[name]) for name in names if name in seen],
-                  loc='outside lower center', ncols=4, frameon=False, fontsize=9)
+    patches = [Patch(color=_COLOURS[name], label=_label(name, timing, drafts)) for name in names if name in seen]
+    figure.legend(handles=patches, loc='outside lower center', ncols=4, frameon=False, fontsize=9)
     figure.savefig(path, dpi=110)

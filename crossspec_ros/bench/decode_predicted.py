@@ -57,7 +57,7 @@ def predicted(times: Sequence[Times], last_tokens: int, outcomes: Mapping[str, S
     are left out: their drafts are not counted. ``nodes`` of a pass on the mean."""
     found = {}
     for name, rows in outcomes.items():
-        if name in ('prompt_lookup', 'assisted') or not rows:
+        if name in ('prompt_lookup', 'assisted'):
             continue
         age_ms = expected_age_ms(_timing(times, name, last_tokens), _method(name, rows, nodes[name]),
                                  fmean(row.emitted for row in rows))

@@ -178,20 +178,27 @@ def latencies_ms(rows: Sequence[Row], drafted: Replay, layout: Layout) -> dict[s
     return {scheme: fmean(values) for scheme, values in sums.items()}
 
 
-def decision(rows: Sequence[Row], replays: dict[str, Replay], layout: Layout) -> list[dict[str, Any]]:
-    """The table of `speculation.decision` by the recorded stage times, the youngest caption first; ``replays`` by method.
-    Empty where stage times were not recorded.
-
-    One verifier stands for all clips, so ages differ a little from `latencies_ms`, which goes clip by clip.
-    """
+def recorded_timing(rows: Sequence[Row], layout: Layout) -> Timing | None:
+    """What the recorded verifier's work on a window takes, on the mean over clips; None: that was not recorded."""
     if any(row.stages_ms is None for row in rows):
-        return []
+        return None
     load, preprocess, prefill, _ = (fmean(stage) for stage in zip(*(row.stages_ms for row in rows)))
     step_ms, token_ms = (fmean(costs) for costs in zip(*(step_costs(row, layout) for row in rows)))
     frame_ms = (load + preprocess) / layout.frames
-    timing = Timing(lambda tokens: step_ms + tokens * token_ms, load + preprocess + prefill, frame_ms,
-                    layout.newest_tokens, prefill * layout.newest_tokens / layout.prompt_tokens,
-                    frame_ms + prefill / layout.frames, layout.frames)
+    return Timing(lambda tokens: step_ms + tokens * token_ms, load + preprocess + prefill, frame_ms,
+                  layout.newest_tokens, prefill * layout.newest_tokens / layout.prompt_tokens,
+                  frame_ms + prefill / layout.frames, layout.frames)
+
+
+def decision(rows: Sequence[Row], replays: dict[str, Replay], layout: Layout) -> list[dict[str, Any]]:
+    """The table of `speculation.decision` by the recorded stage times, the youngest caption first; ``replays`` are by
+    method. Empty where stage times were not recorded.
+
+    One verifier stands for all clips, so ages differ a little from `latencies_ms`, which goes clip by clip.
+    """
+    timing = recorded_timing(rows, layout)
+    if timing is None:
+        return []
     drafts = {name: Drafts(each.statistics['mean_acceptance_length'], each.nodes_per_pass, fmean(each.proposal_ms))
               for name, each in replays.items()}
     found = decide(timing, methods_of(drafts), fmean(len(row.target) for row in rows))
@@ -241,6 +248,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--first-nodes', type=int, default=layout.first_nodes,
                         help='most nodes in the pass fused with the prefill (%(default)s)')
     parser.add_argument('--captions', type=int, default=256, help='captions of memory (%(default)s)')
+    parser.add_argument('--map', type=Path, metavar='FILE', help='draw which method wins where, by the recorded times '
+                        'of the first file: .png or .svg')
     parser.add_argument('--tokenizer', type=Path, metavar='DIR', help='tokenizer of the recorded tokens, for '
                         '--draft-tokenizer')
     parser.add_argument('--draft-tokenizer', type=Path, action='append', default=[], metavar='DIR',
@@ -258,9 +267,22 @@ def run(args: argparse.Namespace) -> int:
                              'the other')
     layout = Layout(nodes=args.nodes, first_nodes=args.first_nodes)
     files = {path.name: _figures(load_rows(path), layout, args) for path in args.files}
+    if args.map is not None:
+        _draw_map(args.files[0], layout, args.map)
     print(json.dumps({'files': files}, indent=2) if args.json else '\n\n'.join(
         _table(name, figures) for name, figures in files.items()))
     return 0
+
+
+def _draw_map(recorded: Path, layout: Layout, path: Path) -> None:
+    from crossspec_ros.bench.advise_map import draw_map
+    timing = recorded_timing(load_rows(recorded), layout)
+    if timing is None:
+        raise CrossSpecError(f'--map needs stage times, {recorded} has none')
+    try:
+        draw_map(timing, {}, path)
+    except (OSError, ValueError) as error:
+        raise CrossSpecError(f'--map must be a .png or .svg that can be written, got {path}: {error}') from error
 
 
 def _figures(rows: Sequence[Row], layout: Layout, args: argparse.Namespace) -> dict[str, Any]:

@@ -110,8 +110,8 @@ def with_share(timing: Timing, share: float, tokens: float) -> Timing:
 def winners(timing: Timing, methods: Callable[[float], Sequence[Method]], shares: Sequence[float],
             taus: Sequence[float], tokens: float) -> list[list[Row]]:
     """The winning row for each share of prefill and, in it, for each tau; ``methods(tau)`` are those to choose from."""
-    scaled = {share: with_share(timing, share, tokens) for share in shares}
-    return [[decide(scaled[share], methods(tau), tokens)[0] for tau in taus] for share in shares]
+    scaled, made = [with_share(timing, share, tokens) for share in shares], [methods(tau) for tau in taus]
+    return [[decide(each, choice, tokens)[0] for choice in made] for each in scaled]
 
 
 def chosen(rows: Sequence[Row], margin: float = 0.02) -> Row:

@@ -6,6 +6,8 @@ import json
 import pytest
 
 import tiny_models
+from crossspec_ros.bench.decode_predicted import Times, predicted
+from crossspec_ros.bench.decode_schemes import Outcome
 from crossspec_ros.cli import main
 from shared_data import shared
 
@@ -31,6 +33,26 @@ def test_decode_reports_every_scheme(folder, capsys):
     assert all(set(scheme) == KEYS for scheme in report['schemes'].values())
     assert report['schemes']['ours']['identical'] and report['schemes']['tree']['identical']
     assert report['speedup']['generate'] == 1.0
+
+
+def test_decode_predicts_ages_from_what_it_measured(folder, capsys):
+    report = report_of(capsys, '--model', str(folder), '--drafter', 'none', '--windows', '2', '--warm', '1',
+                       '--max-tokens', '12', '--schemes', 'plain,memory,ours', '--predict')
+    assert set(report['predicted']) == {'generate', 'plain', 'memory', 'ours'}
+    for name, row in report['predicted'].items():
+        assert row['ratio'] == pytest.approx(row['predicted_ms'] / row['measured_ms'], abs=0.01)
+    assert report['predicted']['ours']['predicted_ms'] < report['predicted']['plain']['predicted_ms']
+
+
+def test_predicted_ages_of_schemes_by_hand():
+    times = Times({1: 10.0, 11: 11.0, 101: 20.0}, encode_all_ms=40.0, prefill_all_ms=100.0, encode_ms=5.0)
+    outcome = Outcome((), 200.0, 0.0, passes=5, emitted=20)
+    plain = Outcome((), 330.0, 0.0, passes=20, emitted=20)
+    found = predicted([times], 91, {'plain': [plain], 'memory': [outcome], 'ours': [outcome], 'prompt_lookup': []},
+                      {'plain': 0.0, 'memory': 8.0, 'ours': 10.0})
+    assert found['plain'] == {'predicted_ms': 330.0, 'measured_ms': 330.0, 'ratio': 1.0}
+    assert found['memory']['predicted_ms'] == 100 + 5 + 4 * 11            # 8 nodes of 5 passes, the first has none
+    assert found['ours']['predicted_ms'] == 5 + 20 + 4 * 11 and 'prompt_lookup' not in found
 
 
 def test_decode_assisted_generation_where_an_assistant_is_named(folder, capsys):
