@@ -27,7 +27,7 @@ from crossspec_ros.models.heads import KINDS, load_head
 from crossspec_ros.models.targets import load_target
 from crossspec_ros.pipeline.building import build_engine
 from crossspec_ros.speculation.budget import CostCurve
-from crossspec_ros.speculation.sources.heads import FINAL, HeadDraft
+from crossspec_ros.speculation.sources.heads import FINAL, HeadDraft, HeadSource
 from crossspec_ros.speculation.types import Draft, prompt_key
 from crossspec_ros.train.head_stage import HeadStage
 from crossspec_ros.train.tau import TauCount
@@ -56,6 +56,7 @@ def learned(tmp_path_factory, deep, base):
     """The folder of a course with every source, its settings and its report."""
     folder, patch = tmp_path_factory.mktemp('course'), pytest.MonkeyPatch()
     patch.setattr('crossspec_ros.learn.drives.open_source', toy_drive.open_toy)
+    patch.setitem(HeadSource.__init__.__kwdefaults__, 'clock', lambda: 0)   # asked however slow this machine is
     config = toy_drive.toy_config(folder, deep, base=str(base), prompts=(QUESTION,), bags=('toy:1:40',), slide=8,
                                   steps=40, batch=20, sources=SOURCES)
     report = learn(config, lambda *told: nullcontext(lambda count: None))
@@ -97,7 +98,7 @@ def test_every_source_is_judged_alone_and_merged(learned):
     assert max(arms[kind]['tau'] for kind in KINDS) > 1.3
     for kind, head in report['heads'].items():
         assert head['losses']['loss'][-1] < head['losses']['loss'][0]
-        assert head['parameters'] > 0 and head['draft_ms'] > 0
+        assert head['parameters'] > 0 and head['draft_ms'] >= 0
         difference = arms[with_head(kind)]['age_ms']['mean'] - arms['merged']['age_ms']['mean']
         assert head['age_over_merged_ms'] == pytest.approx(difference, abs=0.02)
         assert head['pays'] is False or difference < 0
