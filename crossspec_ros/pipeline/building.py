@@ -48,7 +48,7 @@ def load_model(config: VerifierConfig) -> Target:
     ask_threads('verifier', config.threads)
     return load_target(config.model, config.device, config.dtype, config.cache, fps=1000.0 / config.frame_interval_ms,
                        max_new_tokens=config.decode.max_new_tokens, trust_remote_code=config.trust_remote_code,
-                       allow_pickle=config.allow_pickle)
+                       allow_pickle=config.allow_pickle, quantization=config.quantization)
 
 
 def build_engine(config: VerifierConfig, target: Target | None = None) -> CaptionEngine:
@@ -109,7 +109,8 @@ def _warm_up(engine: CaptionEngine, config: VerifierConfig, prompt: str) -> None
 
     folder = engine.target.adapter.parts.folder
     settings = {'prompt': prompt, 'frames': config.window_frames, 'device': config.device, 'dtype': config.dtype,
-                'cache': config.cache, 'threads': torch.get_num_threads(), 'nodes': config.decode.first_nodes}
+                'cache': config.cache, 'quantization': config.quantization, 'threads': torch.get_num_threads(),
+                'nodes': config.decode.first_nodes}
     kept = recall(folder, 'costs', **settings)
     known = {int(count): cost_ms for count, cost_ms in kept.items()} if isinstance(kept, dict) else None
     costs = engine.warm_up(prompt, known=known)
