@@ -159,8 +159,8 @@ def check_layers(name: str, shapes: nn.Module) -> None:
         inside = {module for module in layers.modules() if isinstance(module, nn.Linear)}
         _, largest = max((sum(weight.numel() for weight in module.parameters(recurse=False)), type(module).__name__)
                          for module in layers.modules() if module not in inside)
-        raise CrossSpecError(f'quantization {name} is for weights in linear layers, got {100 * linear // whole}% of the '
-                             f'decoder\'s there and the rest in {largest}; use quantization none')
+        raise CrossSpecError(f'quantization {name} is for weights in linear layers, got {100 * linear // whole}% of '
+                             f'the decoder\'s there and the rest in {largest}; use quantization none')
     group = KINDS[name].group
     for place, (_, columns) in found.items():
         if group and columns % group:

@@ -41,11 +41,17 @@ def build_drafting(config: DrafterConfig, prompt: str = '', account: Account | N
 
 
 def load_model(config: VerifierConfig) -> Target:
-    """Load the verifier's model. Raises CrossSpecError as above."""
+    """Load the verifier's model. Raises CrossSpecError as above, and before loading one that does not fit its device."""
+    from crossspec_ros.models.fit import Serving, check_fit
     from crossspec_ros.models.targets import load_target
     from crossspec_ros.pipeline.threads import ask_threads
 
     ask_threads('verifier', config.threads)
+    open_windows = min(1 - (-config.window_frames // config.grid().stride_frames), config.decode.max_windows)
+    serving = Serving(config.window_frames, config.decode.max_new_tokens, config.decode.first_nodes, open_windows,
+                      prompt=config.prompt or DEFAULT_PROMPT, fps=1000.0 / config.frame_interval_ms)
+    check_fit(config.model, serving, config.device, config.dtype, config.quantization, config.trust_remote_code,
+              config.allow_pickle)
     return load_target(config.model, config.device, config.dtype, config.cache, fps=1000.0 / config.frame_interval_ms,
                        max_new_tokens=config.decode.max_new_tokens, trust_remote_code=config.trust_remote_code,
                        allow_pickle=config.allow_pickle, quantization=config.quantization)
