@@ -95,9 +95,10 @@ def _text(path: str, report: dict) -> str:
     memory, ages = report['memory_mb'], report['expected_age_ms']
     costs = ', '.join(str(report['cost_ms'].get(count)) for count in ('1', '16', '64'))
     same = 'every clip as its own generate' if report['identical'] == report['clips'] else 'NOT as its own generate'
+    kept = f', weights {report["quantization"]}' if report['quantization'] != 'none' else ''
     lines = [
         f'{path}: {report["class"]}, served by {report["adapter"]}',
-        f'  {report["identical"]} of {report["clips"]} clips identical in {report["dtype"]}: {same}',
+        f'  {report["identical"]} of {report["clips"]} clips identical in {report["dtype"]}{kept}: {same}',
         f'  exact: {", ".join(ways) or "nothing beyond plain decoding"}; {report["frames_a_group"]} frame(s) a group, '
         f'{report["tokens_a_frame"]:g} tokens a frame, prompt of {report["prompt_tokens"]}',
         *(f'  {note}' for note in report['notes']),

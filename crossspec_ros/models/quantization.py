@@ -183,6 +183,22 @@ def outside(model: nn.Module) -> Iterator[str]:
     return walk(model, '')
 
 
+def stored_bytes(model: nn.Module) -> int:
+    """Bytes that a model's weights take, scales of quantised ones included."""
+    total = sum(_stored(weight) for weight in model.parameters())
+    if getattr(model, 'is_quantized', False):                       # some libraries keep theirs as buffers
+        total += sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())
+    return total
+
+
+def _stored(weight: torch.Tensor) -> int:
+    if hasattr(weight, '__tensor_flatten__'):
+        parts = (getattr(weight, name) for name in weight.__tensor_flatten__()[0])
+        return sum(_stored(part) for part in parts if isinstance(part, torch.Tensor))
+    scales = getattr(getattr(weight, 'quant_state', None), 'absmax', None)
+    return weight.numel() * weight.element_size() + (0 if scales is None else _stored(scales))
+
+
 def rounds_activations(name: str, folder: Path, config: Mapping[str, Any] | None) -> bool:
     """Whether activations are rounded, for a kind asked for or a ``quantization_config`` of a checkpoint."""
     kind = find_kind(name)
