@@ -7,6 +7,7 @@ those of the modules themselves, built without memory; the rest is an estimate f
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from inspect import signature
 from pathlib import Path
 
@@ -103,21 +104,26 @@ class Shapes:
         kept = whole - sum(rows * columns for rows, columns in shapes)
         return kept * element + sum(kind.bytes_of(*shape, element) for shape in shapes)
 
-    @torch.inference_mode()
     def token_bytes(self, element: int) -> int:
-        """Bytes of the keys and values of one token, from a forward of one on the meta device."""
+        """Bytes of the keys and values of one token. Raises `CrossSpecError` where they cannot be told."""
+        return self._token_numbers * element
+
+    @cached_property
+    def _token_numbers(self) -> int:
+        """Numbers among the keys and values of one token, from a forward of one on the meta device."""
         decoder = self.model.get_decoder()
         cache = SequenceCache(int(self.text.num_hidden_layers), 1)
         width, = decoder.get_input_embeddings().weight.shape[1:]
         like = next(decoder.parameters())
         named = 'cache' if 'cache' in signature(decoder.forward).parameters else 'past_key_values'
         try:
-            decoder(inputs_embeds=torch.zeros(1, 1, width, dtype=like.dtype, device='meta'),
-                    **{named: cache.inner}, use_cache=True)
+            with torch.inference_mode():
+                decoder(inputs_embeds=torch.zeros(1, 1, width, dtype=like.dtype, device='meta'),
+                        **{named: cache.inner}, use_cache=True)
         except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError, KeyError) as error:
             raise CrossSpecError(f'keys and values of {type(decoder).__name__} cannot be told without its weights '
                                  f'({type(error).__name__}); load it with crossspec model check') from error
-        return cache.bytes_a_token // like.element_size() * element
+        return cache.bytes_a_token // like.element_size()
 
     def prompt_tokens(self, serving: Serving) -> int:
         """Tokens of the prompt of a window: those that the folder's processor makes, or the class's own adapter where
