@@ -41,7 +41,8 @@ def build_drafting(config: DrafterConfig, prompt: str = '', account: Account | N
 
 
 def load_model(config: VerifierConfig) -> Target:
-    """Load the verifier's model. Raises CrossSpecError as above, and before loading one that does not fit its device."""
+    """Load the verifier's model, where it fits its device; nothing is loaded else. Raises CrossSpecError as above.
+    """
     from crossspec_ros.models.fit import Serving, check_fit
     from crossspec_ros.models.targets import load_target
     from crossspec_ros.pipeline.threads import ask_threads
