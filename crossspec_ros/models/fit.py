@@ -2,7 +2,8 @@
 
 Bytes are counted for the weights in a type or kind, keys and values of the windows that are open, what the biggest
 forward makes on the way, captured steps, and what a process takes before it has a model. Weights, keys and values are
-those of the modules themselves, built without memory; the rest is an estimate from above.
+those of the modules themselves, built without memory; the forward is the decoder's over a whole prompt at once, from
+above, beside which a vision tower over one group of frames is small.
 """
 from __future__ import annotations
 
