@@ -31,15 +31,16 @@ class Captioner:
 
     def __init__(self, model: str | Path = 'builtin', *, device: str = 'cpu', dtype: str = 'auto',
                  config: EngineConfig | None = None, cache: str = 'auto', fps: float = 8.0,
-                 trust_remote_code: bool = False) -> None:
+                 trust_remote_code: bool = False, quantization: str = 'none') -> None:
         """``model``: checkpoint folder, hub id or 'builtin'; ``fps``: frames a second, which some models are told;
-        ``trust_remote_code``: run Python code that the checkpoint brings.
+        ``trust_remote_code``: run Python code that the checkpoint brings; ``quantization``: how weights are kept, a
+        kind of `models.quantization`.
 
         Raises `CrossSpecError` where it cannot be loaded.
         """
         config = config or EngineConfig()
         self.target = load_target(model, device, dtype, cache, fps=fps, max_new_tokens=config.max_new_tokens,
-                                  trust_remote_code=trust_remote_code)
+                                  trust_remote_code=trust_remote_code, quantization=quantization)
         self.engine = CaptionEngine(self.target, config)
         self._windows = 0
         self._pushed: tuple[Session, str, int] | None = None         # the window being filled, its prompt, its frames

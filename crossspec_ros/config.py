@@ -21,6 +21,7 @@ from crossspec_ros.timing.window import WindowGrid
 
 DEFAULT_PROMPT = 'What is happening?'
 IDLE = 'idle'
+QUANTIZATIONS = ('none', 'int8', 'int4', 'nf4', 'dynamic')
 
 
 _p = described
@@ -156,6 +157,10 @@ class VerifierConfig(WindowConfig):
     device: str = _p('cpu', 'torch device of the verifier', name='model.device')
     dtype: str = _p('auto', 'type the verifier computes in; auto: float32 on a CPU, else the checkpoint\'s own',
                     name='model.dtype', choices=('auto', 'float32', 'float16', 'bfloat16'))
+    quantization: str = _p('none', 'how weights of the decoder are kept; none: in model.dtype; int8: 8 bits, a scale a '
+                           'row (torchao); int4: 4 bits, a scale a group of 128, CUDA devices in bfloat16 (torchao); '
+                           'nf4: 4 bits (bitsandbytes); dynamic: 8 bits, activations too, row by row, CPUs (torchao)',
+                           name='model.quantization', choices=QUANTIZATIONS)
     cache: str = _p('auto', 'how passes reach the device; dynamic: as long as they are; padded: filled up to a few '
                     'sizes and captured; auto: padded on a CUDA device', name='model.cache',
                     choices=('auto', 'dynamic', 'padded'))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from crossspec_ros import params_file
-from crossspec_ros.config import NODES, make, parameters_of
+from crossspec_ros.config import NODES, QUANTIZATIONS, make, parameters_of
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.resources import python_path, share_path
 
@@ -60,7 +60,8 @@ ARGUMENTS: tuple[Argument, ...] = (
              ('true', 'false')),
     Argument('device', 'cpu', 'torch device of both models'),
     Argument('quantization', 'none', 'number format of the verifier\'s weights; none: the checkpoint\'s own, on a CPU '
-             'float32', ('none', 'float32', 'float16', 'bfloat16')),
+             'float32; a type: model.dtype; int8, int4, nf4, dynamic: model.quantization',
+             ('none', 'float32', 'float16', 'bfloat16', *QUANTIZATIONS[1:])),
     Argument('use_sim_time', 'false', 'follow /clock', ('true', 'false')),
     Argument('autostart', 'true', 'configure and activate the lifecycle nodes', ('true', 'false')),
     Argument('use_rviz', 'false', 'start RViz with the package\'s view', ('true', 'false')),
@@ -159,14 +160,15 @@ def declare(given: Mapping[str, str] | None = None, parameters: Mapping[str, Map
     cameras = cameras_from(values)
     file = values['params_file'] or str(share_path('config', 'crossspec.yaml'))
     by_bare_name = check_params_file(file, values['namespace'])
-    dtype = 'auto' if values['quantization'] == 'none' else values['quantization']
+    kind = values['quantization']
+    dtype, kind = ('auto', kind) if kind in QUANTIZATIONS else (kind, QUANTIZATIONS[0])
     autostart, transport = values['autostart'] == 'true', values['image_transport']
     own: dict[str, dict[str, Any]] = {
         'drafter': {'model.path': values['drafter_model'], 'model.device': values['device'], 'autostart': autostart,
                     'model.speaks': _spoken(values),
                     'learn.online': values['learn_online'] == 'true'},
         'verifier': {'model.path': values['model'], 'model.device': values['device'], 'model.dtype': dtype,
-                     'image_transport': transport, 'autostart': autostart},
+                     'model.quantization': kind, 'image_transport': transport, 'autostart': autostart},
         'overlay': {'image_transport': transport},
         'monitor': {},
     }

@@ -13,6 +13,7 @@ BENCHES: dict[str, Command] = {
     'link': Command('crossspec_ros.bench.link', 'verifier on another host: delay, loss and cuts of the link'),
     'change': Command('crossspec_ros.bench.change', 'windows by change against the grid: age of the words, compute'),
     'growth': Command('crossspec_ros.bench.growth', 'age over frames, answers and tokens a frame; memory over a drive'),
+    'fit': Command('crossspec_ros.bench.fit', 'memory that models of real shapes take, by how weights are kept'),
     'view': Command('crossspec_ros.bench.view', 'what the live view costs the graph'),
     'resilience': Command('crossspec_ros.bench.resilience', 'the graph killed, frozen, lied to and starved'),
     'soak': Command('crossspec_ros.bench.soak', 'the graph for long, with kills, prompts and questions'),

@@ -35,6 +35,7 @@ OPTIONAL = {'launch_ros': 'launch files (without it: `crossspec up`)',
             'cv_bridge': 'not needed, images are converted here',
             'event_camera_py': 'another event decoder', 'rviz_2d_overlay_msgs': 'captions over RViz',
             'foxglove_msgs': 'captions over images in Foxglove', 'rerun': '`crossspec view` in a browser',
+            'torchao': 'model.quantization int8, int4, dynamic', 'bitsandbytes': 'model.quantization nf4',
             'foxglove': '`crossspec view --foxglove`', 'hdf5plugin': 'DSEC files with compressed events'}
 
 

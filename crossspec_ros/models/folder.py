@@ -129,25 +129,32 @@ def _generates(known: Any) -> bool:
     return isinstance(known, type) and callable(getattr(known, 'can_generate', None)) and bool(known.can_generate())
 
 
-def check_quantisation(folder: Path) -> None:
-    """Raise `CrossSpecError` where the weights are quantised by a library that is not installed."""
+def quantisation_of(folder: Path) -> str | None:
+    """The method by which weights in a folder are quantised, 'bitsandbytes-8bit' for that one's way of 8 bits; None
+    where they are not. Raises `CrossSpecError` where the folder's config.json names none."""
     config = read_config(folder)
     for place in (config, config.get('text_config')):
         asked = place.get('quantization_config') if isinstance(place, dict) else None
         if asked is None:
             continue
-        path = folder / 'config.json'
         method = asked.get('quant_method') if isinstance(asked, dict) else None
         if isinstance(asked, dict) and (asked.get('load_in_4bit') or asked.get('load_in_8bit')):
-            method = 'bitsandbytes'
+            method = 'bitsandbytes' if asked.get('load_in_4bit') else 'bitsandbytes-8bit'
         if not isinstance(method, str):
-            raise CrossSpecError(f'quantization_config in {path} must name a quant_method, got {method!r}; use the '
-                                 'weights that are not quantised')
-        module = _QUANTISERS.get(method)
-        if module is not None and find_spec(module) is None:
-            raise CrossSpecError(f'quantization_config in {path} must be of a library that is installed, got {method}, '
-                                 f'and its module {module} is not here; install it, or use the weights that are not '
-                                 'quantised')
+            raise CrossSpecError(f'quantization_config in {folder / "config.json"} must name a quant_method, got '
+                                 f'{method!r}; use the weights that are not quantised')
+        return method
+    return None
+
+
+def check_quantisation(folder: Path) -> None:
+    """Raise `CrossSpecError` where the weights are quantised by a library that is not installed."""
+    method = quantisation_of(folder)
+    module = _QUANTISERS.get((method or '').removesuffix('-8bit'))
+    if module is not None and find_spec(module) is None:
+        raise CrossSpecError(f'quantization_config in {folder / "config.json"} must be of a library that is installed, '
+                             f'got {method}, and its module {module} is not here; install it, or use the weights that '
+                             'are not quantised')
 
 
 def check_tokenizer_files(folder: Path) -> None:
@@ -179,7 +186,7 @@ def weight_files(folder: Path, allow_pickle: bool = False) -> tuple[Path, ...]:
     for path in files:
         refuse_pointer(path)
         if path.suffix == '.safetensors':
-            _check_length(path)
+            _header(path)
     return files
 
 
@@ -205,8 +212,17 @@ def _named_weights(folder: Path, name: str) -> tuple[Path, ...]:
     return tuple(folder / part for part in names)
 
 
-def _check_length(path: Path) -> None:
-    """Raise `CrossSpecError` unless a safetensors file is as long as its header says."""
+def weight_sizes(folder: Path) -> list[tuple[str, str, int]]:
+    """Name, type and bytes of each weight in the folder's safetensors files, by their headers alone; empty where
+    weights are pickled. Raises `CrossSpecError` for a file that is not whole."""
+    files = _named_weights(folder, _SAFE)
+    return [(name, entry['dtype'], entry['data_offsets'][1] - entry['data_offsets'][0])
+            for path in files for name, entry in _header(path).items()]
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file, by names of weights. Raises `CrossSpecError` unless the file is as long as it
+    says."""
     size = path.stat().st_size
     try:
         with path.open('rb') as file:
@@ -214,11 +230,12 @@ def _check_length(path: Path) -> None:
             if length > min(size, _LONGEST_HEADER):
                 raise ValueError('its header is longer than the file')
             header = json.loads(file.read(length))
-            ends = [entry['data_offsets'][1] for name, entry in header.items() if name != '__metadata__']
-            expected = 8 + length + max(ends, default=0)
+            weights = {name: entry for name, entry in header.items() if name != '__metadata__'}
+            expected = 8 + length + max((entry['data_offsets'][1] for entry in weights.values()), default=0)
     except (ValueError, struct.error, AttributeError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise CrossSpecError(f'{path} cannot be loaded, it must be a whole safetensors file ({one_line(error)}); '
                              'fetch or copy it again') from error
     if size != expected:
         raise CrossSpecError(f'{path} cannot be loaded, it must be {expected} bytes by its header, got {size}; fetch '
                              'or copy it again')
+    return weights

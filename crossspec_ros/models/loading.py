@@ -18,11 +18,13 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.builtin import BUILTIN, builtin_path
 from crossspec_ros.models.files import one_line, read_object
-from crossspec_ros.models.folder import check_tokenizer_files, class_names, read_config, weight_files
+from crossspec_ros.models.folder import check_tokenizer_files, class_names, read_config, weight_files, weight_sizes
+from crossspec_ros.models.quantization import NONE, settings_for
 
 _log = logging.getLogger(__name__)
 _DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 _OWN = 'auto'
+_STORED = {'F32': torch.float32, 'BF16': torch.bfloat16, 'F16': torch.float16}
 
 
 def find_dtype(dtype: str, device: torch.device) -> torch.dtype | None:
@@ -120,19 +122,25 @@ def load_processor(folder: Path, trust_remote_code: bool = False) -> Any:
 
 
 def load_model(folder: Path, architecture: str, dtype: torch.dtype | None, trust_remote_code: bool = False,
-               allow_pickle: bool = False, device: torch.device = torch.device('cpu')) -> PreTrainedModel:
+               allow_pickle: bool = False, device: torch.device = torch.device('cpu'),
+               quantization: str = NONE) -> PreTrainedModel:
     """The folder's model of a class of transformers (or of the folder's own code, where that is trusted) on a device.
 
     Weights come from safetensors, from pickled files only where ``allow_pickle`` says so and there are no others;
     ``dtype`` None keeps their own type. They go to the device file by file where the library accelerate is installed,
-    else by way of the host's memory. Raises `CrossSpecError`.
+    else by way of the host's memory. ``quantization``: the kind (`models.quantization`) that each is turned into as it
+    is read. Raises `CrossSpecError`.
     """
     import transformers
     pickled = weight_files(folder, allow_pickle)[0].suffix == '.bin'
     config = load_config(folder, trust_remote_code)
     known = getattr(transformers, architecture, None)
     options: dict[str, Any] = {} if known is not None else {'trust_remote_code': trust_remote_code}
-    if device.type != 'cpu' and find_spec('accelerate') is not None:
+    if quantization != NONE:
+        shapes = empty_model(folder, architecture, trust_remote_code)
+        dtype = dtype or own_dtype(folder, config)
+        options['quantization_config'] = settings_for(quantization, shapes, dtype)
+    if (device.type != 'cpu' or quantization != NONE) and find_spec('accelerate') is not None:
         options['device_map'] = {'': device}
     loader = known if known is not None else transformers.AutoModelForImageTextToText
     written_out = known is not None and not getattr(known, '_supports_sdpa', True)
@@ -141,9 +149,34 @@ def load_model(folder: Path, architecture: str, dtype: torch.dtype | None, trust
         attn_implementation='eager' if written_out else 'sdpa', **options)
     check_report(folder, architecture, report)
     try:
-        return model.to(device)
+        return model if model.device == device else model.to(device)
     except (RuntimeError, ValueError) as error:        # no room; a quantised model that stays where it was loaded
         raise CrossSpecError(f'the checkpoint in {folder} cannot be moved to {device}: {one_line(error)}') from error
+
+
+def empty_model(folder: Path, architecture: str, trust_remote_code: bool = False) -> PreTrainedModel:
+    """The folder's model on the meta device: all its modules and shapes, no weights. Raises `CrossSpecError`."""
+    import transformers
+    config, known = load_config(folder, trust_remote_code), getattr(transformers, architecture, None)
+    try:
+        with _quiet(), torch.device('meta'):
+            if known is not None:
+                return known(config)
+            loader = transformers.AutoModelForImageTextToText
+            return loader.from_config(config, trust_remote_code=trust_remote_code)
+    except Exception as error:                       # each class builds itself in its own way
+        raise CrossSpecError(f'{architecture} cannot be built from {folder / "config.json"}: '
+                             f'{one_line(error)}; mend the value there, or copy the file again') from error
+
+
+def own_dtype(folder: Path, config: PreTrainedConfig) -> torch.dtype:
+    """The type of a checkpoint's weights: what its config says, else that of the first weight that is one of floats;
+    float32 for pickled ones. Raises `CrossSpecError` as `weight_sizes` does."""
+    for place in (config, config.get_text_config(decoder=True)):
+        if isinstance(getattr(place, 'dtype', None), torch.dtype):
+            return place.dtype
+    found = (_STORED.get(kind) for _, kind, _ in weight_sizes(folder))
+    return next((dtype for dtype in found if dtype is not None), torch.float32)
 
 
 def read_weights(loader: Any, folder: Path, name: str, pickled: bool,
@@ -158,6 +191,10 @@ def read_weights(loader: Any, folder: Path, name: str, pickled: bool,
         raise CrossSpecError(f'weights in {folder} must be tensors alone, got a pickled file that holds more, which '
                              'could run code; save them as safetensors where you trust them') from error
     except Exception as error:         # safetensors, json, torch and transformers each raise their own kinds here
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error):
+            raise CrossSpecError(f'there is no room for the weights in {folder}: {one_line(error)}; free memory, or '
+                                 'use a smaller model or quantization (crossspec model check --memory GB says which '
+                                 'fits)') from error
         raise CrossSpecError(f'the checkpoint in {folder} cannot be loaded as {name}: {one_line(error)}') from error
 
 

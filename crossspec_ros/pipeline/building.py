@@ -41,14 +41,21 @@ def build_drafting(config: DrafterConfig, prompt: str = '', account: Account | N
 
 
 def load_model(config: VerifierConfig) -> Target:
-    """Load the verifier's model. Raises CrossSpecError as above."""
+    """Load the verifier's model, where it fits its device; nothing is loaded else. Raises CrossSpecError as above.
+    """
+    from crossspec_ros.models.fit import Serving, check_fit
     from crossspec_ros.models.targets import load_target
     from crossspec_ros.pipeline.threads import ask_threads
 
     ask_threads('verifier', config.threads)
+    open_windows = min(1 - (-config.window_frames // config.grid().stride_frames), config.decode.max_windows)
+    serving = Serving(config.window_frames, config.decode.max_new_tokens, config.decode.first_nodes, open_windows,
+                      prompt=config.prompt or DEFAULT_PROMPT, fps=1000.0 / config.frame_interval_ms)
+    check_fit(config.model, serving, config.device, config.dtype, config.quantization, config.trust_remote_code,
+              config.allow_pickle)
     return load_target(config.model, config.device, config.dtype, config.cache, fps=1000.0 / config.frame_interval_ms,
                        max_new_tokens=config.decode.max_new_tokens, trust_remote_code=config.trust_remote_code,
-                       allow_pickle=config.allow_pickle)
+                       allow_pickle=config.allow_pickle, quantization=config.quantization)
 
 
 def build_engine(config: VerifierConfig, target: Target | None = None) -> CaptionEngine:
@@ -109,7 +116,8 @@ def _warm_up(engine: CaptionEngine, config: VerifierConfig, prompt: str) -> None
 
     folder = engine.target.adapter.parts.folder
     settings = {'prompt': prompt, 'frames': config.window_frames, 'device': config.device, 'dtype': config.dtype,
-                'cache': config.cache, 'threads': torch.get_num_threads(), 'nodes': config.decode.first_nodes}
+                'cache': config.cache, 'quantization': config.quantization, 'threads': torch.get_num_threads(),
+                'nodes': config.decode.first_nodes}
     kept = recall(folder, 'costs', **settings)
     known = {int(count): cost_ms for count, cost_ms in kept.items()} if isinstance(kept, dict) else None
     costs = engine.warm_up(prompt, known=known)

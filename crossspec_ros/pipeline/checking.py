@@ -14,6 +14,7 @@ import psutil
 import torch
 
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.models.quantization import stored_bytes
 from crossspec_ros.models.targets import TransformersTarget
 from crossspec_ros.speculation.age import Timing, expected_age_ms
 from crossspec_ros.speculation.decision import Drafts, method_of
@@ -106,7 +107,7 @@ def check_target(target: TransformersTarget, options: CheckOptions = CheckOption
 def _ladder(had: Abilities, dtype: torch.dtype) -> list[Abilities]:
     """What to try: all that the target has, then less and less of it, and in the end nothing."""
     tries = [had]
-    if dtype != torch.float32:                       # there a near tie tells nothing of an ability
+    if dtype != torch.float32 or had.coarse:         # there a near tie tells nothing of an ability
         return tries
     for name in ('trees', 'frame_cache', 'anticipatory'):
         if getattr(tries[-1], name):
@@ -171,6 +172,7 @@ def describe(target: TransformersTarget, finding: Finding, options: CheckOptions
         'anticipatory': exact and finding.abilities.anticipatory, 'trees': exact and finding.abilities.trees,
         'frames_a_group': group.frames, 'tokens_a_frame': group.tokens / group.frames,
         'prompt_tokens': layout.length, 'dtype': str(target.dtype).removeprefix('torch.'),
+        'quantization': target.adapter.parts.quantization,
         'notes': list(finding.abilities.notes), 'refused': None, 'memory_mb': _memory_mb(target, layout),
         'cost_ms': {str(count): round(cost, 3) for count, cost in costs.items()}, 'encode_ms': round(encode_ms, 3),
         'expected_age_ms': _ages(engine, layout.last_tokens, encode_ms, options.max_new_tokens)}
@@ -186,7 +188,7 @@ def _ages(engine: CaptionEngine, last_tokens: int, encode_ms: float, tokens: int
 
 def _memory_mb(target: TransformersTarget, layout: Layout) -> dict[str, float]:
     """Weights, keys and values of one window, and what is free where the target lies, MB."""
-    weights = sum(weight.numel() * weight.element_size() for weight in target.model.parameters())
+    weights = stored_bytes(target.model)
     cache = target.new_cache(layout, layout.length)
     target.extend(cache, layout.tail)
     held = cache.bytes_a_token * layout.length
@@ -200,6 +202,6 @@ def refusal(path: str, error: CrossSpecError, dtype: str) -> dict[str, object]:
     """The same report for a checkpoint that is not served."""
     return {'class': None, 'adapter': None, 'clips': 0, 'identical': 0, 'frame_cache': False, 'anticipatory': False,
             'trees': False, 'frames_a_group': None, 'tokens_a_frame': None, 'prompt_tokens': None, 'dtype': dtype,
-            'notes': [], 'refused': str(error), 'memory_mb': {}, 'cost_ms': {}, 'encode_ms': None,
+            'quantization': None, 'notes': [], 'refused': str(error), 'memory_mb': {}, 'cost_ms': {}, 'encode_ms': None,
             'expected_age_ms': {}}
 

@@ -55,7 +55,7 @@ class CaptionEngine:
         self._shared = Shared(
             target, proposer, config, make_rule(config), ending,
             Certified(target, config.block) if certified else free, free,
-            exact=certified or target.dtype == torch.float32,
+            exact=certified or (target.dtype == torch.float32 and not target.abilities.coarse),
             features=FeatureCache(2 * config.window_frames if config.frame_cache else 0))
         self._open: list[Session] = []
 

@@ -90,12 +90,14 @@ class Abilities:
     ``frame_cache``: a group's rows depend on its frames alone, so windows that overlap may share them.
     ``anticipatory``: rows of a group, and what the decoder makes of them, depend on no later frame, so that groups may
     be encoded and prefilled as they come. ``trees``: rows may attend to the path of a tree; else drafts are chains.
-    ``notes`` say in a sentence each why something is left out.
+    ``coarse``: activations are rounded inside a forward, so that in float32 too one of another shape may decide a token
+    otherwise, as in 16 bits. ``notes`` say in a sentence each why something is left out.
     """
 
     frame_cache: bool = True
     anticipatory: bool = True
     trees: bool = True
+    coarse: bool = False
     notes: tuple[str, ...] = ()
 
 

@@ -40,7 +40,7 @@ def fault(adapter: Adapter) -> str | None:
         return str(error)
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
         return f'{type(error).__name__}: {error}'              # a class that does not work as its adapter thinks
-    return _apart(logits, said.logits.to(logits.device), adapter.model.dtype)
+    return _apart(logits, said.logits.to(logits.device), adapter)
 
 
 @torch.inference_mode()
@@ -69,7 +69,7 @@ def padded_fault(adapter: Adapter) -> str | None:
         return str(error)
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
         return f'{type(error).__name__}: {error}'
-    return _apart(filled, free, adapter.model.dtype)
+    return _apart(filled, free, adapter)
 
 
 @torch.inference_mode()
@@ -83,9 +83,10 @@ def _judged(target: TransformersTarget, frames: Sequence, tree: TokenTree) -> to
     return logits.float().masked_fill(logits.isinf(), 0.0)
 
 
-def _apart(logits: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> str | None:
+def _apart(logits: torch.Tensor, expected: torch.Tensor, adapter: Adapter) -> str | None:
     """By how much logits (n, V) are off, in words, or None where they are as close as the type allows."""
     off = float(((logits - expected).norm(dim=1) / expected.norm(dim=1)).max())
+    dtype = torch.bfloat16 if adapter.parts.coarse else adapter.model.dtype
     allowed = _CLOSE.get(dtype, _CLOSE[torch.bfloat16])
     return None if off <= allowed else f'its logits are off by {off:.2g} of their norm, more than {allowed}'
 

@@ -10,8 +10,9 @@ from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models import loading
 from crossspec_ros.models.builtin import BUILTIN
 from crossspec_ros.models.devices import find_device
-from crossspec_ros.models.folder import check_folder
+from crossspec_ros.models.folder import check_folder, quantisation_of, read_config
 from crossspec_ros.models.generation import check_generation_file, make_scorer, stop_strings
+from crossspec_ros.models.quantization import NONE, check_kind, check_rows, rounds_activations
 from crossspec_ros.models.remembered import keep, recall
 from crossspec_ros.models.targets.adapters import ADAPTERS, EXACT_PATCHES, Adapter, Parts
 from crossspec_ros.models.targets.checking import fault, padded_fault
@@ -24,7 +25,7 @@ _SERVED = 'served'
 
 def load_target(path: str | Path = 'builtin', device: str = 'cpu', dtype: str = 'auto', cache: str = 'auto',
                 lean: bool = True, fps: float = 8.0, trust_remote_code: bool = False,
-                allow_pickle: bool = False, max_new_tokens: int = 96) -> TransformersTarget:
+                allow_pickle: bool = False, max_new_tokens: int = 96, quantization: str = NONE) -> TransformersTarget:
     """Load a checkpoint folder, a hub id (``owner/name``) or ``builtin`` as a target.
 
     ``dtype`` 'auto' is float32 on a CPU, elsewhere the type of the checkpoint. ``cache`` is 'dynamic' (cost follows the
@@ -34,12 +35,14 @@ def load_target(path: str | Path = 'builtin', device: str = 'cpu', dtype: str = 
     ``fps``: frames a second, where the prompt tells the model when frames were taken.
     ``trust_remote_code`` runs Python code of the checkpoint, ``allow_pickle`` reads weights that are not safetensors.
     ``max_new_tokens`` is the longest answer that will be asked for: some generation settings hang on it.
+    ``quantization``: how weights are kept, a kind of `models.quantization`; exact then means equal to the quantised
+    model's own ``generate``.
     Raises `CrossSpecError` when it is not there, parts of it are missing or do not fit each other, its class cannot be
     served exactly, or ``device`` or ``dtype`` is not available.
     """
     if not fps > 0:
         raise CrossSpecError(f'fps must be > 0, got {fps}')
-    adapter = load_adapter(path, device, dtype, fps, trust_remote_code, allow_pickle)
+    adapter = load_adapter(path, device, dtype, fps, trust_remote_code, allow_pickle, quantization)
     kind, refused = _kind_of(adapter, cache)
     target = TransformersTarget(adapter, kind, lean, stop_strings=stop_strings(adapter.model))
     if refused:
@@ -61,12 +64,13 @@ def _kind_of(adapter: Adapter, cache: str) -> tuple[str, bool]:
 
 
 def load_adapter(path: str | Path, device: str = 'cpu', dtype: str = 'auto', fps: float = 8.0,
-                 trust_remote_code: bool = False, allow_pickle: bool = False) -> Adapter:
+                 trust_remote_code: bool = False, allow_pickle: bool = False, quantization: str = NONE) -> Adapter:
     """The adapter over a loaded model. Raises as `load_target` does."""
     torch_device = find_device(device)
     torch_dtype = loading.find_dtype(dtype, torch_device)
     folder = loading.find_folder(path, allow_pickle)
     check_folder(folder, trust_remote_code, allow_pickle)
+    check_kind(quantization, folder, torch_device)
     architectures = loading.architectures(folder)
     name = next((one for one in architectures if one in ADAPTERS), architectures[0])
     _check_class(name, folder, trust_remote_code)
@@ -74,10 +78,15 @@ def load_adapter(path: str | Path, device: str = 'cpu', dtype: str = 'auto', fps
         loading.check_processor_fields(folder)
     check_generation_file(folder)
     tokenizer = loading.load_tokenizer(folder, trust_remote_code)
-    model = loading.load_model(folder, name, torch_dtype, trust_remote_code, allow_pickle, torch_device)
+    model = loading.load_model(folder, name, torch_dtype, trust_remote_code, allow_pickle, torch_device,
+                               quantization)
     model = model.eval().requires_grad_(False)
     loading.check_vocabulary(tokenizer, _vocabulary(model), folder)
-    parts = Parts(folder, model, tokenizer, float(fps), trust_remote_code)
+    coarse = False
+    if quantisation_of(folder) is not None or quantization != NONE:
+        coarse = rounds_activations(quantization, folder, read_config(folder).get('quantization_config'))
+        check_rows(model, folder)
+    parts = Parts(folder, model, tokenizer, float(fps), trust_remote_code, quantization, coarse)
     return _adapter(parts, ADAPTERS.get(name), trusted=str(path) in ('', BUILTIN))
 
 
@@ -123,8 +132,8 @@ def _tried(kind: type[Adapter], parts: Parts, trusted: bool = False) -> tuple[Ad
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         return None, f'it is built in another way than expected ({type(error).__name__}: {error})'
     settings = {'adapter': kind.__name__, 'dtype': str(parts.model.dtype), 'device': str(parts.model.device.type),
-                'fps': parts.fps}
-    if trusted or recall(parts.folder, 'trial', **settings) == _SERVED:
+                'fps': parts.fps, 'quantization': parts.quantization}
+    if (trusted and parts.quantization == NONE) or recall(parts.folder, 'trial', **settings) == _SERVED:
         return adapter, ''
     wrong = fault(adapter)
     if wrong is not None:

@@ -49,6 +49,12 @@ _WHY = {
 }
 
 
+def step_bytes(size: int, length: int, vocabulary: int, dim: int, element: int) -> int:
+    """Bytes that a step of ``size`` tokens over buffers of a length takes at one time, from above: logits and what
+    ranks them, a layer's own, masks; numbers of ``element`` bytes."""
+    return element * (size * (3 * vocabulary + 64 * dim + 4 * length) + 8 * dim * length)
+
+
 class Scorer(Protocol):
     """What the checkpoint's generation settings do to logits before the largest is taken."""
 
@@ -180,10 +186,8 @@ class PaddedForwards:
         return self._inputs[size]
 
     def _needed(self, size: int, length: int) -> int:
-        """Bytes that a step takes at one time, from above: logits and what ranks them, a layer's own, masks."""
-        vocabulary, dim = self._forwards.head.weight.shape
-        numbers = size * (3 * vocabulary + 64 * dim + 4 * length) + 8 * dim * length
-        return numbers * self._forwards.head.weight.element_size()
+        """Bytes that a step takes at one time; see `step_bytes`."""
+        return step_bytes(size, length, *self._forwards.head.weight.shape, self._forwards.head.weight.element_size())
 
     def _step(self, cache: SequenceCache, lane: _Lane, inputs: _Inputs, size: int) -> _Said:
         """A pass on the device. No number of the host's is in it, and the host reads none: it can be recorded."""

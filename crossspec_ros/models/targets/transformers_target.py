@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -23,7 +24,7 @@ from crossspec_ros.models.generation import suppressed_ids
 from crossspec_ros.models.keys import checkpoint_key
 from crossspec_ros.models.prompts import check_question
 from crossspec_ros.models.tokenizer import tokenizer_key
-from crossspec_ros.speculation.target import Judged, Layout
+from crossspec_ros.speculation.target import Abilities, Judged, Layout
 from crossspec_ros.speculation.tree import TokenTree
 
 _POOLED_CACHES = 4
@@ -49,7 +50,7 @@ class TransformersTarget:
         """What follows from the model alone."""
         self.adapter, self.model, self.tokenizer = adapter, adapter.model, adapter.tokenizer
         self.scorer, self.stop_strings, self.cache_kind = None, (), 'static' if cache == 'padded' else cache
-        self.device, self.dtype, self.abilities = self.model.device, self.model.dtype, adapter.abilities
+        self.device, self.dtype, self.abilities = self.model.device, self.model.dtype, _abilities(adapter)
         self.vocab_size = int(adapter.head.weight.shape[0])
         self.context_length = int(getattr(adapter.text_config, 'max_position_embeddings', None) or _NO_CONTEXT)
         self._forwards = DecoderForwards(adapter, lean and cache != 'padded')
@@ -207,6 +208,14 @@ class TransformersTarget:
             settings['tokenizer'] = self.tokenizer
         output = self.model.generate(**inputs, **(settings | options))
         return tuple(output[0, inputs['input_ids'].shape[1]:].tolist())
+
+
+def _abilities(adapter: Adapter) -> Abilities:
+    """What is exact for an adapter's model, its quantisation included."""
+    if not adapter.parts.coarse:
+        return adapter.abilities
+    note = 'activations are rounded: a forward of another shape may decide a token otherwise, as in 16 bits'
+    return replace(adapter.abilities, coarse=True, notes=(*adapter.abilities.notes, note))
 
 
 def _eos_ids(adapter: Adapter) -> tuple[int, ...]:

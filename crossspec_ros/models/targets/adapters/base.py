@@ -24,13 +24,16 @@ _PLACEHOLDERS = ('image_token_id', 'video_token_id', 'image_token_index', 'video
 
 @dataclass(frozen=True)
 class Parts:
-    """What a checkpoint's folder holds. ``fps`` are the frames a second with which frames are taken."""
+    """What a checkpoint's folder holds. ``fps`` are the frames a second with which frames are taken; ``quantization``
+    is the kind that weights were turned into, ``coarse`` says that activations are rounded (`models.quantization`)."""
 
     folder: Path
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     fps: float = 8.0
     trust_remote_code: bool = False
+    quantization: str = 'none'
+    coarse: bool = False
 
 
 @dataclass(frozen=True, eq=False)
