@@ -120,19 +120,23 @@ def load_processor(folder: Path, trust_remote_code: bool = False) -> Any:
 
 
 def load_model(folder: Path, architecture: str, dtype: torch.dtype | None, trust_remote_code: bool = False,
-               allow_pickle: bool = False, device: torch.device = torch.device('cpu')) -> PreTrainedModel:
+               allow_pickle: bool = False, device: torch.device = torch.device('cpu'), ranks: int = 1) -> PreTrainedModel:
     """The folder's model of a class of transformers (or of the folder's own code, where that is trusted) on a device.
 
     Weights come from safetensors, from pickled files only where ``allow_pickle`` says so and there are no others;
     ``dtype`` None keeps their own type. They go to the device file by file where the library accelerate is installed,
-    else by way of the host's memory. Raises `CrossSpecError`.
+    else by way of the host's memory. With several ``ranks`` this process, which is one of as many in torch's default
+    group, gets its part (`models.sharding`). Raises `CrossSpecError`.
     """
     import transformers
     pickled = weight_files(folder, allow_pickle)[0].suffix == '.bin'
     config = load_config(folder, trust_remote_code)
     known = getattr(transformers, architecture, None)
     options: dict[str, Any] = {} if known is not None else {'trust_remote_code': trust_remote_code}
-    if device.type != 'cpu' and find_spec('accelerate') is not None:
+    if ranks > 1:
+        from crossspec_ros.models.sharding import sharded
+        options |= sharded(folder, architecture, config, ranks)
+    elif device.type != 'cpu' and find_spec('accelerate') is not None:
         options['device_map'] = {'': device}
     loader = known if known is not None else transformers.AutoModelForImageTextToText
     written_out = known is not None and not getattr(known, '_supports_sdpa', True)
