@@ -120,7 +120,8 @@ def load_processor(folder: Path, trust_remote_code: bool = False) -> Any:
 
 
 def load_model(folder: Path, architecture: str, dtype: torch.dtype | None, trust_remote_code: bool = False,
-               allow_pickle: bool = False, device: torch.device = torch.device('cpu'), ranks: int = 1) -> PreTrainedModel:
+               allow_pickle: bool = False, device: torch.device = torch.device('cpu'),
+               ranks: int = 1) -> PreTrainedModel:
     """The folder's model of a class of transformers (or of the folder's own code, where that is trusted) on a device.
 
     Weights come from safetensors, from pickled files only where ``allow_pickle`` says so and there are no others;

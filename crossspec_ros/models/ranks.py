@@ -45,7 +45,7 @@ class Ranks:
     """One process's end: `together` and `close` are rank 0's, `hear` is the others'."""
 
     def __init__(self, rank: int, count: int, kind: str, store: dist.Store, folder: Path | None = None,
-                 followers: Sequence[subprocess.Popen] = (), stall_s: float = STALL_S) -> None:
+                 followers: Sequence[subprocess.Popen] = ()) -> None:
         """``kind`` of the devices, 'cpu' or 'cuda'. ``folder`` holds the store of those that rank 0 has started, its
         ``followers``; torchrun has a store of its own."""
         self.rank, self.count, self.device = rank, count, torch.device('cpu')
@@ -55,7 +55,7 @@ class Ranks:
         self._folder, self._followers = folder, followers
         self.lost, self._closed = '', False
         dist.init_process_group('cpu:gloo,cuda:nccl' if kind == 'cuda' else 'gloo', store=store, rank=rank,
-                                world_size=count, timeout=timedelta(seconds=stall_s))
+                                world_size=count, timeout=timedelta(seconds=STALL_S))
         self._idle = dist.new_group(backend='gloo', timeout=_IDLE)
 
     @property
@@ -105,7 +105,7 @@ class Ranks:
         if not self.lost:
             self.lost = (f'{self._why(error)}; the model is shared by {self.count} processes and cannot answer '
                           'without one of them: clean the node up and configure it again, or start it anew')
-            children.end(self._followers, _END_S)
+            children.end(self._followers, _DEATH_S, _log.info)
         return ModelLost(self.lost)
 
     def _why(self, error: Exception | None) -> str:
@@ -117,6 +117,8 @@ class Ranks:
                     how = signal.Signals(-code).name if code < 0 else f'exit code {code}'
                     return f'process {rank} of the model has ended ({self._told(rank) or how})'
             if not self._followers or time.monotonic() > until_s:
+                if 'timed out' in _line(error).lower():
+                    return f'a process of the model has not answered for {STALL_S:g} s'
                 return f'the processes of the model are no longer together ({_line(error)})'
             time.sleep(0.05)
 
@@ -186,7 +188,7 @@ class Ranks:
             (self._folder / f'why-{self.rank}').write_text(text[:_TOLD], encoding='utf-8')
 
 
-# -- how they come together ---------------------------------------------------------------------------------------------
+# -- how they come together -------------------------------------------------------------------------------------------
 
 _started: Ranks | None = None                     # torch has one default group a process
 
@@ -221,8 +223,8 @@ def _check_device(count: int, device: torch.device) -> None:
     kind = _kind()
     if device.type != kind or device.index not in (None, 0):
         hide = '; CUDA_VISIBLE_DEVICES= hides the GPUs' if kind == 'cuda' else ''
-        raise CrossSpecError(f'device must be {kind} here with model.tensor_parallel: {count}, whose processes take the '
-                             f'devices from 0 on, got {device}{hide}')
+        raise CrossSpecError(f'device must be {kind} here with model.tensor_parallel: {count}, whose processes take '
+                             f'the devices from 0 on, got {device}{hide}')
     if kind == 'cuda' and torch.cuda.device_count() < count:
         raise CrossSpecError(f'model.tensor_parallel must be <= {torch.cuda.device_count()}, the CUDA devices that are '
                              f'here, got {count}')

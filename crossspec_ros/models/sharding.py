@@ -1,4 +1,4 @@
-"""What each of several processes holds of a model: transformers' own plan for the class, or that of its decoder's family.
+"""What each of several processes holds of a model: transformers' plan for the class, or for its decoder's family.
 
 The plan says for each matrix whether its rows or its columns are shared out; transformers does it while it loads.
 """
@@ -72,8 +72,8 @@ def _missing_rules(model: PreTrainedModel, name: str, count: int) -> dict[str, s
     plan = getattr(CONFIG_MAPPING[family], 'base_model_tp_plan', None) if family in CONFIG_MAPPING else None
     plan = {rule: way for rule, way in (plan or {}).items() if rule.startswith('layers.')}
     if not plan or not _fits(decoder, plan):
-        raise CrossSpecError(f'model.tensor_parallel must be 1 for {name}: transformers has no plan by which the layers '
-                             f'of its decoder ({kind}) can be shared out; got {count}')
+        raise CrossSpecError(f'model.tensor_parallel must be 1 for {name}: transformers has no plan by which the '
+                             f'layers of its decoder ({kind}) can be shared out; got {count}')
     return {f'{place}{rule}': way for rule, way in plan.items()}
 
 

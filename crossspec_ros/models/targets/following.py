@@ -1,6 +1,7 @@
-"""A process that holds a share of a model and does what rank 0 says: ``python -m crossspec_ros.models.targets.following``.
+"""A process that holds a share of a model and does what rank 0 says.
 
-Started by rank 0 (`models.ranks`) or by torchrun; nothing is decided here, and nothing is kept that rank 0 has let go.
+``python -m crossspec_ros.models.targets.following``, started by rank 0 (`models.ranks`) or by torchrun.
+Nothing is decided here, and nothing is kept that rank 0 has let go.
 """
 from __future__ import annotations
 

@@ -28,7 +28,8 @@ from crossspec_ros.speculation.tree import TokenTree
 class LeadingTarget(TransformersTarget):
     """Operations raise `ModelLost` once a process of the model has ended or does not answer."""
 
-    def __init__(self, adapter: Adapter, ranks: Ranks, cache: str = 'dynamic', stop_strings: Sequence[str] = ()) -> None:
+    def __init__(self, adapter: Adapter, ranks: Ranks, cache: str = 'dynamic',
+                 stop_strings: Sequence[str] = ()) -> None:
         super().__init__(adapter, cache, lean=False, stop_strings=stop_strings)
         self.ranks, self._lock = ranks, threading.RLock()      # prompts are checked in other threads too
         self._numbers = itertools.count()

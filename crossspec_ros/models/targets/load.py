@@ -72,8 +72,8 @@ def load_leading(ranks: Ranks, max_new_tokens: int = 96, **settings: Any) -> Tra
 
 def _load_together(count: int, max_new_tokens: int, **settings: Any) -> TransformersTarget:
     if settings['cache'] == 'padded':
-        raise CrossSpecError('model.cache must be auto or dynamic for a model that several processes share, got padded: '
-                             'a pass that one of them captures the others would have to capture at the same moment')
+        raise CrossSpecError('model.cache must be auto or dynamic for a model that several processes share, got '
+                             'padded: what one of them captures the others would have to capture at the same moment')
     check_shared(count, settings['path'], settings['trust_remote_code'], settings['allow_pickle'])
     ranks = lead(count, find_device(settings['device']))
     try:
@@ -164,7 +164,8 @@ def _vocabulary(model: PreTrainedModel) -> int:
 def _adapter(parts: Parts, named: type[Adapter] | None, trusted: bool, recalled: bool = True) -> Adapter:
     """The named adapter where there is one and it does what the model does, else one that learns.
 
-    ``trusted`` skips the trial, ``recalled`` takes the word of an earlier one. Raises `CrossSpecError` where neither serves.
+    ``trusted`` skips the trial, ``recalled`` takes the word of an earlier one. Raises `CrossSpecError` where neither
+    serves.
     """
     if named is not None:
         adapter, unfit = _tried(named, parts, trusted, recalled)
@@ -180,7 +181,8 @@ def _adapter(parts: Parts, named: type[Adapter] | None, trusted: bool, recalled:
     return adapter
 
 
-def _tried(kind: type[Adapter], parts: Parts, trusted: bool = False, recalled: bool = True) -> tuple[Adapter | None, str]:
+def _tried(kind: type[Adapter], parts: Parts, trusted: bool = False,
+           recalled: bool = True) -> tuple[Adapter | None, str]:
     """An adapter, or None and what is wrong with it."""
     try:
         adapter = kind(parts)
