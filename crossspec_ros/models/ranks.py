@@ -69,12 +69,14 @@ class Ranks:
     def together(self, order: str, tensors: Sequence[torch.Tensor] = (), **header: Any) -> Iterator[None]:
         """Say an order; inside, rank 0 does the same.
 
-        A `CrossSpecError` inside is one that the others raise too, and everybody goes on. Anything else, and the death
-        or silence of a rank, raises `ModelLost`, now and whenever something is asked from then on.
+        A `CrossSpecError` inside is about what was asked, which the others find too or are done with, and everybody
+        goes on. Anything else, and the death or silence of a rank, raises `ModelLost`, now and whenever something is
+        asked from then on.
         """
         self._check()
+        words = _words({'do': order, **header}, tensors)
         try:
-            self._say({'do': order, **header}, tensors)
+            self._say(words, tensors)
             yield
         except CrossSpecError:
             self._check()
@@ -82,15 +84,10 @@ class Ranks:
         except Exception as error:
             raise self._lose(error) from error
 
-    def _say(self, header: dict[str, Any], tensors: Sequence[torch.Tensor]) -> None:
-        header['tensors'] = [[list(each.shape), str(each.dtype).removeprefix('torch.'), each.device.type]
-                             for each in tensors]
-        text = json.dumps(header).encode()
-        data = torch.frombuffer(bytearray(len(text).to_bytes(_LENGTH, 'little') + text.ljust(_FIRST - _LENGTH)),
-                                dtype=torch.uint8)
-        dist.broadcast(data[:_FIRST].clone(), 0, group=self._idle)
-        if len(data) > _FIRST:
-            dist.broadcast(data[_FIRST:].clone(), 0)
+    def _say(self, words: torch.Tensor, tensors: Sequence[torch.Tensor] = ()) -> None:
+        dist.broadcast(words[:_FIRST].clone(), 0, group=self._idle)
+        if len(words) > _FIRST:
+            dist.broadcast(words[_FIRST:].clone(), 0)
         for each in tensors:
             dist.broadcast(each.contiguous(), 0)
 
@@ -135,7 +132,7 @@ class Ranks:
             return
         try:
             if not self.lost:
-                self._say({'do': 'end' if self.ours else 'free'}, ())
+                self._say(_words({'do': 'end' if self.ours else 'free'}))
         except RuntimeError as error:
             _log.info('the processes of the model have ended before they were told to: %s', _line(error))
         if self.ours:
@@ -303,6 +300,14 @@ def _wait(processes: Sequence[subprocess.Popen], timeout_s: float) -> None:
     until_s = time.monotonic() + timeout_s
     while any(child.poll() is None for child in processes) and time.monotonic() < until_s:
         time.sleep(0.02)
+
+
+def _words(header: dict[str, Any], tensors: Sequence[torch.Tensor] = ()) -> torch.Tensor:
+    """A header with the shapes of the tensors that follow it, uint8 (n,). Raises TypeError for what JSON cannot say."""
+    shapes = [[list(each.shape), str(each.dtype).removeprefix('torch.'), each.device.type] for each in tensors]
+    text = json.dumps(header | {'tensors': shapes}, default=int).encode()
+    return torch.frombuffer(bytearray(len(text).to_bytes(_LENGTH, 'little') + text.ljust(_FIRST - _LENGTH)),
+                            dtype=torch.uint8)
 
 
 def _line(error: Exception | None) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.frames.check import check_frames
 from crossspec_ros.models.caches import SequenceCache
 from crossspec_ros.models.ranks import Ranks
 from crossspec_ros.models.targets.adapters.base import Adapter
@@ -113,7 +114,8 @@ class LeadingTarget(TransformersTarget):
         return self.ranks.together(order, tensors, gone=gone, **header)
 
     def _seen(self, order: str, frames: Sequence[np.ndarray], **header: Any) -> AbstractContextManager[None]:
-        """An order with frames, uint8 (H, W, 3)."""
+        """An order with frames, uint8 (H, W, 3). Raises `CrossSpecError` for others."""
+        check_frames(frames)
         return self._together(order, [torch.from_numpy(np.array(frame)) for frame in frames], **header)
 
     def _of(self, cache: SequenceCache) -> dict[str, Any]:

@@ -99,6 +99,12 @@ def test_model_that_cannot_be_shared_is_refused_before_a_process_starts(name, sh
     assert psutil.Process().children() == before
 
 
+def test_shared_model_without_accelerate_is_refused_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+    with pytest.raises(CrossSpecError, match='pip install accelerate'):
+        load_target(write_family(tmp_path, 'video_llava'), ranks=2)
+
+
 def test_second_shared_model_of_a_process_is_refused(ranks):
     with pytest.raises(CrossSpecError, match='one is already'):
         load_target('builtin', ranks=2)
@@ -162,7 +168,8 @@ def test_others_end_when_rank_0_is_killed(tmp_path):
     folder = write_family(tmp_path, 'video_llava')
     paths = [str(Path(__file__).resolve().parents[2]), os.environ.get('PYTHONPATH', '')]
     leader = subprocess.Popen([sys.executable, '-c', LEADER, str(folder)], stdout=subprocess.PIPE, text=True,
-                              env=os.environ | {'PYTHONPATH': os.pathsep.join(filter(None, paths))})
+                              env=os.environ | {'PYTHONPATH': os.pathsep.join(filter(None, paths)),
+                                                'TMPDIR': str(tmp_path)})
     try:
         other = psutil.Process(int(leader.stdout.readline()))
         leader.send_signal(signal.SIGKILL)
