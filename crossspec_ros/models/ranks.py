@@ -303,7 +303,7 @@ def _wait(processes: Sequence[subprocess.Popen], timeout_s: float) -> None:
 
 
 def _words(header: dict[str, Any], tensors: Sequence[torch.Tensor] = ()) -> torch.Tensor:
-    """A header with the shapes of the tensors that follow it, uint8 (n,). Raises TypeError for what JSON cannot say."""
+    """A header with the shapes of the tensors that follow it, uint8 (n,). Raises TypeError for what is not JSON."""
     shapes = [[list(each.shape), str(each.dtype).removeprefix('torch.'), each.device.type] for each in tensors]
     text = json.dumps(header | {'tensors': shapes}, default=int).encode()
     return torch.frombuffer(bytearray(len(text).to_bytes(_LENGTH, 'little') + text.ljust(_FIRST - _LENGTH)),

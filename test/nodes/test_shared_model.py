@@ -25,6 +25,11 @@ def finals(probe) -> int:
     return sum(caption.stage == Caption.FINAL for caption in list(probe.captions))
 
 
+def active(probe) -> None:
+    probe.wait_for(lambda: probe.diagnostics.get('/verifier', {}).get('active') == 'True', 'an active verifier',
+                   PATIENCE_S)
+
+
 def captions_come(probe) -> None:
     before = finals(probe)
     probe.wait_for(lambda: finals(probe) >= before + 2, 'captions of a model that two processes share', PATIENCE_S)
@@ -33,7 +38,7 @@ def captions_come(probe) -> None:
 def test_node_whose_model_lost_a_process_says_so_lives_and_captions_when_configured_again(graph):
     probe = graph.probe
     process = graph.start('verifier', model__tensor_parallel=2, decode__max_new_tokens=6)
-    probe.wait_for(lambda: probe.diagnostics.get('/verifier', {}).get('active') == 'True', 'an active verifier', PATIENCE_S)
+    active(probe)
     probe.start_cameras(events=False)
     captions_come(probe)
     other, = psutil.Process(process.pid).children()
@@ -57,7 +62,7 @@ def test_torchrun_starts_one_node_and_its_processes_end_with_it(graph, monkeypat
     together = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', *command[1:]]
     monkeypatch.setattr('graph_harness.node_command', lambda *args, **options: together)
     process = graph.start('verifier')
-    probe.wait_for(lambda: probe.diagnostics.get('/verifier', {}).get('active') == 'True', 'an active verifier', PATIENCE_S)
+    active(probe)
     probe.start_cameras(events=False)
     captions_come(probe)
     both = psutil.Process(process.pid).children()
