@@ -142,6 +142,7 @@ setup(
         'forms': ['llguidance>=1.9,<2'],
         'formats': ['aedat>=2.3', 'dv-processing>=2.0'],         # reading and writing AEDAT4
         'eval': ['sacrebleu>=2.4', 'rouge-score>=0.1.2', 'pycocoevalcap>=1.2'],
+        'parallel': ['accelerate>=1.10'],                        # a verifier shared by several GPUs
         'quantized': ['torchao>=0.18,<0.19', 'bitsandbytes>=0.50,<0.51', 'accelerate>=1.10'],
         'view': ['rerun-sdk>=0.41,<0.42; python_version >= "3.11"', 'foxglove-sdk>=0.30,<0.31'],
         'docs': ['mkdocs>=1.6,<2', 'mkdocs-material>=9.7,<10'],

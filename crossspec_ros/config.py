@@ -164,6 +164,9 @@ class VerifierConfig(WindowConfig):
     cache: str = _p('auto', 'how passes reach the device; dynamic: as long as they are; padded: filled up to a few '
                     'sizes and captured; auto: padded on a CUDA device', name='model.cache',
                     choices=('auto', 'dynamic', 'padded'))
+    tensor_parallel: int = _p(1, 'processes, each with a device of its own from 0 on, that share the verifier; all but '
+                              'this one are started with it; 1: none, or those that torchrun has started',
+                              name='model.tensor_parallel', low=1, high=64)
     trust_remote_code: bool = _p(False, 'run Python code that a checkpoint brings; false: such a checkpoint is refused',
                                  name='model.trust_remote_code')
     allow_pickle: bool = _p(False, 'read pytorch_model.bin, by weights_only, where there is no safetensors file',

@@ -32,7 +32,7 @@ ARROWS: dict[str, set[str]] = {
     'frames': {'timing'},
     'speculation': {'fields', 'plugged', 'frames', 'timing', 'tracing'},
     'config': {'fields', 'timing', 'speculation'},
-    'models': {'frames', 'speculation', 'tracing'},
+    'models': {'children', 'frames', 'speculation', 'tracing'},
     'world': {'events'},
     'recordings': {'plugged', 'events', 'timing', 'frames', 'world'},
     'pipeline': {'children', 'resources', 'events', 'timing', 'tracing', 'frames', 'config', 'speculation', 'models',

@@ -109,6 +109,7 @@ class SequenceCache:
         self.kind, self.capacity, self.length = kind, capacity, 0
         self.layout: Any = None                       # of the prompt that is in it; the target's own
         self.private: Any = None                      # what else the target keeps with it
+        self.edits: list[tuple[int, tuple[int, ...]]] | None = None    # where it is a list: what was cut and kept
         self._store = _Store(layers, capacity, kind == 'static')
         self.layers = [_Layer(self._store, place) for place in range(layers)]
         self.inner = Cache(layers=list(self.layers))
@@ -143,7 +144,13 @@ class SequenceCache:
     def truncate(self, length: int) -> None:
         """Forget everything after the first ``length`` tokens."""
         assert 0 <= length <= self.length, f'cannot cut a cache of {self.length} tokens to {length}'
-        self._set(length)
+        self._cut(length, ())
+
+    def _cut(self, base: int, rows: Sequence[int]) -> None:
+        """What is kept stands in its place."""
+        self._set(base + len(rows))
+        if self.edits is not None:
+            self.edits.append((base, tuple(rows)))
 
     def _set(self, length: int) -> None:
         self.length = self._store.length = length
@@ -159,4 +166,4 @@ class SequenceCache:
         assert base + len(rows) <= self.length, f'cannot keep {base} + {len(rows)} of {self.length} tokens'
         if any(row != i for i, row in enumerate(rows)):
             self._store.move(base, sent(rows, self.layers[0].device))
-        self.truncate(base + len(rows))
+        self._cut(base, rows)

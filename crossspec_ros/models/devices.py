@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import nn
 
 from crossspec_ros.errors import CrossSpecError
 
@@ -18,6 +19,11 @@ def find_device(device: str) -> torch.device:
         raise CrossSpecError(f'device must be one that torch can use here ({", ".join(_usable())}), got {device!r}: '
                              f'{reason}') from error
     return found
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """Whether a module holds only a part of its weights."""
+    return any(type(weight) is not nn.Parameter for weight in module.parameters(recurse=False))
 
 
 def sent(numbers: Sequence[int], device: torch.device) -> torch.Tensor:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from crossspec_ros.models.caches import SequenceCache
+from crossspec_ros.models.devices import is_sharded
 
 _SUPPORTED = ('LlamaModel', 'Qwen2Model')
 
@@ -24,7 +25,7 @@ def supports(decoder: nn.Module) -> bool:
         return False
     layer_types = getattr(config, 'layer_types', None) or ()
     weight = decoder.embed_tokens.weight
-    plain = all(type(module) in (nn.Linear,) for layer in decoder.layers for module in
+    plain = all(type(module) in (nn.Linear,) and not is_sharded(module) for layer in decoder.layers for module in
                 (layer.self_attn.q_proj, layer.self_attn.o_proj, layer.mlp.gate_proj, layer.mlp.down_proj))
     return (plain and set(layer_types) <= {'full_attention'} and decoder.rotary_emb.rope_type == 'default'
             and weight.device.type == 'cpu' and weight.dtype == torch.float32)

@@ -123,13 +123,14 @@ def load_processor(folder: Path, trust_remote_code: bool = False) -> Any:
 
 def load_model(folder: Path, architecture: str, dtype: torch.dtype | None, trust_remote_code: bool = False,
                allow_pickle: bool = False, device: torch.device = torch.device('cpu'),
-               quantization: str = NONE) -> PreTrainedModel:
+               quantization: str = NONE, ranks: int = 1) -> PreTrainedModel:
     """The folder's model of a class of transformers (or of the folder's own code, where that is trusted) on a device.
 
     Weights come from safetensors, from pickled files only where ``allow_pickle`` says so and there are no others;
     ``dtype`` None keeps their own type. They go to the device file by file where the library accelerate is installed,
     else by way of the host's memory. ``quantization``: the kind (`models.quantization`) that each is turned into as it
-    is read. Raises `CrossSpecError`.
+    is read. With several ``ranks`` this process, which is one of as many in torch's default group, gets its part
+    (`models.sharding`); weights of its own type only. Raises `CrossSpecError`.
     """
     import transformers
     pickled = weight_files(folder, allow_pickle)[0].suffix == '.bin'
@@ -140,7 +141,10 @@ def load_model(folder: Path, architecture: str, dtype: torch.dtype | None, trust
         shapes = empty_model(folder, architecture, trust_remote_code)
         dtype = dtype or own_dtype(folder, config)
         options['quantization_config'] = settings_for(quantization, shapes, dtype)
-    if (device.type != 'cpu' or quantization != NONE) and find_spec('accelerate') is not None:
+    if ranks > 1:
+        from crossspec_ros.models.sharding import sharded
+        options |= sharded(folder, architecture, config, ranks)
+    elif (device.type != 'cpu' or quantization != NONE) and find_spec('accelerate') is not None:
         options['device_map'] = {'': device}
     loader = known if known is not None else transformers.AutoModelForImageTextToText
     written_out = known is not None and not getattr(known, '_supports_sdpa', True)

@@ -103,6 +103,11 @@ class Health:
         if told != text:
             self._node.get_logger().error(text)
 
+    def mended(self, key: str) -> None:
+        """An error of this key does not hold any more."""
+        with self._lock:
+            self._errors.pop(key, None)
+
     def note(self, key: str, text: str) -> None:
         """Something worth knowing that stops nothing: logged when it is new, shown as long as the node lives."""
         with self._lock:

@@ -177,9 +177,17 @@ def spin_together(nodes: Sequence[Node]) -> int:
     return 0
 
 
+def _one_of_several() -> bool:
+    """Whether torchrun has started this process for its rank 0, which alone has nodes."""
+    return 'TORCHELASTIC_RUN_ID' in os.environ and os.environ.get('RANK', '0') != '0'
+
+
 def run_nodes(spin: Callable[[], int], nodes: Sequence[Node], args: Sequence[str] | None) -> int:
     """Call ``spin`` with ROS there, then close the ``nodes`` it has made by then; returns the exit code as `run`."""
     code = 1
+    if _one_of_several():
+        from crossspec_ros.pipeline.building import follow
+        return follow()
     try:
         follow_parent()
         with interruptible(), dead_ports_kept():

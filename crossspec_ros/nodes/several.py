@@ -29,11 +29,16 @@ class Shelf:
     def get(self, config: VerifierConfig) -> Target:
         """The model of these parameters. Raises CrossSpecError where it cannot be loaded."""
         key = (config.model, config.device, config.dtype, config.cache, config.frame_interval_ms,
-               config.decode.max_new_tokens, config.trust_remote_code, config.allow_pickle)
+               config.decode.max_new_tokens, config.trust_remote_code, config.allow_pickle, config.tensor_parallel)
         target = self._targets.get(key)
         if target is None:
             target = self._targets[key] = load_model(config)
         return target
+
+    def close(self) -> None:
+        """Let go what models have outside this process; it ends."""
+        for target in list(self._targets.values()):
+            target.close()
 
 
 class CameraVerifier(VerifierNode):
@@ -49,6 +54,9 @@ class CameraVerifier(VerifierNode):
 
     def _loaded_target(self) -> Target:
         return self._shelf.get(self._config)
+
+    def _let_go(self, target: Target) -> None:
+        """Other cameras may be using it: the shelf lets go."""
 
     def _make_worker(self) -> Turn:
         core = self._core
@@ -93,6 +101,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return process.run_nodes(spin, nodes, args)
     finally:
         turns.close()
+        shelf.close()
 
 
 if __name__ == '__main__':

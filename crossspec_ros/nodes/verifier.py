@@ -12,7 +12,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from crossspec_ros.config import VerifierConfig
-from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.errors import CrossSpecError, ModelLost
 from crossspec_ros.frames.history import FrameHistory
 from crossspec_ros.frames.images import PictureReader
 from crossspec_ros.msg import Caption as CaptionMsg
@@ -93,13 +93,20 @@ class VerifierNode(ModelNode):
         """A model that is there already; None: one of this node's own is loaded."""
         return None
 
+    def _let_go(self, target: Target) -> None:
+        """The model of this node is not needed any more."""
+        target.close()
+
     def _begin(self) -> None:
         self._core.request_reset()
         self._prompts.publish(String(data=self._prompt))
 
     def _free(self) -> None:
         super()._free()
+        if self._engine is not None:
+            self._let_go(self._engine.target)
         self._engine = self._asking = None
+        self._health.mended('model')
 
     def _stop_worker(self) -> None:
         super()._stop_worker()
@@ -120,6 +127,8 @@ class VerifierNode(ModelNode):
         """End the thread and remove what it left on disk; the process ends."""
         super().close()
         self._audit.close()
+        if self._engine is not None:
+            self._let_go(self._engine.target)
 
     # ---- callbacks: no more than unpacking and queueing
 
@@ -200,6 +209,11 @@ class VerifierNode(ModelNode):
         return response
 
     # ---- the verifying thread
+
+    def _failed(self, error: Exception) -> None:
+        super()._failed(error)
+        if isinstance(error, ModelLost):
+            self._health.error('model', str(error))
 
     def _step(self) -> bool:
         """One piece of work, the most urgent first; True where there may be more."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from crossspec_ros.config import DEFAULT_PROMPT, DrafterConfig, VerifierConfig
+from crossspec_ros.errors import CrossSpecError
 
 if TYPE_CHECKING:
     from crossspec_ros.frames.history import FrameHistory
@@ -41,21 +42,36 @@ def build_drafting(config: DrafterConfig, prompt: str = '', account: Account | N
 
 
 def load_model(config: VerifierConfig) -> Target:
-    """Load the verifier's model, where it fits its device; nothing is loaded else. Raises CrossSpecError as above.
+    """Load the verifier's model, or this process's share of it, where it fits its device; nothing is loaded else.
+
+    Raises CrossSpecError as above.
     """
     from crossspec_ros.models.fit import Serving, check_fit
+    from crossspec_ros.models.ranks import torchrun_count
     from crossspec_ros.models.targets import load_target
     from crossspec_ros.pipeline.threads import ask_threads
 
     ask_threads('verifier', config.threads)
-    open_windows = min(1 - (-config.window_frames // config.grid().stride_frames), config.decode.max_windows)
-    serving = Serving(config.window_frames, config.decode.max_new_tokens, config.decode.first_nodes, open_windows,
-                      prompt=config.prompt or DEFAULT_PROMPT, fps=1000.0 / config.frame_interval_ms)
-    check_fit(config.model, serving, config.device, config.dtype, config.quantization, config.trust_remote_code,
-              config.allow_pickle)
+    ranks = config.tensor_parallel if config.tensor_parallel > 1 else torchrun_count()
+    if ranks > 1 and any(config.heads):
+        raise CrossSpecError(f'model.heads must be empty where {ranks} processes share the verifier: heads need the '
+                             f'whole of its embeddings and head, got {", ".join(config.heads)}')
+    if ranks == 1:
+        open_windows = min(1 - (-config.window_frames // config.grid().stride_frames), config.decode.max_windows)
+        serving = Serving(config.window_frames, config.decode.max_new_tokens, config.decode.first_nodes, open_windows,
+                          prompt=config.prompt or DEFAULT_PROMPT, fps=1000.0 / config.frame_interval_ms)
+        check_fit(config.model, serving, config.device, config.dtype, config.quantization, config.trust_remote_code,
+                  config.allow_pickle)
     return load_target(config.model, config.device, config.dtype, config.cache, fps=1000.0 / config.frame_interval_ms,
                        max_new_tokens=config.decode.max_new_tokens, trust_remote_code=config.trust_remote_code,
-                       allow_pickle=config.allow_pickle, quantization=config.quantization)
+                       allow_pickle=config.allow_pickle, quantization=config.quantization, ranks=ranks)
+
+
+def follow() -> int:
+    """Be one of the processes that torchrun has started and rank 0 leads, until it ends; the exit code."""
+    from crossspec_ros.models.targets.following import main
+
+    return main()
 
 
 def build_engine(config: VerifierConfig, target: Target | None = None) -> CaptionEngine:
@@ -117,7 +133,7 @@ def _warm_up(engine: CaptionEngine, config: VerifierConfig, prompt: str) -> None
     folder = engine.target.adapter.parts.folder
     settings = {'prompt': prompt, 'frames': config.window_frames, 'device': config.device, 'dtype': config.dtype,
                 'cache': config.cache, 'quantization': config.quantization, 'threads': torch.get_num_threads(),
-                'nodes': config.decode.first_nodes}
+                'nodes': config.decode.first_nodes, 'processes': engine.target.processes}
     kept = recall(folder, 'costs', **settings)
     known = {int(count): cost_ms for count, cost_ms in kept.items()} if isinstance(kept, dict) else None
     costs = engine.warm_up(prompt, known=known)

@@ -158,6 +158,10 @@ class Target(Protocol):
     abilities: Abilities
     sizes: tuple[int, ...]
 
+    def close(self) -> None:
+        """Let go what lives outside this process; the target is not used again."""
+        ...
+
     def layout(self, prompt: str, frames: int, height: int, width: int) -> Layout:
         """The prompt for so many frames of this size, px; the same object when asked again.
 

@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 from crossspec_ros.errors import CrossSpecError
@@ -13,6 +15,7 @@ from crossspec_ros.models.devices import find_device
 from crossspec_ros.models.folder import check_folder, quantisation_of, read_config
 from crossspec_ros.models.generation import check_generation_file, make_scorer, stop_strings
 from crossspec_ros.models.quantization import NONE, check_kind, check_rows, rounds_activations
+from crossspec_ros.models.ranks import Ranks, lead
 from crossspec_ros.models.remembered import keep, recall
 from crossspec_ros.models.targets.adapters import ADAPTERS, EXACT_PATCHES, Adapter, Parts
 from crossspec_ros.models.targets.checking import fault, padded_fault
@@ -25,7 +28,8 @@ _SERVED = 'served'
 
 def load_target(path: str | Path = 'builtin', device: str = 'cpu', dtype: str = 'auto', cache: str = 'auto',
                 lean: bool = True, fps: float = 8.0, trust_remote_code: bool = False,
-                allow_pickle: bool = False, max_new_tokens: int = 96, quantization: str = NONE) -> TransformersTarget:
+                allow_pickle: bool = False, max_new_tokens: int = 96, quantization: str = NONE,
+                ranks: int = 1) -> TransformersTarget:
     """Load a checkpoint folder, a hub id (``owner/name``) or ``builtin`` as a target.
 
     ``dtype`` 'auto' is float32 on a CPU, elsewhere the type of the checkpoint. ``cache`` is 'dynamic' (cost follows the
@@ -37,11 +41,16 @@ def load_target(path: str | Path = 'builtin', device: str = 'cpu', dtype: str = 
     ``max_new_tokens`` is the longest answer that will be asked for: some generation settings hang on it.
     ``quantization``: how weights are kept, a kind of `models.quantization`; exact then means equal to the quantised
     model's own ``generate``.
+    ``ranks``: processes, each with a device of its own, that share the model, this one among them;
+    `TransformersTarget.close` lets them go.
     Raises `CrossSpecError` when it is not there, parts of it are missing or do not fit each other, its class cannot be
     served exactly, or ``device`` or ``dtype`` is not available.
     """
     if not fps > 0:
         raise CrossSpecError(f'fps must be > 0, got {fps}')
+    if ranks > 1:
+        return _load_together(ranks, max_new_tokens, quantization, path=str(path), device=device, dtype=dtype,
+                              cache=cache, fps=fps, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
     adapter = load_adapter(path, device, dtype, fps, trust_remote_code, allow_pickle, quantization)
     kind, refused = _kind_of(adapter, cache)
     target = TransformersTarget(adapter, kind, lean, stop_strings=stop_strings(adapter.model))
@@ -49,6 +58,57 @@ def load_target(path: str | Path = 'builtin', device: str = 'cpu', dtype: str = 
         target.forwards['padded_refused'] = 1
     target.scorer = make_scorer(adapter.model, adapter.tokenizer, max_new_tokens, target.eos_ids, target.banned_ids)
     return target
+
+
+def load_leading(ranks: Ranks, max_new_tokens: int = 96, **settings: Any) -> TransformersTarget:
+    """A target whose model is shared by processes that have come together, as their rank 0.
+
+    ``settings`` are the other arguments of `load_target`, all of them. Raises as that.
+    """
+    from crossspec_ros.models.targets.leading import LeadingTarget
+    with ranks.together('load', threads=torch.get_num_threads(), settings=settings):
+        shared = load_shared(ranks, **settings)
+    adapter = shared.adapter
+    target = LeadingTarget(adapter, ranks, shared.cache_kind, shared.stop_strings)
+    target.scorer = make_scorer(adapter.model, adapter.tokenizer, max_new_tokens, target.eos_ids, target.banned_ids)
+    return target
+
+
+def _load_together(count: int, max_new_tokens: int, quantization: str, **settings: Any) -> TransformersTarget:
+    if quantization != NONE:
+        raise CrossSpecError(f'model.quantization must be none for a model that several processes share, got '
+                             f'{quantization}: their parts are rounded apart, in another way than the whole')
+    if settings['cache'] == 'padded':
+        raise CrossSpecError('model.cache must be auto or dynamic for a model that several processes share, got '
+                             'padded: what one of them captures the others would have to capture at the same moment')
+    check_shared(count, settings['path'], settings['trust_remote_code'], settings['allow_pickle'])
+    ranks = lead(count, find_device(settings['device']))
+    try:
+        return load_leading(ranks, max_new_tokens, **settings)
+    except BaseException:
+        ranks.close()
+        raise
+
+
+def check_shared(count: int, path: str, trust_remote_code: bool = False, allow_pickle: bool = False) -> None:
+    """Raises `CrossSpecError` where a checkpoint cannot be shared by so many processes, before any is started."""
+    from crossspec_ros.models.sharding import sharded
+    folder = loading.find_folder(path, allow_pickle)
+    check_folder(folder, trust_remote_code, allow_pickle)
+    name = loading.architectures(folder)[0]
+    _check_class(name, folder, trust_remote_code)
+    if quantisation_of(folder) is not None:
+        raise CrossSpecError(f'{folder}: weights that are quantised already cannot be shared by several processes; '
+                             'use the checkpoint that they were made from')
+    sharded(folder, name, loading.load_config(folder, trust_remote_code), count)
+
+
+def load_shared(ranks: Ranks, path: str, device: str, dtype: str, cache: str, fps: float, trust_remote_code: bool,
+                allow_pickle: bool) -> TransformersTarget:
+    """This process's share of a model, while the others load theirs. Raises `CrossSpecError` in all of them alike."""
+    adapter = load_adapter(path, str(ranks.device), dtype, fps, trust_remote_code, allow_pickle, ranks=ranks)
+    return TransformersTarget(adapter, 'dynamic' if cache == 'auto' else cache, lean=False,
+                              stop_strings=stop_strings(adapter.model))
 
 
 def _kind_of(adapter: Adapter, cache: str) -> tuple[str, bool]:
@@ -64,8 +124,9 @@ def _kind_of(adapter: Adapter, cache: str) -> tuple[str, bool]:
 
 
 def load_adapter(path: str | Path, device: str = 'cpu', dtype: str = 'auto', fps: float = 8.0,
-                 trust_remote_code: bool = False, allow_pickle: bool = False, quantization: str = NONE) -> Adapter:
-    """The adapter over a loaded model. Raises as `load_target` does."""
+                 trust_remote_code: bool = False, allow_pickle: bool = False, quantization: str = NONE,
+                 ranks: Ranks | None = None) -> Adapter:
+    """The adapter over a loaded model, or over this process's share of it. Raises as `load_target` does."""
     torch_device = find_device(device)
     torch_dtype = loading.find_dtype(dtype, torch_device)
     folder = loading.find_folder(path, allow_pickle)
@@ -78,8 +139,7 @@ def load_adapter(path: str | Path, device: str = 'cpu', dtype: str = 'auto', fps
         loading.check_processor_fields(folder)
     check_generation_file(folder)
     tokenizer = loading.load_tokenizer(folder, trust_remote_code)
-    model = loading.load_model(folder, name, torch_dtype, trust_remote_code, allow_pickle, torch_device,
-                               quantization)
+    model = _model(ranks, folder, name, torch_dtype, trust_remote_code, allow_pickle, torch_device, quantization)
     model = model.eval().requires_grad_(False)
     loading.check_vocabulary(tokenizer, _vocabulary(model), folder)
     coarse = False
@@ -87,7 +147,20 @@ def load_adapter(path: str | Path, device: str = 'cpu', dtype: str = 'auto', fps
         coarse = rounds_activations(quantization, folder, read_config(folder).get('quantization_config'))
         check_rows(model, folder)
     parts = Parts(folder, model, tokenizer, float(fps), trust_remote_code, quantization, coarse)
-    return _adapter(parts, ADAPTERS.get(name), trusted=str(path) in ('', BUILTIN))
+    return _adapter(parts, ADAPTERS.get(name), trusted=str(path) in ('', BUILTIN), recalled=ranks is None)
+
+
+def _model(ranks: Ranks | None, *wanted: Any) -> PreTrainedModel:
+    """The model; with ``ranks`` this process's share, once all have theirs."""
+    if ranks is None:
+        return loading.load_model(*wanted)
+    try:
+        model = loading.load_model(*wanted, ranks.count)
+    except Exception as error:
+        ranks.meet(str(error) if isinstance(error, CrossSpecError) else f'{type(error).__name__}: {error}')
+        raise
+    ranks.meet()
+    return model
 
 
 def _check_class(name: str, folder: Path, trust_remote_code: bool) -> None:
@@ -104,16 +177,17 @@ def _vocabulary(model: PreTrainedModel) -> int:
     return max((module.weight.shape[0] for module in modules if module is not None), default=0)
 
 
-def _adapter(parts: Parts, named: type[Adapter] | None, trusted: bool) -> Adapter:
+def _adapter(parts: Parts, named: type[Adapter] | None, trusted: bool, recalled: bool = True) -> Adapter:
     """The named adapter where there is one and it does what the model does, else one that learns.
 
-    ``trusted`` skips the trial. Raises `CrossSpecError` where neither serves.
+    ``trusted`` skips the trial, ``recalled`` takes the word of an earlier one. Raises `CrossSpecError` where neither
+    serves.
     """
     if named is not None:
-        adapter, unfit = _tried(named, parts, trusted)
+        adapter, unfit = _tried(named, parts, trusted, recalled)
         if adapter is not None:
             return adapter
-    adapter, wrong = _tried(GenericAdapter, parts)
+    adapter, wrong = _tried(GenericAdapter, parts, recalled=recalled)
     if adapter is None:                                # what a class's own adapter misses says more
         raise CrossSpecError(f'{type(parts.model).__name__} in {parts.folder} cannot be served exactly: '
                              f'{wrong if named is None else unfit}')
@@ -123,7 +197,8 @@ def _adapter(parts: Parts, named: type[Adapter] | None, trusted: bool) -> Adapte
     return adapter
 
 
-def _tried(kind: type[Adapter], parts: Parts, trusted: bool = False) -> tuple[Adapter | None, str]:
+def _tried(kind: type[Adapter], parts: Parts, trusted: bool = False,
+           recalled: bool = True) -> tuple[Adapter | None, str]:
     """An adapter, or None and what is wrong with it."""
     try:
         adapter = kind(parts)
@@ -133,10 +208,12 @@ def _tried(kind: type[Adapter], parts: Parts, trusted: bool = False) -> tuple[Ad
         return None, f'it is built in another way than expected ({type(error).__name__}: {error})'
     settings = {'adapter': kind.__name__, 'dtype': str(parts.model.dtype), 'device': str(parts.model.device.type),
                 'fps': parts.fps, 'quantization': parts.quantization}
-    if (trusted and parts.quantization == NONE) or recall(parts.folder, 'trial', **settings) == _SERVED:
+    trusted = trusted and parts.quantization == NONE
+    if trusted or (recalled and recall(parts.folder, 'trial', **settings) == _SERVED):
         return adapter, ''
     wrong = fault(adapter)
     if wrong is not None:
         return None, wrong
-    keep(parts.folder, 'trial', _SERVED, **settings)
+    if recalled:
+        keep(parts.folder, 'trial', _SERVED, **settings)
     return adapter, ''

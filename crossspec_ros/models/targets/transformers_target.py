@@ -77,6 +77,14 @@ class TransformersTarget:
         """Milliseconds in the model's own modules; what else was done is not in it."""
         return self._forwards.spent_ms
 
+    @property
+    def processes(self) -> int:
+        """How many processes share the model."""
+        return 1
+
+    def close(self) -> None:
+        """Let go what lives outside this process; without it all goes with the target."""
+
     # -- prompt and text ------------------------------------------------------------------------------------------
 
     def layout(self, prompt: str, frames: int, height: int, width: int) -> Layout:

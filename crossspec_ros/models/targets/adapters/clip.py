@@ -43,7 +43,7 @@ class ClipAdapter(Adapter):
     def closing(self) -> torch.Tensor:
         """Embeddings (C, D) that follow the last frame; none by default."""
         weight = self.model.get_input_embeddings().weight
-        return weight.new_empty(0, weight.shape[1])
+        return torch.empty(0, weight.shape[1], dtype=weight.dtype, device=weight.device)
 
     def layout(self, prompt: str, frames: int, height: int, width: int) -> Layout:
         """The prompt; the size of the frames does not matter."""
