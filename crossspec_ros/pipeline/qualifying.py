@@ -64,6 +64,7 @@ class QualifyingPipeline:
                  words: Words | None = None) -> None:
         self.counts: Counter[str] = Counter()
         self._inner, self._engine, self._look, self._words = inner, engine, look, words
+        inner.cut = 'window_cut'                                # as it is meant to: no fault of the verifier's kind
         self._source = check_source(source)
         self._lead_ns, self._yield_ns = round(look.lead_ms * _MS), round(look.yield_ms * _MS)
         self._lock = threading.Lock()

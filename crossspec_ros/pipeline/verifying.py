@@ -41,6 +41,8 @@ class VerifyingPipeline:
     changed, `take_confirmed` has the last words again, STILL_VALID.
     """
 
+    cut = 'window_unfinished'                                   # what became of a window whose answer ended early
+
     def __init__(self, engine: CaptionEngine, grid: WindowGrid, prompt: str, *, frame_grace_ms: float = 60.0,
                  frame_grace_max_ms: float | None = None, queue: int = 32, timeout_ms: float = 30000.0,
                  newest_wins: bool = True, account: Account | None = None,
@@ -379,14 +381,14 @@ class VerifyingPipeline:
                     self.last_answered = Answered(window_id, frames, window.prompt, output.token_ids)
                 yield output
         finally:
-            self.counts['windows' if final else 'window_unfinished'] += 1
+            self.counts['windows' if final else self.cut] += 1
             window.session.close()
             if self._windows.pop(window_id, None) is not None:  # else a reset has told already
                 for slot in window.own:
                     if final:
                         self.account.answer(slot)
                     else:
-                        self.account.give_up(slot, 'window_unfinished')
+                        self.account.give_up(slot, self.cut)
 
     def rehearse(self, should_stop: Callable[[], bool]) -> bool:
         """Rehearse the oldest window that is not whole yet and has new frames; False where there is none.

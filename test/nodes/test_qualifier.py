@@ -11,15 +11,24 @@ from crossspec_ros.msg import Caption
 pytestmark = [pytest.mark.graph, pytest.mark.timeout(600)]
 
 
+def film(graph: Graph) -> None:
+    """Cameras of a still scene, of which a model says at any time what it says at the end of a window."""
+    send = graph.probe.send_image
+    graph.probe.send_image = lambda stamp_ns, number=0: send(stamp_ns, 80)
+    graph.probe.start_cameras()
+
+
 def test_better_drafts_are_used_and_their_end_is_survived(tmp_path, models):
     with Graph(tmp_path, models) as graph:
         probe, verdicts = graph.probe, graph.probe.verdicts
-        # Nothing known from before, so that words are the drafters'; ahead by much, for busy machines.
-        graph.start('verifier', decode__max_new_tokens=16, decode__sources=['drafts'], audit__keep=True)
-        graph.start('drafter', draft__max_tokens=4)
+        # Nothing known from before, so that words are the drafters'; long windows and far ahead, for busy machines.
+        grid = {'window__frames': 4, 'window__stride_frames': 4, 'window__frame_interval_ms': 500.0}
+        graph.start('verifier', decode__max_new_tokens=12, decode__sources=['drafts'], audit__keep=True, **grid)
+        graph.start('drafter', draft__max_tokens=4, **grid)
 
         def qualify() -> None:
-            graph.start('qualifier', model__path=models['verifier'], draft__lead_ms=500.0, draft__max_tokens=16)
+            graph.start('qualifier', model__path=models['verifier'], draft__lead_ms=1000.0, draft__max_tokens=12,
+                        **grid)
 
         def accepted() -> int:
             return sum(verdict.accepted[list(verdict.sources).index('qualifier')] for verdict in verdicts
@@ -28,7 +37,8 @@ def test_better_drafts_are_used_and_their_end_is_survived(tmp_path, models):
         def better() -> list:
             return [draft for draft in probe.drafts if draft.source == 'qualifier']
         qualify()
-        probe.start_cameras()
+        film(graph)
+        probe.wait_for(better, 'a draft of the qualifier')
         probe.wait_for(lambda: accepted() and probe.count('qualifier', 'drafts'), 'accepted words of the qualifier')
         probe.wait_for(lambda: probe.count('qualifier', 'drafts_heard'), 'drafts that it was given')
         assert {draft.source for draft in probe.drafts} == {'event_drafter', 'qualifier'}
