@@ -95,8 +95,12 @@ def build_verifying(config: VerifierConfig, prompt: str = '', *, newest_wins: bo
     return pipeline, engine
 
 
-def build_qualifying(config: QualifierConfig, prompt: str = '', account: Account | None = None) -> QualifyingPipeline:
-    """Load the middle model, measure it, and set up its windows. Raises CrossSpecError as above."""
+def build_qualifying(config: QualifierConfig, prompt: str = '', account: Account | None = None, hurried: bool = True
+                     ) -> QualifyingPipeline:
+    """Load the middle model, measure it, and set up its windows; ``hurried`` as the pipeline has it.
+
+    Raises CrossSpecError as above.
+    """
     from crossspec_ros.pipeline.qualifying import Look, QualifyingPipeline, words_of
 
     look = Look(config.look(), config.grid().stride_ns, config.lead_ms, config.yield_ms)
@@ -109,7 +113,8 @@ def build_qualifying(config: QualifierConfig, prompt: str = '', account: Account
         frame_queue=config.frame_queue)
     target = load_model(own, 'qualifier')
     pipeline, engine = build_verifying(own, prompt or config.prompt, account=account, target=target)
-    return QualifyingPipeline(pipeline, engine, look, source=config.source, words=words_of(config.speaks, target))
+    return QualifyingPipeline(pipeline, engine, look, source=config.source, words=words_of(config.speaks, target),
+                              hurried=hurried)
 
 
 def constraint_of(engine: CaptionEngine, form: str) -> Constraint | None:

@@ -57,15 +57,17 @@ class QualifyingPipeline:
     where it rests for the verifier then, else by when the verifier usually has answered. Late ones and those that say
     no more than the draft of another are counted.
 
-    ``words``: of the verifier, where the model has another vocabulary. Raises CrossSpecError on a bad ``source``.
+    ``words``: of the verifier, where the model has another vocabulary. ``hurried``: no pass is begun that would likely
+    end too late; else only the time that the caller tells decides (recordings). Raises CrossSpecError on a bad
+    ``source``.
     """
 
     def __init__(self, inner: VerifyingPipeline, engine: CaptionEngine, look: Look, *, source: str = 'qualifier',
-                 words: Words | None = None) -> None:
+                 words: Words | None = None, hurried: bool = True) -> None:
         self.counts: Counter[str] = Counter()
         self._inner, self._engine, self._look, self._words = inner, engine, look, words
         inner.cut = 'window_cut'                                # as it is meant to: no fault of the verifier's kind
-        self._source = check_source(source)
+        self._source, self._hurried = check_source(source), hurried
         self._lead_ns, self._yield_ns = round(look.lead_ms * _MS), round(look.yield_ms * _MS)
         self._lock = threading.Lock()
         self._forget()
@@ -145,7 +147,7 @@ class QualifyingPipeline:
             return should_stop() or self._is_over(window_id) or self.resting(now_ns())
 
         deadline_ns = self._deadline_ns(window_id)
-        left_ns = None if deadline_ns is None else deadline_ns - now_ns()
+        left_ns = deadline_ns - now_ns() if self._hurried and deadline_ns is not None else None
         prompt, said = self._inner.prompt_of(window_id), None
         for output in self._inner.answer(window_id, stop, left_ns):
             if isinstance(output, Caption):
