@@ -16,7 +16,7 @@ from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.fields import checked, described
 from crossspec_ros.speculation.settings import EngineConfig
 from crossspec_ros.timing.arrivals import MODES
-from crossspec_ros.timing.when import BOTH, GRID, WHENS, Speaking
+from crossspec_ros.timing.when import BOTH, CHANGE, GRID, WHENS, Speaking
 from crossspec_ros.timing.window import WindowGrid
 
 DEFAULT_PROMPT = 'What is happening?'
@@ -210,6 +210,65 @@ class VerifierConfig(WindowConfig):
 
 
 @dataclass(frozen=True)
+class QualifierConfig(WindowConfig):
+    """Parameters of the qualifier node."""
+
+    model: str = _p('builtin', 'checkpoint folder or hub id of the middle model, or builtin: the built-in verifier',
+                    name='model.path')
+    device: str = _p('cpu', 'torch device of the qualifier', name='model.device')
+    dtype: str = _p('auto', 'type the qualifier computes in; auto: float32 on a CPU, else the checkpoint\'s own',
+                    name='model.dtype', choices=('auto', 'float32', 'float16', 'bfloat16'))
+    cache: str = _p('auto', 'as of the verifier', name='model.cache', choices=('auto', 'dynamic', 'padded'))
+    trust_remote_code: bool = _p(False, 'run Python code that a checkpoint brings; false: such a checkpoint is refused',
+                                 name='model.trust_remote_code')
+    allow_pickle: bool = _p(False, 'read pytorch_model.bin, by weights_only, where there is no safetensors file',
+                            name='model.allow_pickle')
+    speaks: str = _p('', 'folder of the verifier, or builtin, whose tokens a model of another vocabulary speaks; '
+                     'empty: its own, and the verifier tokenises its text again', name='model.speaks')
+    threads: int = _p(1, 'torch threads of the qualifier; 0: as torch decides', name='model.threads', low=0, high=256)
+    nice: int = _p(5, 'how far its thread stands behind others that want the core', name='model.nice', low=0, high=19)
+    prompt: str = _p('', 'the question at the start; empty: the built-in pair\'s own; a verifier\'s prompt replaces it')
+    autostart: bool = _p(True, 'configure and activate by itself')
+    enabled: bool = _p(True, 'drafts at the start; ~/enable changes it')
+    source: str = _p('qualifier', 'the name that its drafts carry and are counted by; no drafter\'s',
+                     name='draft.source', pattern='[a-z0-9_]{1,32}')
+    max_tokens: int = _p(64, 'tokens of a draft at most', name='draft.max_tokens', low=1, high=1024)
+    lead_ms: float = _p(125.0, 'the frames it looks at end this long before the window does, ms', name='draft.lead_ms',
+                        low=0, high=60000)
+    yield_ms: float = _p(500.0, 'it rests from a window\'s end until the verifier has answered, ms at most; 0: never, '
+                         'for a verifier with a device of its own', name='draft.yield_ms', low=0, high=60000)
+    deadline_ms: float = _p(2500.0, 'QoS deadline offered on draft, as the drafter\'s, ms; 0: none',
+                            name='draft.deadline_ms', low=0, high=600000)
+    every: int = _p(1, 'look at each so-manieth frame slot; 1: at the frames of the verifier', name='frames.every',
+                    low=1, high=64)
+    frame_grace_ms: float = _p(60.0, 'as of the verifier, ms', name='frames.grace_ms', low=0, high=10000)
+    frame_grace_max_ms: float = _p(500.0, 'as of the verifier, ms', name='frames.grace_max_ms', low=0, high=60000)
+    stamps: str = _p('auto', 'as of the verifier', name='frames.stamps', choices=MODES)
+    gap_ms: float = _p(0.0, 'as of the verifier, ms', name='frames.gap_ms', low=0, high=600000)
+    image_transport: str = _p('raw', 'raw: image; compressed: image/compressed', choices=('raw', 'compressed'))
+    frame_queue: int = _p(32, 'frames waiting at most; the oldest go', name='frames.queue', low=1, high=4096)
+    silence_s: float = _p(5.0, 'no image for this long: a warning says why, s', name='frames.silence_s', low=0.1,
+                          high=3600)
+    trace: TraceConfig = _trace()
+
+    def look(self) -> WindowGrid:
+        """The grid of the frames that it looks at: that of the windows whose end is known before they end.
+
+        Raises CrossSpecError where parameters do not go together.
+        """
+        if self.when == CHANGE:
+            raise CrossSpecError('window.when must be grid or both for a qualifier, got change: it speaks before a '
+                                 'window ends, and of such a window nobody knows before')
+        if self.yield_ms and not self.lead_ms:
+            raise CrossSpecError('draft.lead_ms must be > 0 where draft.yield_ms is, got 0: all drafts would be late')
+        if self.window_frames % self.every or self.stride_frames % self.every:
+            raise CrossSpecError(f'frames.every must divide window.frames ({self.window_frames}) and '
+                                 f'window.stride_frames ({self.stride_frames}), got {self.every}')
+        return WindowGrid(self.window_frames // self.every, self.every * self.frame_interval_ms,
+                          self.stride_frames // self.every)
+
+
+@dataclass(frozen=True)
 class OverlayConfig(WindowConfig):
     """Parameters of the overlay node."""
 
@@ -310,9 +369,9 @@ class KeeperConfig:
     trace: TraceConfig = _trace()
 
 
-NODES: dict[str, type] = {'drafter': DrafterConfig, 'verifier': VerifierConfig, 'overlay': OverlayConfig,
-                          'monitor': MonitorConfig, 'player': PlayerConfig, 'keeper': KeeperConfig,
-                          'viewer': ViewerConfig}
+NODES: dict[str, type] = {'drafter': DrafterConfig, 'qualifier': QualifierConfig, 'verifier': VerifierConfig,
+                          'overlay': OverlayConfig, 'monitor': MonitorConfig, 'player': PlayerConfig,
+                          'keeper': KeeperConfig, 'viewer': ViewerConfig}
 
 
 @dataclass(frozen=True)
@@ -376,27 +435,3 @@ def make(config: type, values: Mapping[str, Any]) -> Any:
         made.grid()
         made.speaking()
     return made
-
-
-def _range_text(info: ParameterInfo) -> str:
-    if info.pattern:
-        return f'`{info.pattern}`'
-    if info.choices:
-        return ', '.join(info.choices)
-    return '' if info.low is None else f'{info.low:g} to {info.high:g}'
-
-
-def parameter_table(node: str) -> str:
-    """The table of a node's parameters in docs/, in markdown."""
-    rows = ['| Parameter | Default | Range | Meaning |', '| --- | --- | --- | --- |']
-    for info in parameters_of(NODES[node]):
-        live = '; may change while running' if info.live else ''
-        rows.append(f'| `{info.name}` | `{_shown(info.default)}` | {_range_text(info)} | {info.description}{live} |')
-    return '\n'.join(rows)
-
-
-def _shown(default: object) -> str:
-    """A default as YAML has it."""
-    if isinstance(default, tuple):
-        return f'[{", ".join(default)}]'
-    return f"'{default}'" if isinstance(default, str) else str(default).lower()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from crossspec_ros import params_file
-from crossspec_ros.config import NODES, QUANTIZATIONS, make, parameters_of
+from crossspec_ros.config import NODES, QUANTIZATIONS, QualifierConfig, make, parameters_of
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.resources import python_path, share_path
 
@@ -21,11 +21,13 @@ PACKAGE = 'crossspec_ros'
 LAUNCH_ARGUMENTS = ('use_rviz', 'respawn', 'respawn_delay')      # of no use to crossspec up, which has --restart
 # Environment variable: the process whose death ends a node that it has started.
 FOLLOWED = 'CROSSSPEC_PARENT'
-LIFECYCLE_NODES = ('drafter', 'verifier')
+PAIR = ('drafter', 'verifier')
+LIFECYCLE_NODES = ('drafter', 'qualifier', 'verifier')
 SERVER_NODES = ('verifier',)
 # What the nodes with a model import, most of it only while they load; and what they compile.
-MODEL_LIBRARIES = ('crossspec_ros.nodes.drafter', 'crossspec_ros.nodes.verifier', 'crossspec_ros.pipeline.building',
-                   'crossspec_ros.pipeline.drafting', 'crossspec_ros.pipeline.verifying',
+MODEL_LIBRARIES = ('crossspec_ros.nodes.drafter', 'crossspec_ros.nodes.qualifier', 'crossspec_ros.nodes.verifier',
+                   'crossspec_ros.pipeline.building', 'crossspec_ros.pipeline.drafting',
+                   'crossspec_ros.pipeline.qualifying', 'crossspec_ros.pipeline.verifying',
                    'crossspec_ros.models.drafter', 'crossspec_ros.models.drafters.load', 'crossspec_ros.models.targets')
 MODEL_WARM_UP = ('crossspec_ros.events.warm:warm_up',)
 
@@ -56,9 +58,11 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument('model', 'builtin', 'verifier: builtin, a checkpoint folder or a hub id'),
     Argument('drafter_model', 'builtin', 'drafter: builtin or a checkpoint folder: of an event drafter, EventGPT or a '
              'video-language model'),
+    Argument('qualifier', '', 'a third model between drafter and verifier, which makes better drafts of the '
+             'drafter\'s: builtin, a checkpoint folder or a hub id; empty: none'),
     Argument('learn_online', 'false', 'the drafter learns from verdicts while driving; see its parameters learn.*',
              ('true', 'false')),
-    Argument('device', 'cpu', 'torch device of both models'),
+    Argument('device', 'cpu', 'torch device of all models'),
     Argument('quantization', 'none', 'number format of the verifier\'s weights; none: the checkpoint\'s own, on a CPU '
              'float32; a type: model.dtype; int8, int4, nf4, dynamic: model.quantization',
              ('none', 'float32', 'float16', 'bfloat16', *QUANTIZATIONS[1:])),
@@ -165,19 +169,23 @@ def declare(given: Mapping[str, str] | None = None, parameters: Mapping[str, Map
     autostart, transport = values['autostart'] == 'true', values['image_transport']
     own: dict[str, dict[str, Any]] = {
         'drafter': {'model.path': values['drafter_model'], 'model.device': values['device'], 'autostart': autostart,
-                    'model.speaks': _spoken(values),
+                    'model.speaks': _spoken(values, 'drafter_model'),
                     'learn.online': values['learn_online'] == 'true'},
         'verifier': {'model.path': values['model'], 'model.device': values['device'], 'model.dtype': dtype,
                      'model.quantization': kind, 'image_transport': transport, 'autostart': autostart},
         'overlay': {'image_transport': transport},
         'monitor': {},
     }
+    if values['qualifier']:
+        own['qualifier'] = {'model.path': values['qualifier'], 'model.device': values['device'],
+                            'model.speaks': _spoken(values, 'qualifier'), 'image_transport': transport,
+                            'autostart': autostart}
     if values['viewer'] == 'true':
         own['viewer'] = {'image_transport': transport}
     if values['bag']:
         # Who follows /clock gets the recorded stamps; who does not, stamps of now.
         own['player'] = {'source': values['bag'], 'clock': 'sim' if values['use_sim_time'] == 'true' else 'wall',
-                         'wait_for': ' '.join(LIFECYCLE_NODES)}
+                         'wait_for': ' '.join(name for name in LIFECYCLE_NODES if name in own)}
     if values['keep'] == 'true':
         own['keeper'] = {}
     specs = []
@@ -197,9 +205,12 @@ def declare(given: Mapping[str, str] | None = None, parameters: Mapping[str, Map
     return [spec for spec in specs if spec.name in wanted]
 
 
-def _spoken(values: Mapping[str, str]) -> str:
-    """The verifier in whose tokens a drafter of another vocabulary is to speak: empty where it is not at hand."""
-    if values['drafter_model'] == 'builtin' or values['role'] == 'edge':
+def _spoken(values: Mapping[str, str], who: str) -> str:
+    """The verifier in whose tokens a drafter or qualifier of another vocabulary is to speak: empty where it is not at
+    hand, or ``who`` is told to be of one vocabulary.
+    """
+    alike = 'builtin' if who == 'drafter_model' else values['model']
+    if values[who] == alike or values['role'] == 'edge':
         return ''
     return values['model'] if values['model'] == 'builtin' or Path(values['model']).expanduser().is_dir() else ''
 
@@ -261,15 +272,17 @@ def _own_port(name: str, parameters: Mapping[str, Any], number: int) -> dict[str
 
 def _image_qos(name: str, values: Mapping[str, str], camera: Camera) -> dict[str, str]:
     """The override of the images' reliability, by the name that the topic has after remapping."""
-    if name not in ('verifier', 'overlay', 'viewer') or values['image_reliability'] == 'best_effort':
+    if name not in ('verifier', 'qualifier', 'overlay', 'viewer') or values['image_reliability'] == 'best_effort':
         return {}
     topic = camera.image_topic + ('/compressed' if values['image_transport'] == 'compressed' else '')
     return {f'qos_overrides.{topic}.subscription.reliability': values['image_reliability']}
 
 
 def _check_parameters(name: str, settings: Mapping[str, Any]) -> None:
-    make(NODES[name], {key: value for key, value in settings.items()
-                       if key not in params_file.ROS_OWN and not key.startswith(params_file.QOS_PREFIX)})
+    made = make(NODES[name], {key: value for key, value in settings.items()
+                              if key not in params_file.ROS_OWN and not key.startswith(params_file.QOS_PREFIX)})
+    if isinstance(made, QualifierConfig):
+        made.look()
 
 
 def check_params_file(path: str | Path, namespace: str = ARGUMENTS[0].default) -> dict[str, dict[str, Any]]:

@@ -35,6 +35,8 @@ _MODEL = ('~/set_prompt', '~/enable', '~/reset')
 ACCESS: dict[str, Access] = {
     'drafter': Access(('draft', 'scene_change', 'frame_latency'), ('events', 'verdict', 'prompt'),
                       (*_MODEL, '~/learn/save', '~/learn/roll_back')),
+    'qualifier': Access(('draft', 'frame_latency'), ('image', 'image/compressed', 'draft', 'verdict', 'prompt'),
+                        _MODEL),
     'verifier': Access(('caption', 'verdict', 'prompt', 'frame_latency'),
                        ('image', 'image/compressed', 'draft', 'scene_change'), (*_MODEL, '~/audit'),
                        execute=('~/ask',)),

@@ -90,7 +90,7 @@ def test_bad_setting_of_the_engine_is_refused(name, value, rule):
 
 
 def test_nodes_agree_on_windows_and_deadlines():
-    grids = {make(NODES[node], {}).grid() for node in ('drafter', 'verifier', 'overlay', 'monitor')}
+    grids = {make(NODES[node], {}).grid() for node in ('drafter', 'qualifier', 'verifier', 'overlay', 'monitor')}
     assert len(grids) == 1
     # A subscriber that asks for a shorter deadline than is offered gets nothing at all.
     assert MonitorConfig().draft_deadline_ms >= DrafterConfig().deadline_ms > grids.pop().stride_ns / 1e6

@@ -24,6 +24,26 @@ def test_declare_without_a_bag_has_no_player():
     assert list(by_name()) == ['drafter', 'verifier', 'overlay', 'monitor']
 
 
+def test_declare_a_qualifier_where_one_is_named():
+    specs = by_name({'qualifier': 'builtin', 'bag': 'world:3', 'device': 'cuda'})
+    assert list(specs) == ['drafter', 'verifier', 'overlay', 'monitor', 'qualifier', 'player']
+    assert specs['player'].parameters['wait_for'] == 'drafter qualifier verifier'
+    found = specs['qualifier'].parameters
+    assert found['model.device'] == 'cuda' and 'model.speaks' not in found
+    assert by_name({'bag': 'world:3'})['player'].parameters['wait_for'] == 'drafter verifier'
+
+
+def test_a_qualifier_is_told_whose_tokens_to_speak_and_runs_on_the_edge(tmp_path):
+    given = {'qualifier': str(tmp_path), 'cameras': 'front,left'}
+    specs = [spec for spec in declare(given) if spec.name == 'qualifier']
+    assert [spec.full_name for spec in specs] == ['/crossspec/front/qualifier', '/crossspec/left/qualifier']
+    assert {(spec.parameters['model.path'], spec.parameters['model.speaks']) for spec in specs} == {
+        (str(tmp_path), 'builtin')}
+    edge = by_name({'qualifier': str(tmp_path), 'role': 'edge'})
+    assert 'model.speaks' not in edge['qualifier'].parameters and 'verifier' not in edge
+    assert list(by_name({'qualifier': str(tmp_path), 'role': 'server'})) == ['verifier']
+
+
 def test_declare_with_a_bag_plays_it():
     specs = by_name({'bag': 'world:3', 'use_sim_time': 'true'})
     assert specs['player'].parameters['source'] == 'world:3'
@@ -91,7 +111,9 @@ def test_declare_image_reliability_overrides_the_topic_that_is_used(transport, t
     pytest.param({'cameras': '4d'}, None, 'cameras must be NAME or NAME=PREFIX', id='name of a camera'),
     pytest.param({'image_transport': 'h264'}, None, 'image_transport must be one of', id='choice'),
     pytest.param({'params_file': '/nowhere.yaml'}, None, 'params_file must be readable', id='params file'),
-    pytest.param(None, {'drafter': {'draft.lead_ms': 1e9}}, 'draft.lead_ms must be', id='parameter')])
+    pytest.param(None, {'drafter': {'draft.lead_ms': 1e9}}, 'draft.lead_ms must be', id='parameter'),
+    pytest.param({'qualifier': 'builtin'}, {'qualifier': {'window.when': 'change'}}, 'window.when must be grid or both',
+                 id='parameters that do not go together')])
 def test_declare_refuses(given, parameters, rule):
     with pytest.raises(CrossSpecError, match=rule):
         declare(given, parameters)

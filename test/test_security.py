@@ -7,7 +7,7 @@ from crossspec_ros.graph import declare
 from crossspec_ros.security import ACCESS, policy
 
 POLICY = Path(__file__).parents[1] / 'config' / 'sros2_policy.xml'
-ALL = {'viewer': 'true', 'keep': 'true', 'bag': 'world:1'}
+ALL = {'viewer': 'true', 'keep': 'true', 'qualifier': 'builtin', 'bag': 'world:1'}
 
 
 def enclaves(text: str) -> dict[str, ElementTree.Element]:
@@ -16,7 +16,7 @@ def enclaves(text: str) -> dict[str, ElementTree.Element]:
 
 def test_the_file_is_what_crossspec_up_writes():
     assert POLICY.read_text(encoding='utf-8') == policy(declare(ALL)), (
-        'crossspec up --policy config/sros2_policy.xml --view --keep true --bag world:1')
+        'crossspec up --policy config/sros2_policy.xml --view --keep true --qualifier builtin --bag world:1')
 
 
 def test_every_node_has_access_of_its_own():

@@ -20,7 +20,7 @@ import numpy as np
 from crossspec_ros.bench.resilience.kills import Ledger, Vehicle, kill_once, rest, vehicle
 from crossspec_ros.bench.resilience.referee import Referee
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.graph import LIFECYCLE_NODES
+from crossspec_ros.graph import PAIR
 
 _SAMPLE_S = 5.0
 _WARM_S = 60.0                                                  # a process still grows in its first minute
@@ -177,7 +177,7 @@ class _Soak:
         now_s = time.monotonic()
         if self.kill_at and now_s >= self.kill_at[0]:
             self.kill_at.pop(0)
-            node = LIFECYCLE_NODES[len(self.back) % 2]
+            node = PAIR[len(self.back) % 2]
             rest(self.running, self.ledger)
             self.back.append(round(kill_once(self.running, node, self.ledger), 2))
             self.running.cameras.play()

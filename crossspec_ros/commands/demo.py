@@ -38,6 +38,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--verifier', default=default.verifier, metavar='MODEL',
                         help='checkpoint folder, hub id or builtin')
     parser.add_argument('--drafter', default=default.drafter, metavar='MODEL', help='drafter folder or builtin')
+    parser.add_argument('--qualifier', default=default.qualifier, metavar='MODEL',
+                        help='a third model between the two, which makes better drafts of the drafter\'s: '
+                        'checkpoint folder, hub id or builtin (default: none)')
     parser.add_argument('--device', default=default.device, help='torch device of the verifier (%(default)s)')
     parser.add_argument('--frame-interval-ms', type=float, default=default.frame_interval_ms, metavar='MS',
                         help='time between the frames of a window, for slow cameras (%(default)g)')
@@ -56,8 +59,9 @@ def run(args: argparse.Namespace) -> int:
     shell.settle(own_graph=True)
     options = DemoOptions(out=args.out, seconds=args.seconds, bag=args.bag, seed=args.seed, pace=args.pace,
                           prompt=args.prompt,
-                          verifier=args.verifier, drafter=args.drafter, device=args.device, domain_id=args.domain_id,
-                          topics=tuple(args.topics), image_topic=args.image_topic, events_topic=args.events_topic,
+                          verifier=args.verifier, drafter=args.drafter, qualifier=args.qualifier, device=args.device,
+                          domain_id=args.domain_id, topics=tuple(args.topics), image_topic=args.image_topic,
+                          events_topic=args.events_topic,
                           frame_interval_ms=args.frame_interval_ms, view=args.view, trace=args.trace)
     topics = check(options)
     passing = look_through(options, topics)

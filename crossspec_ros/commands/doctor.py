@@ -8,7 +8,7 @@ import os
 import sys
 
 from crossspec_ros import __version__
-from crossspec_ros.commands.doctor_checks import MISSING, NOTE, OK, WARN, Check, all_checks, check_pair
+from crossspec_ros.commands.doctor_checks import MISSING, NOTE, OK, WARN, Check, all_checks, check_pair, check_qualifier
 
 _MARKS = {OK: ('ok', '32'), NOTE: ('--', '2'), WARN: ('!!', '33'), MISSING: ('NO', '31')}
 
@@ -18,6 +18,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                                    description='Exit code 0: the main job can run here; 1: something is missing.')
     parser.add_argument('--model', default='builtin', metavar='PATH', help='the verifier that is to run (builtin)')
     parser.add_argument('--drafter-model', default='builtin', metavar='DIR', help='the drafter beside it (builtin)')
+    parser.add_argument('--qualifier', default='', metavar='PATH', help='a third model between the two (none)')
     parser.add_argument('--json', action='store_true', help='the findings as JSON on stdout')
     parser.set_defaults(func=run)
 
@@ -33,6 +34,7 @@ def format_check(check: Check, *, colour: bool) -> str:
 def run(args: argparse.Namespace) -> int:
     """Print all findings; 0 when nothing that the main job needs is missing."""
     checks = [*all_checks(), check_pair(args.model, args.drafter_model)]
+    checks += [check_qualifier(args.qualifier, args.model)] if args.qualifier else []
     missing = [check.name for check in checks if check.status == MISSING]
     if args.json:
         print(json.dumps({'version': __version__, 'ok': not missing, 'missing': missing,

@@ -280,6 +280,25 @@ def check_pair(model: str, drafter: str) -> Check:
     return Check('pair', OK, f'{drafter} was trained for {model}')
 
 
+def check_qualifier(qualifier: str, model: str) -> Check:
+    """Whether a third model can stand between the drafter and this verifier; each a folder, or builtin."""
+    from crossspec_ros.models.builtin import model_path
+    from crossspec_ros.models.drafters.kinds import VIDEO_MODEL, kind_of
+    from crossspec_ros.models.keys import checkpoint_key
+    try:
+        folder, own = model_path(qualifier, 'verifier'), model_path(model, 'verifier')
+        kind, alike = kind_of(folder), checkpoint_key(folder) == checkpoint_key(own)
+    except (CrossSpecError, OSError, ValueError) as error:
+        return Check('qualifier', WARN, f'cannot be told: {error}', 'give folders that are here')
+    if kind != VIDEO_MODEL:
+        return Check('qualifier', WARN, f'{qualifier}: {kind}, which looks at events; a qualifier looks at images',
+                     f'--drafter-model {qualifier}')
+    if alike:
+        return Check('qualifier', NOTE, f'{qualifier}: the verifier itself, which it takes as long as',
+                     'good to try the graph; name a smaller model')
+    return Check('qualifier', OK, f'{qualifier}: {kind}')
+
+
 def check_memory() -> Check:
     try:
         free = importlib.import_module('psutil').virtual_memory().available

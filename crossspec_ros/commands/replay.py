@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from crossspec_ros import shell
 from crossspec_ros.commands.progress import progress_bar
 from crossspec_ros.commands.topic_options import add_topic_options, chosen_topics
-from crossspec_ros.config import DrafterConfig, VerifierConfig, make
+from crossspec_ros.config import DrafterConfig, QualifierConfig, VerifierConfig, make
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.recordings.outlook import Passing, why_few, why_never_together, why_no_window, why_nothing
 from crossspec_ros.recordings.replay import ReplayMessage, Source, iter_messages
@@ -46,6 +46,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     direct.add_argument('--model', default='builtin', help='verifier: builtin, a checkpoint folder or a hub id')
     direct.add_argument('--drafter', default='builtin', metavar='MODEL',
                         help='drafter: builtin, a checkpoint folder, or none')
+    direct.add_argument('--qualifier', default='', metavar='MODEL',
+                        help='a third model between the two, which takes no time here: builtin, a checkpoint folder or '
+                        'a hub id (default: none)')
     direct.add_argument('--frame-interval-ms', type=float, default=VerifierConfig().frame_interval_ms, metavar='MS',
                         help='time between the frames of a window, as window.frame_interval_ms (%(default)g)')
     direct.add_argument('--frame-grace-ms', type=float, default=VerifierConfig().frame_grace_ms, metavar='MS',
@@ -127,7 +130,8 @@ def run_direct(args: argparse.Namespace, source: Source) -> int:
     report = {'source': source.name, 'mode': replay.mode.value, 'windows': len(replay.windows),
               'drafts': replay.drafts, 'captions': replay.captions, 'dropped': dropped,
               'notes': list(getattr(source, 'notes', ())), 'reason': reason,
-              'sha256': digest.hexdigest(), 'compute_ms': replay.times.table()}
+              'tau': replay.passes['tokens'] / replay.passes['passes'] if replay.passes['passes'] else None,
+              'accepted': dict(replay.accepted), 'sha256': digest.hexdigest(), 'compute_ms': replay.times.table()}
     if args.json:
         print(json.dumps({**report, 'lines': lines}, indent=2, ensure_ascii=False))
     else:
@@ -154,10 +158,10 @@ def _grid(args: argparse.Namespace) -> WindowGrid:
 
 def build_direct(args: argparse.Namespace, source: Source, on_line: Callable[[dict[str, Any]], None]) -> DirectReplay:
     """The parts of the pipeline that the recording has something for, with the models asked for."""
-    from crossspec_ros.pipeline.building import build_drafting, build_verifying
+    from crossspec_ros.pipeline.building import build_drafting, build_qualifying, build_verifying
     from crossspec_ros.pipeline.direct import DirectReplay
     roles = {role_of(type_name) for type_name in source.topics.values()}
-    drafting = verifying = None
+    drafting = verifying = qualifying = None
     grid = {'window.frame_interval_ms': args.frame_interval_ms}
     if 'events' in roles and args.drafter != 'none':
         drafting = build_drafting(make(DrafterConfig, {'model.path': args.drafter, **grid}), args.prompt)
@@ -166,9 +170,13 @@ def build_direct(args: argparse.Namespace, source: Source, on_line: Callable[[di
         config = make(VerifierConfig, {'model.path': args.model, 'decode.timeout_ms': 3_600_000.0,
                                        'frames.grace_ms': args.frame_grace_ms, **grid})
         verifying, _ = build_verifying(config, args.prompt, newest_wins=False)
+        if args.qualifier:
+            middle = make(QualifierConfig, {'model.path': args.qualifier, 'frames.grace_ms': args.frame_grace_ms,
+                                            'model.speaks': args.model if Path(args.model).is_dir() else '', **grid})
+            qualifying = build_qualifying(middle, args.prompt, hurried=False)
     if drafting is None and verifying is None:
         raise CrossSpecError(f'{source.name} has nothing to caption: its topics are {", ".join(source.topics)}')
-    return DirectReplay(drafting, verifying, _grid(args), on_line)
+    return DirectReplay(drafting, verifying, _grid(args), on_line, qualifying)
 
 
 def _shown(source: Source, args: argparse.Namespace) -> Iterator[ReplayMessage]:
@@ -201,6 +209,9 @@ def print_report(report: dict[str, Any]) -> None:
     dropped = ', '.join(f'{cause} {count}' for cause, count in report['dropped'].items()) or 'none'
     print(f'{report["windows"]} windows, {report["drafts"]} drafts, {report["captions"]} captions ({report["mode"]}); '
           f'dropped: {dropped}')
+    if report['tau'] is not None:
+        accepted = ', '.join(f'{source} {count}' for source, count in sorted(report['accepted'].items())) or 'none'
+        print(f'{report["tau"]:.2f} tokens a pass of the verifier; accepted by source: {accepted}')
     print(f'sha256 of drafts and captions: {report["sha256"]}')
     columns = ('mean', 'p50', 'p95', 'p99', 'max')
     print(f'{"compute time, ms":<24}{"count":>8}' + ''.join(f'{name:>10}' for name in columns))

@@ -25,7 +25,8 @@ _LAST_DOMAIN = 101                          # ports of higher ones are given to 
 @dataclass(frozen=True)
 class DemoOptions:
     """The command line of ``crossspec demo``. ``seconds`` None: 20 of the synthetic world, all of a bag; ``view``: the
-    port of the live view, None for none; ``trace``: file of a timeline of all processes.
+    port of the live view, None for none; ``trace``: file of a timeline of all processes; ``qualifier``: a third model
+    between the two, empty for none.
     """
 
     out: Path = Path('crossspec-demo')
@@ -36,6 +37,7 @@ class DemoOptions:
     prompt: str = ''
     verifier: str = 'builtin'
     drafter: str = 'builtin'
+    qualifier: str = ''
     device: str = 'cpu'
     domain_id: int | None = None
     topics: tuple[str, ...] = ()
@@ -92,6 +94,8 @@ def check(options: DemoOptions) -> SourceTopics:
         raise CrossSpecError(f'view must be a port, 0 to 65533, got {options.view}')
     for role in ('verifier', 'drafter'):
         _check_model(role, getattr(options, role))
+    if options.qualifier:
+        _check_model('qualifier', options.qualifier)
     topics = _check_source(options)
     _check_writable(options.out)
     if options.trace is not None:
@@ -136,7 +140,7 @@ def look_through(options: DemoOptions, topics: SourceTopics) -> Passing | None:
 def _check_model(role: str, name: str) -> None:
     if name == 'builtin':
         from crossspec_ros.models.builtin import builtin_path
-        builtin_path(role)                                              # raises where it is not installed
+        builtin_path('verifier' if role == 'qualifier' else role)       # raises where it is not installed
         return
     looks_local = name.startswith(('/', '.', '~')) or os.sep in name.rstrip(os.sep) and name.count('/') != 1
     path = Path(name).expanduser()

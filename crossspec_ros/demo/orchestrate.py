@@ -46,7 +46,8 @@ _TICK_S = 0.1
 _NAMESPACE = 'crossspec'
 _PARTS = 'trace'                    # in the folder of the logs
 _MAX_ALIGN_MS = 60_000.0
-_ORDER = ('verifier', 'drafter', 'overlay', 'monitor', 'viewer', 'player')      # the slowest to start is started first
+# The slowest to start is started first.
+_ORDER = ('verifier', 'qualifier', 'drafter', 'overlay', 'monitor', 'viewer', 'player')
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def declare_nodes(options: DemoOptions, topics: SourceTopics, work: Path) -> lis
     seconds = options.seconds if options.seconds is not None else (WORLD_SECONDS if options.bag is None else 0.0)
     arguments = {'namespace': _NAMESPACE, 'bag': options.source, 'image_transport': topics.image_transport or 'raw',
                  'viewer': 'false' if options.view is None else 'true', 'model': options.verifier,
-                 'drafter_model': options.drafter, 'device': options.device,
+                 'drafter_model': options.drafter, 'qualifier': options.qualifier, 'device': options.device,
                  'trace': '' if options.trace is None else str((work / _PARTS).resolve())}
     grid = {'window.frame_interval_ms': options.frame_interval_ms}
     stride_ms = options.grid.stride_ns / 1e6                    # the stream begins with a window
@@ -73,6 +74,7 @@ def declare_nodes(options: DemoOptions, topics: SourceTopics, work: Path) -> lis
                    'wait_for_subscribers': 2, 'align_ms': min(stride_ms, _MAX_ALIGN_MS),
                    **({'topics': list(topics.names)} if topics.names else {})},
         'drafter': {'prompt': options.prompt, **grid},
+        'qualifier': {'prompt': options.prompt, **grid, 'frames.grace_ms': _FRAME_GRACE_MS},
         'verifier': {'prompt': options.prompt, **grid, 'audit.keep': True, 'audit.rate': 0.0,
                      'frames.grace_ms': _FRAME_GRACE_MS},
         'overlay': {'record_path': str(out / 'overlay.mp4'), 'show_events': topics.events,
@@ -119,7 +121,8 @@ class _Demo:
                 stream = self._play(processes, tap)
                 self._settle(processes, tap)
                 self._watch(processes, tap, _DIAGNOSTICS_S)
-                processes.end('drafter', 'monitor')             # their part is done
+                done = [spec.name for spec in self._specs if spec.name in ('drafter', 'qualifier', 'monitor')]
+                processes.end(*done)                            # their part is done
                 audit = self._audit(processes, tap)
                 self._view.say('ending')
                 self._watch(processes, tap, _DIAGNOSTICS_S)

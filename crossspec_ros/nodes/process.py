@@ -82,6 +82,13 @@ class Worker:
                 self._wake.wait(self._idle_s)
 
 
+def stand_behind(nice: int) -> None:
+    """Let the other threads of this host that want the core have it before the calling one, where the host can."""
+    if nice and hasattr(os, 'setpriority'):
+        thread = threading.get_native_id()                      # on Linux threads have a niceness of their own
+        os.setpriority(os.PRIO_PROCESS, thread, min(19, os.getpriority(os.PRIO_PROCESS, thread) + nice))
+
+
 def on_time_jump(node: Node, callback: Callable[[], None]) -> JumpHandle:
     """Call back when the ROS clock jumps back or changes its source."""
     threshold = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)

@@ -3,28 +3,24 @@ from __future__ import annotations
 
 import json
 import operator
-import time
 from collections import Counter
 from collections.abc import Sequence
 
-from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from crossspec_ros.config import VerifierConfig
 from crossspec_ros.errors import CrossSpecError, ModelLost
 from crossspec_ros.frames.history import FrameHistory
-from crossspec_ros.frames.images import PictureReader
 from crossspec_ros.msg import Caption as CaptionMsg
 from crossspec_ros.msg import Draft as DraftMsg
 from crossspec_ros.msg import SceneChange as SceneChangeMsg
 from crossspec_ros.msg import Verdict as VerdictMsg
 from crossspec_ros.nodes import process, qos
-from crossspec_ros.nodes.conversions import caption_to, change_from, draft_from, frame_from, verdict_to
-from crossspec_ros.nodes.model_node import ModelNode
+from crossspec_ros.nodes.conversions import caption_to, change_from, draft_from, verdict_to
+from crossspec_ros.nodes.frame_node import FrameNode
 from crossspec_ros.nodes.questions import Answering, QuestionServer
 from crossspec_ros.nodes.trained import TrainedFor
-from crossspec_ros.pipeline.account import FRAMES
 from crossspec_ros.pipeline.asking import Asking
 from crossspec_ros.pipeline.audits import Audit
 from crossspec_ros.pipeline.building import build_verifying, constraint_of
@@ -37,7 +33,7 @@ from crossspec_ros.speculation.types import Caption, Stage, prompt_key
 from crossspec_ros.tracing.tracer import TRACER
 
 
-class VerifierNode(ModelNode):
+class VerifierNode(FrameNode):
     """Loads its model on configure and frees it on cleanup; one thread of its own owns the engine."""
 
     DOING, FORGOTTEN, FAILURE, IDLE_S = 'captioning', 'windows, drafts and caption memory', 'window_failed', 0.01
@@ -65,16 +61,13 @@ class VerifierNode(ModelNode):
         self._verdicts = self.create_lifecycle_publisher(VerdictMsg, 'verdict', qos.verdict(),
                                                          event_callbacks=health.publisher_events('verdict'), **options)
         self._prompts = self.create_publisher(String, 'prompt', qos.prompt())
-        compressed = self._config.image_transport == 'compressed'
-        self._topic, kind = ('image/compressed', CompressedImage) if compressed else ('image', Image)
-        self._pictures = PictureReader(self.resolve_topic_name(self._topic), lambda line: health.note('pictures', line))
         self.create_subscription(DraftMsg, 'draft', self._on_draft, qos.draft(),
                                  event_callbacks=health.subscription_events('draft'), **options)
         if self._config.speaking() is not None:
             self.create_subscription(SceneChangeMsg, 'scene_change', self._on_change, qos.scene_change(),
                                      event_callbacks=health.subscription_events('scene_change'), **options)
         health.add_source(TrainedFor(self._untrained))
-        self._open_input('image', FRAMES, self._topic, kind, qos.image(), self._on_image)
+        self._open_images()
         self.create_service(Trigger, '~/audit', self._on_audit)
         self._questions = QuestionServer(self, self._answering, lambda: self._drafted.peek() or '')
 
@@ -86,8 +79,7 @@ class VerifierNode(ModelNode):
         self._core, self._engine = build_verifying(config, self._prompt, account=self._input.account, history=history,
                                                    target=self._loaded_target())
         self._asking = Asking(self._engine, history, config.ask_waiting)
-        self._core.ages = self._input.ages
-        self._input.latency_ns = lambda: self._core and self._core.latency_ns
+        self._follow_input()
 
     def _loaded_target(self) -> Target | None:
         """A model that is there already; None: one of this node's own is loaded."""
@@ -119,10 +111,6 @@ class VerifierNode(ModelNode):
             return None
         return Answering(asking, lambda form: constraint_of(engine, form), self._wake)
 
-    @property
-    def _grace_max_ms(self) -> float:
-        return self._config.frame_grace_max_ms
-
     def close(self) -> None:
         """End the thread and remove what it left on disk; the process ends."""
         super().close()
@@ -131,26 +119,6 @@ class VerifierNode(ModelNode):
             self._let_go(self._engine.target)
 
     # ---- callbacks: no more than unpacking and queueing
-
-    def _on_image(self, message: Image | CompressedImage) -> None:
-        if not self._listening():
-            return
-        frame, header = frame_from(message, self._pictures), message.header
-        stamp_ns = self._input.judge(frame.stamp_ns, header.frame_id)
-        if stamp_ns is None:
-            return
-        now_ns = self._input.now_ns()
-        frame.stamp_ns = stamp_ns
-        frame.arrive(now_ns, time.perf_counter_ns())
-        try:
-            self._core.prepare(frame)
-        except CrossSpecError as error:
-            self._input.account.drop('refused')
-            self._health.say('image_refused', error)
-            return
-        self._frame_id = header.frame_id
-        self._core.add_frame(frame, now_ns)
-        self._worker.wake()
 
     def _on_draft(self, message: DraftMsg) -> None:
         if self._worker is None or not self._enabled or not self._config.decode.speculate:

@@ -54,6 +54,8 @@ def of_drops(cause: str, count: int, seconds: float, facts: Facts) -> str | None
         'window_overtaken': 'are in windows that newer ones overtook: answers take too long here; lower '
                             'decode.max_new_tokens, widen window.stride_frames, or use a faster device',
         'window_unfinished': 'are in windows whose answer was cut off: raise decode.timeout_ms or use a faster device',
+        'window_cut': 'are in windows of which there was no time to say all before the verifier answers: raise '
+                      'draft.lead_ms, look at fewer frames (frames.every), or use a smaller model or a faster device',
         'window_skipped': 'are in windows that were never drafted: drafting does not keep up; relieve this machine',
         UNSTAMPED: f'have a stamp of zero: mend the driver, or set {facts.stamps}: arrival',
         OFF: 'have stamps far from those around them: look at the driver, and for a second publisher',

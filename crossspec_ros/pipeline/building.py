@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from crossspec_ros.config import DEFAULT_PROMPT, DrafterConfig, VerifierConfig
+from crossspec_ros.config import DEFAULT_PROMPT, DrafterConfig, QualifierConfig, VerifierConfig
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.speculation.settings import EngineConfig
 
 if TYPE_CHECKING:
     from crossspec_ros.frames.history import FrameHistory
     from crossspec_ros.pipeline.account import Account
     from crossspec_ros.pipeline.drafting import DraftingPipeline
+    from crossspec_ros.pipeline.qualifying import QualifyingPipeline
     from crossspec_ros.pipeline.verifying import VerifyingPipeline
     from crossspec_ros.speculation.constraint import Constraint
     from crossspec_ros.speculation.engine import CaptionEngine
@@ -41,17 +43,16 @@ def build_drafting(config: DrafterConfig, prompt: str = '', account: Account | N
     return pipeline
 
 
-def load_model(config: VerifierConfig) -> Target:
-    """Load the verifier's model, or this process's share of it, where it fits its device; nothing is loaded else.
-
-    Raises CrossSpecError as above.
+def load_model(config: VerifierConfig, whose: str = 'verifier') -> Target:
+    """Load the verifier's model, or that of another node, or this process's share of it, where it fits its device;
+    nothing is loaded else. Raises CrossSpecError as above.
     """
     from crossspec_ros.models.fit import Serving, check_fit
     from crossspec_ros.models.ranks import torchrun_count
     from crossspec_ros.models.targets import load_target
     from crossspec_ros.pipeline.threads import ask_threads
 
-    ask_threads('verifier', config.threads)
+    ask_threads(whose, config.threads)
     ranks = config.tensor_parallel if config.tensor_parallel > 1 else torchrun_count()
     if ranks > 1 and any(config.heads):
         raise CrossSpecError(f'model.heads must be empty where {ranks} processes share the verifier: heads need the '
@@ -114,6 +115,28 @@ def build_verifying(config: VerifierConfig, prompt: str = '', *, newest_wins: bo
                                  timeout_ms=config.timeout_ms, newest_wins=newest_wins, account=account,
                                  history=history, speaking=config.speaking())
     return pipeline, engine
+
+
+def build_qualifying(config: QualifierConfig, prompt: str = '', account: Account | None = None, hurried: bool = True
+                     ) -> QualifyingPipeline:
+    """Load the middle model, measure it, and set up its windows; ``hurried`` as the pipeline has it.
+
+    Raises CrossSpecError as above.
+    """
+    from crossspec_ros.pipeline.qualifying import Look, QualifyingPipeline, words_of
+
+    look = Look(config.look(), config.grid().stride_ns, config.lead_ms, config.yield_ms)
+    own = VerifierConfig(
+        window_frames=look.grid.window_frames, frame_interval_ms=look.grid.frame_interval_ms,
+        stride_frames=look.grid.stride_frames, model=config.model, device=config.device, dtype=config.dtype,
+        cache=config.cache, trust_remote_code=config.trust_remote_code, allow_pickle=config.allow_pickle,
+        threads=config.threads, decode=EngineConfig(max_new_tokens=config.max_tokens, rehearse_missing=0),
+        frame_grace_ms=config.frame_grace_ms, frame_grace_max_ms=config.frame_grace_max_ms,
+        frame_queue=config.frame_queue)
+    target = load_model(own, 'qualifier')
+    pipeline, engine = build_verifying(own, prompt or config.prompt, account=account, target=target)
+    return QualifyingPipeline(pipeline, engine, look, source=config.source, words=words_of(config.speaks, target),
+                              hurried=hurried)
 
 
 def constraint_of(engine: CaptionEngine, form: str) -> Constraint | None:

@@ -17,6 +17,7 @@ import numpy as np
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.frames.slots import Frame
 from crossspec_ros.pipeline.drafting import DraftingPipeline, DraftJob
+from crossspec_ros.pipeline.qualifying import QualifyingPipeline
 from crossspec_ros.pipeline.verifying import VerifyingPipeline
 from crossspec_ros.recordings.replay import ReplayMessage
 from crossspec_ros.speculation.types import Caption, Draft, Mode, Stage, Verdict
@@ -48,19 +49,23 @@ class ComputeTimes:
 class DirectReplay:
     """Takes messages in the order they are due; ``on_line`` gets one dict a draft and one a final caption.
 
-    Without a drafter captions come from the verifier alone, without a verifier there are drafts only. Input that cannot
-    be used is counted in ``dropped`` and warned of once a cause.
+    Without a drafter captions come from the verifier alone, without a verifier there are drafts only. A qualifier
+    speaks as soon as it can, and takes no time. Input that cannot be used is counted in ``dropped`` and warned of once
+    a cause.
     """
 
     def __init__(self, drafting: DraftingPipeline | None, verifying: VerifyingPipeline | None, grid: WindowGrid,
-                 on_line: Callable[[dict[str, Any]], None]) -> None:
+                 on_line: Callable[[dict[str, Any]], None], qualifying: QualifyingPipeline | None = None) -> None:
         self.times = ComputeTimes()
         self.dropped: Counter[str] = Counter()
         self.drafted: set[int] = set()
         self.captioned: set[int] = set()
         self.captions = 0
         self.drafts = 0
+        self.passes: Counter[str] = Counter()                   # of the verifier, and tokens that they emitted
+        self.accepted: Counter[str] = Counter()                 # of these, by draft source
         self._drafting, self._verifying, self._grid = drafting, verifying, grid
+        self._qualifying = qualifying
         self._on_line = on_line
         self._now_ns: int | None = None
         self._step_begin_ns = 0                                 # of the monotonic clock
@@ -88,6 +93,8 @@ class DirectReplay:
                 self._verifying.prepare(frame)
                 self._verifying.account.receive()
                 self._verifying.add_frame(frame)
+                if self._qualifying is not None:
+                    self._qualify(Frame(message.stamp_ns, frame.unpack))
             else:
                 return
         except CrossSpecError as error:
@@ -129,8 +136,28 @@ class DirectReplay:
         # Drafts that follow a verdict depend on how many tokens a pass was given, and so on how fast the machine is.
         if not draft.base_length:
             self._on_line(draft_line(draft))
+        self._offer(draft)
+
+    def _offer(self, draft: Draft) -> None:
+        if self._qualifying is not None:
+            self._qualifying.offer(draft)
         if self._verifying is not None:
             self._verifying.offer(draft)
+
+    def _qualify(self, frame: Frame) -> None:
+        """Give the qualifier a frame, and the verifier what it says then."""
+        self._qualifying.prepare(frame)
+        self._qualifying.add_frame(frame, self._now_ns)
+        self._qualifying.advance(self._now_ns)
+        while self._qualifying.feed():
+            pass
+        while (window_id := self._qualifying.ready()) is not None:
+            draft = self._timed('qualify', lambda window_id=window_id: self._qualifying.qualify(
+                window_id, lambda: self._now_ns, lambda: False))
+            if draft is not None:
+                self.drafts += 1
+                self._on_line(draft_line(draft))
+                self._offer(draft)
 
     def _answer(self, window_id: int) -> None:
         start = time.perf_counter_ns()
@@ -143,14 +170,22 @@ class DirectReplay:
                         first = False
                     if output.stage == Stage.FINAL:
                         self._final(output, (time.perf_counter_ns() - start) / 1e6)
-                elif isinstance(output, Verdict) and self._drafting is not None:
-                    job = self._drafting.on_verdict(output)
-                    if job is not None:
-                        self._draft(job)
+                else:
+                    self._heed(output)
         except CrossSpecError as error:
             self._drop('window_refused', error)
 
+    def _heed(self, verdict: Verdict) -> None:
+        if verdict.final:
+            self.accepted.update(verdict.accepted)
+        if self._qualifying is not None:
+            self._qualifying.hear(verdict, self._now_ns)
+        job = self._drafting.on_verdict(verdict) if self._drafting is not None else None
+        if job is not None:
+            self._draft(job)
+
     def _final(self, caption: Caption, elapsed_ms: float) -> None:
+        self.passes.update(passes=caption.target_passes, tokens=len(caption.token_ids) + 1)     # + 1: the end token
         self.times.add('caption', elapsed_ms)
         for stage, stage_ms in caption.stage_ms.items():
             self.times.add(f'caption: {stage}', stage_ms)

@@ -41,6 +41,8 @@ class VerifyingPipeline:
     changed, `take_confirmed` has the last words again, STILL_VALID.
     """
 
+    cut = 'window_unfinished'                                   # what became of a window whose answer ended early
+
     def __init__(self, engine: CaptionEngine, grid: WindowGrid, prompt: str, *, frame_grace_ms: float = 60.0,
                  frame_grace_max_ms: float | None = None, queue: int = 32, timeout_ms: float = 30000.0,
                  newest_wins: bool = True, account: Account | None = None,
@@ -352,16 +354,24 @@ class VerifyingPipeline:
         whole = [key for key, window in self._windows.items() if window.whole]
         return self._grid.end_ns(min(whole)) if whole else None
 
-    def answer(self, window_id: int) -> Iterator[Caption | Verdict]:
-        """Answer a window: captions and verdicts as they are verified. Raises CrossSpecError; the window is then gone.
+    def prompt_of(self, window_id: int) -> str:
+        """What an open window asks."""
+        return self._windows[window_id].prompt
+
+    def answer(self, window_id: int, should_stop: Callable[[], bool] | None = None, left_ns: int | None = None
+               ) -> Iterator[Caption | Verdict]:
+        """Answer a window: captions and verdicts as they are verified; no pass starts once ``should_stop()``, nor one
+        that would likely end more than ``left_ns`` from now. Raises CrossSpecError; the window is then gone.
         """
         window = self._windows[window_id]
         if self._newest_wins:
             self._overtake(window_id, fed_most=len(window.frames))
         final, frames_repeated = False, len(window.frames) - len({id(frame) for frame in window.frames})
         try:
-            deadline_ns = time.perf_counter_ns() + self._timeout_ns
-            for output in window.session.answer(deadline_ns=deadline_ns, should_stop=lambda: self._reset_wanted):
+            given_ns = self._timeout_ns if left_ns is None else min(left_ns, self._timeout_ns)
+            for output in window.session.answer(
+                    deadline_ns=time.perf_counter_ns() + given_ns,
+                    should_stop=lambda: self._reset_wanted or should_stop is not None and should_stop()):
                 self._note_stages(window)                       # the first pass put the newest frames into the cache
                 if isinstance(output, Caption) and output.stage == Stage.FINAL:
                     final = True
@@ -371,14 +381,14 @@ class VerifyingPipeline:
                     self.last_answered = Answered(window_id, frames, window.prompt, output.token_ids)
                 yield output
         finally:
-            self.counts['windows' if final else 'window_unfinished'] += 1
+            self.counts['windows' if final else self.cut] += 1
             window.session.close()
             if self._windows.pop(window_id, None) is not None:  # else a reset has told already
                 for slot in window.own:
                     if final:
                         self.account.answer(slot)
                     else:
-                        self.account.give_up(slot, 'window_unfinished')
+                        self.account.give_up(slot, self.cut)
 
     def rehearse(self, should_stop: Callable[[], bool]) -> bool:
         """Rehearse the oldest window that is not whole yet and has new frames; False where there is none.

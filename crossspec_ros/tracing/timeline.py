@@ -17,7 +17,7 @@ from crossspec_ros.tracing.tracer import CLOCK, OLDER
 
 Event = dict[str, Any]
 PARTS = '*-*.json'
-_ORDER = ('windows', 'player', 'verifier', 'several', 'drafter', 'monitor', 'overlay', 'viewer', 'keeper')
+_ORDER = ('windows', 'player', 'verifier', 'several', 'qualifier', 'drafter', 'monitor', 'overlay', 'viewer', 'keeper')
 
 
 @dataclass

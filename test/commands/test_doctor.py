@@ -78,6 +78,21 @@ def test_doctor_says_what_is_not_installed(monkeypatch):
     assert checks['no_such_option_here'].status == NOTE
 
 
+def test_a_qualifier_is_looked_at_where_one_is_named(tmp_path, monkeypatch, capsys):
+    from tiny_models import write_checkpoint
+    middle = write_checkpoint(tmp_path / 'middle')
+    (tmp_path / 'events').mkdir()
+    (tmp_path / 'events' / 'config.json').write_text('{"model_type": "crossspec_event_drafter"}')
+    (tmp_path / 'events' / 'model.safetensors').write_bytes(_safetensors())
+    assert doctor_checks.check_qualifier(str(middle), 'builtin').status == OK
+    assert 'the verifier itself' in doctor_checks.check_qualifier('builtin', 'builtin').value
+    assert 'looks at events' in doctor_checks.check_qualifier(str(tmp_path / 'events'), 'builtin').value
+    assert 'cannot be told' in doctor_checks.check_qualifier(str(tmp_path / 'none'), 'builtin').value
+    monkeypatch.setattr(doctor, 'all_checks', lambda: [])
+    cli.main(['doctor', '--qualifier', str(middle)])
+    assert f'{middle}: video-language model' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(('name', 'today', 'status', 'word'), [
     pytest.param('kilted', date(2026, 1, 1), OK, 'December 2026', id='long before'),
     pytest.param('kilted', date(2026, 11, 25), WARN, 'end in 36 days', id='near'),

@@ -86,6 +86,12 @@ def test_check_missing_checkpoint_is_refused(tmp_path, name):
         options.check(DemoOptions(out=tmp_path / 'out', verifier=name))
 
 
+def test_check_a_qualifier_that_is_not_there_is_refused(tmp_path):
+    options.check(DemoOptions(out=tmp_path / 'out', qualifier='builtin'))
+    with pytest.raises(CrossSpecError, match='qualifier must be a checkpoint folder.*got ./none'):
+        options.check(DemoOptions(out=tmp_path / 'out', qualifier='./none'))
+
+
 def test_check_folder_that_is_no_checkpoint_is_refused(tmp_path):
     with pytest.raises(CrossSpecError, match='folder with a config.json'):
         options.check(DemoOptions(out=tmp_path / 'out', verifier=str(tmp_path)))

@@ -43,6 +43,8 @@ def started_as(action) -> list[str]:
 
 @pytest.mark.parametrize('name, given, expected', [
     pytest.param('vehicle.launch.py', {}, ['drafter', 'monitor', 'overlay', 'verifier'], id='vehicle'),
+    pytest.param('vehicle.launch.py', {'qualifier': 'builtin'},
+                 ['drafter', 'monitor', 'overlay', 'qualifier', 'verifier'], id='vehicle with a qualifier'),
     pytest.param('replay.launch.py', {'bag': 'world:1'}, ['drafter', 'monitor', 'overlay', 'player', 'verifier'],
                  id='replay'),
     pytest.param('demo.launch.py', {}, ['drafter', 'monitor', 'overlay', 'player', 'verifier'], id='demo')])

@@ -11,7 +11,7 @@ OPTIONAL = {'/image', '/image/compressed', '/events', '/overlay/text', '/overlay
             '/drafter/learn/roll_back'}
 
 
-@pytest.mark.parametrize('kind', ['drafter', 'verifier', 'overlay', 'monitor', 'keeper'])
+@pytest.mark.parametrize('kind', ['drafter', 'qualifier', 'verifier', 'overlay', 'monitor', 'keeper'])
 def test_a_node_does_what_its_policy_says(tmp_path, models, kind):
     with Graph(tmp_path, models) as graph:
         graph.start(kind)

@@ -179,15 +179,19 @@ def test_player_clock_of_a_loop_jumps_back(graph, tmp_path):
 
 def test_executables_are_thin_and_there():
     from pathlib import Path
-    for name in ('drafter', 'verifier', 'overlay', 'monitor', 'player'):
+    for name in ('drafter', 'qualifier', 'verifier', 'overlay', 'monitor', 'player'):
         path = Path(__file__).resolve().parents[2] / 'scripts' / 'nodes' / name
         assert os.access(path, os.X_OK) and f'crossspec_ros.nodes.{name}' in path.read_text()
 
 
-def test_composed_drafter_and_verifier_work_in_one_process(graph):
+@pytest.mark.parametrize('more, sources', [
+    pytest.param([], {'event_drafter'}, id='pair'),
+    pytest.param(['--qualifier'], {'event_drafter', 'qualifier'}, id='three')])
+def test_composed_models_work_in_one_process(graph, more, sources):
     import signal
     import sys
-    arguments = ['--ros-args'] + [text for name, path in graph.models.items()
+    arguments = [*more, '--ros-args', '-p', f'qualifier:model.path:={graph.models["verifier"]}', '-p',
+                 'qualifier:draft.lead_ms:=500.0'] + [text for name, path in graph.models.items()
                                   for text in ('-p', f'{name}:model.path:={path}')]
     process = subprocess.Popen([sys.executable, '-m', 'crossspec_ros.nodes.composed', *arguments],
                                env=graph.processes.environment,
@@ -197,6 +201,7 @@ def test_composed_drafter_and_verifier_work_in_one_process(graph):
         graph.probe.wait_for(lambda: any(c.stage == Caption.FINAL and c.mode == 'cross_modal'
                                          for c in graph.probe.captions),
                              'a caption with drafts in it')
+        graph.probe.wait_for(lambda: sources <= {draft.source for draft in graph.probe.drafts}, 'drafts of all')
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
     finally:

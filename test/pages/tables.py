@@ -21,7 +21,7 @@ from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy     
 
 from crossspec_ros.cli import COMMANDS, DESCRIPTION, build_parser                             # noqa: E402
 from crossspec_ros.commands.bench import BENCHES                                              # noqa: E402
-from crossspec_ros.config import NODES, parameter_table                                       # noqa: E402
+from crossspec_ros.config import NODES, ParameterInfo, parameters_of                          # noqa: E402
 from crossspec_ros.graph import ARGUMENTS                                                     # noqa: E402
 from crossspec_ros.nodes import qos                                                           # noqa: E402
 
@@ -54,20 +54,22 @@ class Service:
 TOPICS = (
     Topic('events', 'event_camera_msgs/EventPacket', 'to drafter, overlay, viewer, keeper', qos.events(),
           'each packet carries new events'),
-    Topic('image', 'sensor_msgs/Image', 'to verifier, overlay, viewer, keeper', qos.image(),
+    Topic('image', 'sensor_msgs/Image', 'to verifier, qualifier, overlay, viewer, keeper', qos.image(),
           'the newest picture counts'),
     Topic('image/compressed', 'sensor_msgs/CompressedImage', 'instead of `image`, with `image_transport: compressed`',
           qos.image()),
-    Topic('draft', 'crossspec_ros/Draft', 'drafter to verifier, overlay, monitor, viewer, keeper', qos.draft(1.0)),
+    Topic('draft', 'crossspec_ros/Draft',
+          'drafter and qualifier to verifier, qualifier, overlay, monitor, viewer, keeper', qos.draft(1.0)),
     Topic('caption', 'crossspec_ros/Caption', 'verifier to overlay, monitor, viewer, keeper', qos.caption(1.0)),
-    Topic('verdict', 'crossspec_ros/Verdict', 'verifier to drafter, monitor, viewer, keeper', qos.verdict()),
+    Topic('verdict', 'crossspec_ros/Verdict', 'verifier to drafter, qualifier, monitor, viewer, keeper',
+          qos.verdict()),
     Topic('scene_change', 'crossspec_ros/SceneChange',
           'drafter to verifier, for each frame slot, with `window.when: change` or `both`', qos.scene_change()),
-    Topic('prompt', 'std_msgs/String', 'verifier to drafter, viewer, keeper', qos.prompt(),
+    Topic('prompt', 'std_msgs/String', 'verifier to drafter, qualifier, viewer, keeper', qos.prompt(),
           'who starts later hears the last question'),
     Topic('latency', 'crossspec_ros/WindowLatency', 'monitor, a message a window', qos.latency()),
     Topic('frame_latency', 'crossspec_ros/FrameLatency',
-          'drafter and verifier, once a second: age of frames and packets by stage, and what became of each',
+          'drafter, qualifier and verifier, once a second: age of frames and packets by stage, and what became of each',
           qos.frame_latency()),
     Topic('overlay/image', 'sensor_msgs/Image', 'overlay', qos.picture(), 'viewers of either kind match'),
     Topic('overlay/text', 'rviz_2d_overlay_msgs/OverlayText', 'overlay, where the package is installed',
@@ -82,10 +84,11 @@ TOPICS = (
           qos.diagnostics()),
 )
 SERVICES = (
-    Service(('verifier', 'drafter'), 'set_prompt', 'crossspec_ros/SetPrompt',
-            'another question from the next window on; the verifier tells the drafter'),
-    Service(('verifier', 'drafter'), 'enable', 'std_srvs/SetBool', 'begin or stop without unloading the model'),
-    Service(('verifier', 'drafter', 'monitor'), 'reset', 'std_srvs/Trigger',
+    Service(('verifier', 'drafter', 'qualifier'), 'set_prompt', 'crossspec_ros/SetPrompt',
+            'another question from the next window on; the verifier tells the other two'),
+    Service(('verifier', 'drafter', 'qualifier'), 'enable', 'std_srvs/SetBool',
+            'begin or stop without unloading the model'),
+    Service(('verifier', 'drafter', 'qualifier', 'monitor'), 'reset', 'std_srvs/Trigger',
             'forget windows, buffers, caption memory, statistics'),
     Service(('drafter',), 'learn/save', 'std_srvs/Trigger',
             'with `learn.online`: write the active drafter to `learn.folder`, which `drafter_model:=` loads'),
@@ -216,6 +219,30 @@ def command(name: str) -> str:
 def commands() -> str:
     return _rows(('Command', 'What it does'), (
         (f'[`crossspec {name}`](#{name})', each.help) for name, each in COMMANDS.items()))
+
+
+def _range_text(info: ParameterInfo) -> str:
+    if info.pattern:
+        return f'`{info.pattern}`'
+    if info.choices:
+        return ', '.join(info.choices)
+    return '' if info.low is None else f'{info.low:g} to {info.high:g}'
+
+
+def parameter_table(node: str) -> str:
+    """The table of a node's parameters in docs/, in markdown."""
+    rows = ['| Parameter | Default | Range | Meaning |', '| --- | --- | --- | --- |']
+    for info in parameters_of(NODES[node]):
+        live = '; may change while running' if info.live else ''
+        rows.append(f'| `{info.name}` | `{_shown(info.default)}` | {_range_text(info)} | {info.description}{live} |')
+    return '\n'.join(rows)
+
+
+def _shown(default: object) -> str:
+    """A default as YAML has it."""
+    if isinstance(default, tuple):
+        return f'[{", ".join(default)}]'
+    return f"'{default}'" if isinstance(default, str) else str(default).lower()
 
 
 def rendered() -> dict[str, str]:

@@ -16,11 +16,13 @@ from crossspec_ros.events.types import Packet
 from crossspec_ros.pipeline import building
 from crossspec_ros.pipeline.direct import DirectReplay
 from crossspec_ros.pipeline.drafting import DraftingPipeline
+from crossspec_ros.pipeline.qualifying import Look, QualifyingPipeline
 from crossspec_ros.pipeline.verifying import VerifyingPipeline
 from crossspec_ros.recordings.bag import BagWriter, ImageFrame
 from crossspec_ros.recordings.replay import ReplayMessage
 from crossspec_ros.recordings.sources import WorldSource
 from crossspec_ros.speculation.drafter import VoxelGrid
+from crossspec_ros.speculation.engine import CaptionEngine
 from crossspec_ros.timing.window import WindowGrid
 
 SECOND = 1_000_000_000
@@ -58,7 +60,7 @@ def messages():
     return list(takewhile(lambda m: m.due_ns <= 3.2 * SECOND, WorldSource(1_000_003, 96, 72).messages(0)))
 
 
-def _replay(engine, messages, *, delay_s=0.0, events=True, images=True):
+def _replay(engine, messages, *, delay_s=0.0, events=True, images=True, qualifying=None):
     verifying = drafting = None
     if images:
         engine.reset()
@@ -68,7 +70,7 @@ def _replay(engine, messages, *, delay_s=0.0, events=True, images=True):
         drafter.delay_s = delay_s
         drafting = DraftingPipeline(drafter, WindowGrid(), PROMPT)
     lines = []
-    replay = DirectReplay(drafting, verifying, WindowGrid(), lines.append)
+    replay = DirectReplay(drafting, verifying, WindowGrid(), lines.append, qualifying)
     replay.run(messages)
     return replay, [json.dumps(line, sort_keys=True) for line in lines]
 
@@ -92,6 +94,24 @@ def test_direct_replay_captions_do_not_depend_on_drafts(engine, messages):
     alone, lines = _replay(engine, messages, events=False)
     assert alone.mode.value == 'verifier_only'
     assert captions(lines) == captions(_replay(engine, messages)[1])
+
+
+def test_direct_replay_with_a_qualifier_gives_the_same_captions_and_better_drafts(engine, messages):
+    lead = WindowGrid().interval_ns
+
+    def qualifying() -> QualifyingPipeline:
+        own = CaptionEngine(engine.target, engine.config)
+        look = Look(WindowGrid(), WindowGrid().stride_ns, lead / 1e6, 500.0)
+        return QualifyingPipeline(VerifyingPipeline(own, WindowGrid(), PROMPT), own, look, hurried=False)
+    plain, without = _replay(engine, messages)
+    three, lines = _replay(engine, messages, qualifying=qualifying())
+    _, again = _replay(engine, messages, qualifying=qualifying(), delay_s=0.03)
+    assert lines == again
+    better = [line for line in map(json.loads, lines) if line.get('source') == 'qualifier']
+    assert [line['window_end_ns'] for line in better] == [SECOND, 2 * SECOND, 3 * SECOND]
+    assert all(line['token_ids'] and not line['events_used'] for line in better)
+    assert [line for line in lines if json.loads(line) not in better] == without
+    assert three.passes['tokens'] == plain.passes['tokens']
 
 
 def test_direct_replay_of_events_alone_gives_drafts(engine, messages):

@@ -21,7 +21,7 @@ from crossspec_ros.bench.resilience.stage import (EVENTS_TOPIC, IMAGE_TOPIC, NAM
                                                   Playing, scene, share_transport)
 from crossspec_ros.demo.options import free_domain
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.graph import LIFECYCLE_NODES
+from crossspec_ros.graph import PAIR
 from crossspec_ros.nodes.stand_ins import ROLES, Cameras, open_stage
 from crossspec_ros.nodes.tap import open_tap
 
@@ -138,7 +138,7 @@ def kill_once(running: Vehicle, node: str, ledger: Ledger, rest_s: float = 1.0) 
     The cameras rest then, too.
     """
     running.cameras.play()
-    for each in LIFECYCLE_NODES:
+    for each in PAIR:
         running.next_word(each)
     running.tap.poll(rest_s)
     back_s = running.kill(node)
@@ -156,12 +156,12 @@ def kills(referee: Referee, advance: Callable[[float], None], count: int, *, res
     """Kill each node with a model so often, all over a window; how long until each was back, by node, and what became
     of the input.
     """
-    back: dict[str, list[float]] = {node: [] for node in LIFECYCLE_NODES}
+    back: dict[str, list[float]] = {node: [] for node in PAIR}
     ledger = Ledger()
     with vehicle(*options) as running:
         rest(running, ledger)
         for number in range(2 * count):
-            node = LIFECYCLE_NODES[number % 2]
+            node = PAIR[number % 2]
             back[node].append(kill_once(running, node, ledger, rest_s + 0.37 * number % 1.0))
             say(f'{node} back after {back[node][-1]:.2f} s')
             advance(1)

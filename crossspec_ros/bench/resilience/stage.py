@@ -16,7 +16,7 @@ from crossspec_ros.demo.processes import Processes
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.encode import Packetizer
 from crossspec_ros.events.types import Events
-from crossspec_ros.graph import LIFECYCLE_NODES, declare, node_environment
+from crossspec_ros.graph import PAIR, declare, node_environment
 from crossspec_ros.nodes.stand_ins import ROLES, Cameras, Shot, open_stage
 from crossspec_ros.nodes.tap import Tap, open_tap
 from crossspec_ros.speculation.types import Caption, Stage
@@ -124,12 +124,12 @@ class Playing:
 
     def begin(self) -> None:
         """Wait for the nodes, then let the cameras play until both models speak."""
-        self.wait(lambda: all(self.tap.lifecycle_state(node) == 'active' for node in LIFECYCLE_NODES), _READY_S,
+        self.wait(lambda: all(self.tap.lifecycle_state(node) == 'active' for node in PAIR), _READY_S,
                   'active drafter and verifier')
         self.wait(lambda: all(self.cameras.readers().values()), 30.0, 'subscriptions of the inputs')
         self.tap.poll(1.5)                                      # both sides have to know of each other
         self.cameras.play()
-        for node in LIFECYCLE_NODES:
+        for node in PAIR:
             self.next_word(node, _READY_S)
 
     def settle(self, reset: bool = True) -> dict[str, Account]:
@@ -142,7 +142,7 @@ class Playing:
         until_s, told, since_s = time.monotonic() + _SETTLE_S, None, time.monotonic()
         while time.monotonic() < until_s:
             if reset:
-                for node in LIFECYCLE_NODES:
+                for node in PAIR:
                     self.tap.call(f'{node}/reset', 10.0)
             self.tap.poll(0.3)
             inputs = {role: self.input(role) for role in ROLES}

@@ -16,7 +16,7 @@ import numpy as np
 from crossspec_ros.bench.resilience.referee import Referee
 from crossspec_ros.bench.resilience.spread import spread
 from crossspec_ros.bench.resilience.stage import Account, Playing, accounts, playing, scene
-from crossspec_ros.graph import LIFECYCLE_NODES
+from crossspec_ros.graph import PAIR
 from crossspec_ros.nodes.stand_ins import ROLES, Relay, Stranger, event_relay, draft_relay
 
 _S = 1_000_000_000
@@ -46,16 +46,16 @@ class Trials:
     def again(self) -> None:
         """The cameras play as they did."""
         self.graph.cameras.play()
-        for node in LIFECYCLE_NODES:
+        for node in PAIR:
             self.graph.next_word(node)
 
     # ---- trials
 
     def freezes(self, count: int, longest_s: float) -> None:
         """Stop each node with a model in turn (SIGSTOP) for 1 s and longer."""
-        times: dict[str, list[float]] = {node: [] for node in LIFECYCLE_NODES}
+        times: dict[str, list[float]] = {node: [] for node in PAIR}
         for number in range(count):
-            node = LIFECYCLE_NODES[number % 2]
+            node = PAIR[number % 2]
             pid, stopped_s = self.graph.processes.pid(node), 1.0 + (longest_s - 1.0) * number / max(1, count - 1)
             os.kill(pid, signal.SIGSTOP)
             try:
