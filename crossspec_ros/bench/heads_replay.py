@@ -101,7 +101,8 @@ def _prove(target: TransformersTarget, window: Window, prompt: str, said: Sequen
 
 
 class Replay:
-    """Decodes recorded windows with a mixture of sources, as an engine of these settings would; default ones if none."""
+    """Decodes recorded windows with a mixture of sources, as an engine of these settings (or default ones) would.
+    """
 
     def __init__(self, target: TransformersTarget, layers: Sequence[int], costs_ms: dict[int, float],
                  encode_ms: float, prompt: str, height: int, width: int, config: EngineConfig | None = None) -> None:

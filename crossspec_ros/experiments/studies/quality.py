@@ -48,9 +48,8 @@ class Quality(Experiment):
             said[label] = [lab.target.decode(outcome.tokens) for outcome in
                            lab.live(pace, settings.live, _SOURCES, rule=lossy_rule(rule))]
         said[_DRAFT] = [lab.target.decode(lab.without_end(each.window.late.token_ids)) for each in shown]
-        before = [None, *shown[:-1]]
-        said[_PREVIOUS] = [said[_PLAIN][place - 1]
-                           if last is not None and last.window.drive == each.window.drive else '' for place, (last, each) in enumerate(zip(before, shown))]
+        said[_PREVIOUS] = [text if last is not None and last.window.drive == each.window.drive else ''
+                           for text, last, each in zip(['', *said[_PLAIN]], [None, *shown], shown)]
         return {'rows': [{'drive': each.window.drive, 'truth': each.truth, 'said': {
             label: texts[place].strip() for label, texts in said.items()}} for place, each in enumerate(shown)]}
 
