@@ -22,7 +22,7 @@ from crossspec_ros.experiments.lab import Lab
 from crossspec_ros.experiments.provenance import provenance
 from crossspec_ros.experiments.registry import experiments
 
-SPENT = 'seconds'
+SPENT = 'spent'
 
 
 def settings_from(experiment: Experiment, told: dict[str, Any]) -> Settings:
@@ -41,19 +41,21 @@ def measure(spec: dict[str, Any], tell: Any) -> None:
     lab = Lab(settings, out)
     for part in folder.missing():
         tell({'part': part})
-        begun = time.perf_counter()
+        begun, begun_cpu = time.perf_counter(), time.process_time()
         found = experiment.measure(settings, part, lab)
-        folder.keep(part, found | {SPENT: round(time.perf_counter() - begun, 2)})
+        folder.keep(part, found | {SPENT: (round(time.perf_counter() - begun, 2),
+                                           round(time.process_time() - begun_cpu, 2))})
         tell({'done': part})
     found = folder.found()
-    seconds = sum(part.pop(SPENT) for part in found.values())
+    seconds, cpu_s = map(sum, zip(*(part.pop(SPENT) for part in found.values())))
     outcome = experiment.conclude(settings, found)
     if outcome.plot is not None:
         draw(outcome.plot, folder.path / PLOT)
     write_json(folder.path / RESULT, {
         'name': experiment.name, 'title': experiment.title, 'source': experiment.source, 'claim': experiment.claim,
         'measures': experiment.measures, 'lossless': experiment.lossless, 'quick': spec['quick'],
-        'settings': asdict(settings), 'seconds': round(seconds, 1), 'provenance': provenance(spec['command']),
+        'settings': asdict(settings), 'seconds': round(seconds, 1), 'cpu_s': round(cpu_s, 1),
+        'provenance': provenance(spec['command']),
         'outcome': asdict(outcome), 'parts': found})
 
 

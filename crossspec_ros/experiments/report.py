@@ -50,7 +50,7 @@ def _read(path: Path) -> Told:
     facts = read_json(path)
     plot = path.with_name(PLOT)
     try:
-        for name in ('name', 'title', 'source', 'claim', 'measures', 'lossless', 'quick', 'seconds'):
+        for name in ('name', 'title', 'source', 'claim', 'measures', 'lossless', 'quick', 'seconds', 'cpu_s'):
             facts[name]
         facts['provenance']['hardware'], facts['provenance']['libraries']['torch'], facts['settings']['seeds']
         return Told(facts, outcome_from(facts['outcome']), plot.read_bytes() if plot.is_file() else None)
@@ -84,6 +84,7 @@ def _summary(told: Sequence[Told]) -> dict[str, Any]:
     commits = {one.facts['provenance']['commit'] for one in told}
     return {'hardware': first['hardware'], 'version': first['version'], 'commits': sorted(commits),
             'libraries': first['libraries'], 'seconds': sum(one.facts['seconds'] for one in told),
+            'cpu_s': sum(one.facts['cpu_s'] for one in told),
             'quick': all(one.facts['quick'] for one in told),
             'date': max(one.facts['provenance']['date'] for one in told)}
 
@@ -96,7 +97,8 @@ def render_markdown(told: Sequence[Told]) -> str:
         'What the methods of the field give on the built-in pair, side by side on the same windows, the claim of each '
         'source beside what was measured. Written by `crossspec experiment report` from '
         f'`crossspec experiment run{" --quick" if about["quick"] else ""}` on {_plain(_machine(about))}; '
-        f'{about["seconds"] / 60:.0f} minutes in all.', '',
+        f'{about["cpu_s"] / 60:.1f} minutes of processor time in all, {about["seconds"] / 60:.0f} of the clock on a machine '
+        'that was busy with other work.', '',
         '*How to read it.* Tokens a pass (tau) count the bonus token; they and acceptance carry over to other '
         'verifiers and do not suffer from a busy machine. Milliseconds *here* are of this machine and of a verifier '
         'of 12 million parameters, and were measured while other work ran; milliseconds *7B* are modelled from '
@@ -108,7 +110,12 @@ def render_markdown(told: Sequence[Told]) -> str:
         one.facts['source'], one.facts['claim'], one.outcome.measured, one.outcome.verdict)))) + ' |' for one in told]
     for one in told:
         lines += ['', *_section(one)]
-    lines += ['', '## Methods', '', '| Method | Source | Its claim | Here |', '| --- | --- | --- | --- |']
+    lines += ['', '## An experiment of your own', '',
+              'A file in `crossspec_ros/experiments/studies/` with one `EXPERIMENT` is found by its place: name, source '
+              'and claim, a dataclass of settings with a full and a quick form, `parts` (each is kept once it is '
+              'measured), `measure` for one part, `conclude` for tables, plot and the sentence that follows. The lab '
+              'that `measure` is given has the pair, windows that were answered once for all experiments, and '
+              'decoding them again with any draft sources.', '', '## Methods', '', '| Method | Source | Its claim | Here |', '| --- | --- | --- | --- |']
     names = {one.name for one in told}
     for method in METHODS:
         where = ', '.join(f'[{name}](#{name})' if name in names else f'`{name}`' for name in method.where)
@@ -137,7 +144,8 @@ def _section(one: Told) -> list[str]:
         lines += ['', f'![{_plain(outcome.plot.title if outcome.plot else one.name)}]({PICTURES}/{one.name}.png)']
     lines += [line for reason in outcome.skipped for line in ('', f'Left out: {_plain(reason)}.')]
     return lines + ['', f'`crossspec experiment run {one.name}{" --quick" if facts["quick"] else ""}`: '
-                        f'{facts["seconds"]:.0f} s, {facts["settings"]["seeds"]} '
+                        f'{facts["cpu_s"]:.0f} s of processor time in {facts["seconds"]:.0f} s, '
+                        f'{facts["settings"]["seeds"]} '
                         f'{"seed" if facts["settings"]["seeds"] == 1 else "seeds"}, load of the machine '
                         f'{facts["provenance"]["load"]:.1f}.']
 

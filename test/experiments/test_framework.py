@@ -159,7 +159,7 @@ def test_run_starts_a_process_that_goes_on_from_what_is_there(tmp_path, capsys):
 
 def test_a_process_that_fails_is_told_with_the_end_of_its_log(tmp_path, pair, monkeypatch):
     known = experiments()['frames']
-    broken = replace(tiny(known, pair), side=15)                     # no whole number of patches
+    broken = replace(tiny(known, pair), side=7)                      # less than a patch
     with pytest.raises(CrossSpecError, match='frames.*finished parts are kept'):
         running.run_experiment(known, broken, tmp_path, quick=True, command=['crossspec'], bars=_no_bar)
 
