@@ -97,8 +97,8 @@ def render_markdown(told: Sequence[Told]) -> str:
         'What the methods of the field give on the built-in pair, side by side on the same windows, the claim of each '
         'source beside what was measured. Written by `crossspec experiment report` from '
         f'`crossspec experiment run{" --quick" if about["quick"] else ""}` on {_plain(_machine(about))}; '
-        f'{about["cpu_s"] / 60:.1f} minutes of processor time in all, {about["seconds"] / 60:.0f} of the clock on a machine '
-        'that was busy with other work.', '',
+        f'{about["cpu_s"] / 60:.1f} minutes of processor time in all, {about["seconds"] / 60:.0f} of the clock on a '
+        'machine that was busy with other work.', '',
         '*How to read it.* Tokens a pass (tau) count the bonus token; they and acceptance carry over to other '
         'verifiers and do not suffer from a busy machine. Milliseconds *here* are of this machine and of a verifier '
         'of 12 million parameters, and were measured while other work ran; milliseconds *7B* are modelled from '
@@ -115,7 +115,8 @@ def render_markdown(told: Sequence[Told]) -> str:
               'and claim, a dataclass of settings with a full and a quick form, `parts` (each is kept once it is '
               'measured), `measure` for one part, `conclude` for tables, plot and the sentence that follows. The lab '
               'that `measure` is given has the pair, windows that were answered once for all experiments, and '
-              'decoding them again with any draft sources.', '', '## Methods', '', '| Method | Source | Its claim | Here |', '| --- | --- | --- | --- |']
+              'decoding them again with any draft sources.', '', '## Methods', '',
+              '| Method | Source | Its claim | Here |', '| --- | --- | --- | --- |']
     names = {one.name for one in told}
     for method in METHODS:
         where = ', '.join(f'[{name}](#{name})' if name in names else f'`{name}`' for name in method.where)

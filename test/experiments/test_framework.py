@@ -36,7 +36,8 @@ class Toy(Experiment):
     def conclude(self, settings, found):
         value = ratio(found['one']['rows'] + found['two']['rows'], 'tokens', 'passes')
         return Outcome((Table('A <b>title</b>', ('row', 'tau'), (('x|y', value), ('z', None))),), 'it is 2.', HOLDS,
-                       'Do nothing.', Plot('bars', 'P', 'x', '', {'brisk': [('x|y', 2.0, 1.5, 2.5)]}, 1.0), ('a reason',))
+                       'Do nothing.', Plot('bars', 'P', 'x', '', {'brisk': [('x|y', 2.0, 1.5, 2.5)]}, 1.0),
+                       ('a reason',))
 
 
 MEASURED: list[str] = []
@@ -136,7 +137,8 @@ def test_outcome_comes_back_as_it_was_written():
 
 
 def test_intervals_are_of_drives_and_paired():
-    rows = [{'drive': drive, 'tokens': tokens, 'passes': 1} for drive, tokens in (('a', 1), ('b', 9)) for _ in range(50)]
+    rows = [{'drive': drive, 'tokens': tokens, 'passes': 1} for drive, tokens in (('a', 1), ('b', 9))
+            for _ in range(50)]
     wide = ratio(rows, 'tokens', 'passes')
     assert (wide.value, wide.low, wide.high) == (5.0, 1.0, 9.0)
     more = [row | {'tokens': row['tokens'] + 1} for row in rows]

@@ -32,4 +32,4 @@ def test_experiment_measures_all_its_parts_and_says_what_follows(experiment, pai
         values = [cell for row in table.rows for cell in row if isinstance(cell, Value) and cell.low is not None]
         assert all(value.low <= value.high for value in values)
     assert (folder.path / 'plot.png').stat().st_size < 60_000
-    assert result['provenance']['commit'] and result['provenance']['libraries']['torch'] and result['cpu_s'] >= 0 <= result['seconds']
+    assert result['provenance']['libraries']['torch'] and result['cpu_s'] >= 0 <= result['seconds']
