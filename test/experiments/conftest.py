@@ -13,6 +13,10 @@ from tiny_pair import write_pair
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+QUICKEST = ('alignment', 'early_exit', 'lookahead', 'sources')
+TIMELINES = ('breakdown', 'machine')              # test_timelines.py
+
+
 @pytest.fixture(scope='session')
 def pair(tmp_path_factory):
     return write_pair(tmp_path_factory.mktemp('pair'))
@@ -24,7 +28,8 @@ def out(tmp_path_factory):
     return tmp_path_factory.mktemp('experiments')
 
 
-@pytest.fixture(params=list(experiments()))
+@pytest.fixture(params=[pytest.param(name, marks=() if name in QUICKEST else pytest.mark.long)
+                        for name in experiments() if name not in TIMELINES])
 def experiment(request) -> Experiment:
     return experiments()[request.param]
 

@@ -4,19 +4,14 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-import pytest
 from tiny_settings import tiny
 
 from crossspec_ros.experiments.experiment import Table, Value, outcome_from
 from crossspec_ros.experiments.folder import RESULT, ResultFolder, read_json
 from crossspec_ros.experiments.process import measure
 
-_TIMELINES = ('breakdown', 'machine')
 
-
-def test_experiment_measures_all_its_parts_and_says_what_follows(experiment, pair, out, request):
-    if experiment.name in _TIMELINES:
-        pytest.skip('needs a timeline: test_timelines.py')
+def test_experiment_measures_all_its_parts_and_says_what_follows(experiment, pair, out):
     settings, said = tiny(experiment, pair), []
     folder = ResultFolder(out, experiment, settings, 'abc')
     folder.claim()
