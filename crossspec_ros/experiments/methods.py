@@ -10,13 +10,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Method:
-    """``where``: experiments that measure it; ``why``: why it is not built, for those without any, or what of it."""
+    """``where``: experiments that measure it; ``why``: why it is not built, for those without any, or what of it;
+    ``elsewhere``: it is built, and ``why`` says what measures it."""
 
     name: str
     source: str
     claim: str
     where: tuple[str, ...] = ()
     why: str = ''
+    elsewhere: bool = False
+
+    @property
+    def built(self) -> bool:
+        """Whether there is anything of it."""
+        return bool(self.where) or self.elsewhere
 
 
 METHODS = (
@@ -25,7 +32,7 @@ METHODS = (
            'its tree is the one grown from all sources by measured worth'),
     Method('EAGLE-3, fused layers, rolled out', '2503.01840', '5.6x', ('sources',)),
     Method('Medusa, parallel heads', '2401.10774', '2.2-3.6x', ('sources',)),
-    Method('block drafter (DFlash)', '2602.06036', '6.25 tokens accepted', ('sources',)),
+    Method('block drafter (DFlash)', '', '6.25 tokens accepted', ('sources',)),
     Method('Hydra, sequential heads', '2402.05109', '2.7x', (),
            'between Medusa and EAGLE-1, which bound it on both sides and are measured'),
     Method('GLIDE and CaPE', '2402.02082', '2.5x', (),
@@ -33,7 +40,7 @@ METHODS = (
     Method('early exit (HiSpec)', '2510.01336', '1.28x mean, 2.01x best', ('early_exit',)),
     Method('lookahead', '2402.02057', '1.5-2.3x', ('lookahead',)),
     Method('prompt lookup, assisted generation', 'transformers', '1.3-2x', ('sources', 'lookahead'),
-           'assisted generation needs a small model of the vocabulary: bench decode --assistant'),
+           'assisted generation needs a small model of the vocabulary: `crossspec bench decode --assistant`'),
     Method('caption memory (SuffixDecoding)', '2411.04975', 'up to 5.3x', ('sources',)),
     Method('token recycling', '2408.08696', '2x', ('sources',)),
     Method('MASSV, Spec-LLaVA: a drafter with the verifier\'s eyes', '2505.10526, 2509.11961', '2.5x, 3.3x', (),
@@ -66,17 +73,17 @@ METHODS = (
     Method('speculative speculation', '', '', (), 'redrafts for likely verdicts: the drafter drafts again in less than '
            'a pass of a 7B verifier takes'),
     Method('DuoDecoding, drafter on the CPU', '2503.00784', '2.6x', (),
-           'a placement: drafter_device cpu, verifier_device cuda; needs a GPU to measure'),
-    Method('SLED, drafts at the edge', '2506.09397', '2.2x', (), 'measured by bench link, with delay and loss'),
+           'a placement of the two nodes, which needs a GPU to measure'),
+    Method('SLED, drafts at the edge', '', '', (), 'measured by `crossspec bench link`, with delay and loss', True),
     Method('OmniDraft, cross-tokenizer', '2507.02659', '1.5-2x', (),
-           'measured by bench traces --draft-tokenizer and bench online'),
+           'measured by `crossspec bench traces --draft-tokenizer` and `crossspec bench online`', True),
     Method('block verification', '2403.10444', '+5-8% when sampling', ('sampling',)),
     Method('traversal verification, SpecTr', '2505.12398, 2310.15141', 'longer accepts when sampling', (),
            'the exact tree rule and block verification are measured; drafts here are lookups, where all rules agree'),
     Method('sampled drafts by the exact rules', '2211.17192', 'exact', ('sampling',)),
     Method('OPT-Tree, Sequoia', '2406.17276, 2402.12374', 'sizes that pay', ('ablations',)),
-    Method('draft length from events', '', 'gamma 2 / 6', (), 'measured by bench drafts: events tell nothing beyond '
-           'the drafter\'s own certainty, so it was dropped'),
+    Method('draft length from events', '', 'gamma 2 / 6', (), 'measured by `crossspec bench drafts`: events tell nothing '
+           'beyond the drafter\'s own certainty, so it was dropped', True),
     Method('Chimera, PaSS, FastVLM, CoreMatching', '', '', (), 'own weights, or no gain on CPUs'),
     Method('serving-side disaggregation', '', '', (), 'one stream has nothing to share'),
 )
@@ -88,5 +95,5 @@ def measured(names: Sequence[str]) -> list[Method]:
 
 
 def not_built() -> list[Method]:
-    """Those that none measures."""
-    return [method for method in METHODS if not method.where]
+    """Those that there is nothing of, each with the reason."""
+    return [method for method in METHODS if not method.built]

@@ -19,7 +19,7 @@ from crossspec_ros.models.writing import write_atomic
 
 PAGE, MARKDOWN = 'report.html', 'experiments.md'
 PICTURES = 'experiments'
-_SIGNS = re.compile(r'([|<>*_`\[\]\\])')
+_SIGNS = re.compile(r'(`[^`]*`)|([|<>*_\[\]\\])')
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def _read(path: Path) -> Told:
     try:
         for name in ('name', 'title', 'source', 'claim', 'measures', 'lossless', 'quick', 'seconds', 'cpu_s'):
             facts[name]
-        facts['provenance']['hardware'], facts['provenance']['libraries']['torch'], facts['settings']['seeds']
+        facts['provenance']['hardware']['cpu'], facts['provenance']['libraries']['torch'], facts['settings']['seeds']
         return Told(facts, outcome_from(facts['outcome']), plot.read_bytes() if plot.is_file() else None)
     except (KeyError, TypeError, AssertionError) as error:
         raise CrossSpecError(f'{path} is of another version ({error!r}): run the experiment again') from error
@@ -82,7 +82,9 @@ def render_html(told: Sequence[Told]) -> str:
 def _summary(told: Sequence[Told]) -> dict[str, Any]:
     first = told[0].facts['provenance']
     commits = {one.facts['provenance']['commit'] for one in told}
-    return {'hardware': first['hardware'], 'version': first['version'], 'commits': sorted(commits),
+    machine = first['hardware']
+    return {'hardware': f'{machine["cpu"]}, {machine["cores"]} cores, one thread', 'version': first['version'],
+            'commits': sorted(commits),
             'libraries': first['libraries'], 'seconds': sum(one.facts['seconds'] for one in told),
             'cpu_s': sum(one.facts['cpu_s'] for one in told),
             'quick': all(one.facts['quick'] for one in told),
@@ -111,16 +113,16 @@ def render_markdown(told: Sequence[Told]) -> str:
     for one in told:
         lines += ['', *_section(one)]
     lines += ['', '## An experiment of your own', '',
-              'A file in `crossspec_ros/experiments/studies/` with one `EXPERIMENT` is found by its place: name, source '
-              'and claim, a dataclass of settings with a full and a quick form, `parts` (each is kept once it is '
-              'measured), `measure` for one part, `conclude` for tables, plot and the sentence that follows. The lab '
+              'A file in `crossspec_ros/experiments/studies/` with one `EXPERIMENT` is found by its place: name, '
+              'source and claim, a dataclass of settings with a full and a quick form, `parts` (each is kept once '
+              'it is measured), `measure` for one part, `conclude` for tables, plot and the sentence that follows. The lab '
               'that `measure` is given has the pair, windows that were answered once for all experiments, and '
               'decoding them again with any draft sources.', '', '## Methods', '',
               '| Method | Source | Its claim | Here |', '| --- | --- | --- | --- |']
     names = {one.name for one in told}
     for method in METHODS:
         where = ', '.join(f'[{name}](#{name})' if name in names else f'`{name}`' for name in method.where)
-        said = '; '.join(filter(None, (where, _plain(method.why) if where else f'not built: {_plain(method.why)}'
+        said = '; '.join(filter(None, (where, _plain(method.why) if method.built else f'not built: {_plain(method.why)}'
                                        if method.why else '')))
         lines.append(f'| {_plain(method.name)} | {_plain(method.source)} | {_plain(method.claim)} | {said} |')
     return '\n'.join(lines) + '\n'
@@ -156,8 +158,8 @@ def _cell(cell: Cell) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text as Markdown shows it as it is."""
-    return _SIGNS.sub(r'\\\1', text)
+    """Text as Markdown shows it as it is; what stands in backticks is code."""
+    return _SIGNS.sub(lambda found: found[1] or f'\\{found[2]}', text)
 
 
 def cell_text(cell: Cell) -> str:

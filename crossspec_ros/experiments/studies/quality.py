@@ -30,7 +30,7 @@ class QualitySettings(Settings):
 
 @dataclass(frozen=True)
 class Quality(Experiment):
-    """Texts of all schemes, then each question. Data sets of the field are read by what `--data` will name."""
+    """Texts of all schemes, then each question."""
 
     def parts(self, settings: QualitySettings) -> tuple[str, ...]:
         return tuple(f'{pace}/{part}' for pace in settings.paces
