@@ -4,7 +4,6 @@ What proves not to pay is a row here and in the tables, no code in the live path
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -82,16 +81,11 @@ METHODS = (
            'the exact tree rule and block verification are measured; drafts here are lookups, where all rules agree'),
     Method('sampled drafts by the exact rules', '2211.17192', 'exact', ('sampling',)),
     Method('OPT-Tree, Sequoia', '2406.17276, 2402.12374', 'sizes that pay', ('ablations',)),
-    Method('draft length from events', '', 'gamma 2 / 6', (), 'measured by `crossspec bench drafts`: events tell nothing '
-           'beyond the drafter\'s own certainty, so it was dropped', True),
+    Method('draft length from events', '', 'gamma 2 / 6', (), 'measured by `crossspec bench drafts`: events tell '
+           'nothing beyond the drafter\'s own certainty, so it was dropped', True),
     Method('Chimera, PaSS, FastVLM, CoreMatching', '', '', (), 'own weights, or no gain on CPUs'),
     Method('serving-side disaggregation', '', '', (), 'one stream has nothing to share'),
 )
-
-
-def measured(names: Sequence[str]) -> list[Method]:
-    """Those that one of these experiments measures."""
-    return [method for method in METHODS if set(method.where) & set(names)]
 
 
 def not_built() -> list[Method]:

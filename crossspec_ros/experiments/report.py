@@ -115,8 +115,8 @@ def render_markdown(told: Sequence[Told]) -> str:
     lines += ['', '## An experiment of your own', '',
               'A file in `crossspec_ros/experiments/studies/` with one `EXPERIMENT` is found by its place: name, '
               'source and claim, a dataclass of settings with a full and a quick form, `parts` (each is kept once '
-              'it is measured), `measure` for one part, `conclude` for tables, plot and the sentence that follows. The lab '
-              'that `measure` is given has the pair, windows that were answered once for all experiments, and '
+              'it is measured), `measure` for one part, `conclude` for tables, plot and the sentence that follows. The '
+              'lab that `measure` is given has the pair, windows that were answered once for all experiments, and '
               'decoding them again with any draft sources.', '', '## Methods', '',
               '| Method | Source | Its claim | Here |', '| --- | --- | --- | --- |']
     names = {one.name for one in told}
