@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from crossspec_ros.models.writing import write_atomic
 
 RESULT, SETTINGS, PLOT = 'result.json', 'settings.json', 'plot.png'
 RECORDS = 'records'
+_ODD = re.compile(r'[^\w.-]+')          # in the name of a file, whatever the system
 
 
 def write_json(path: Path, told: Mapping[str, Any]) -> None:
@@ -77,7 +79,7 @@ class ResultFolder:
 
     def part_path(self, part: str) -> Path:
         """Where a part is kept."""
-        return self.path / 'parts' / f'{part.replace("/", "_").replace(" ", "_")}.json'
+        return self.path / 'parts' / f'{_ODD.sub("_", part)}.json'
 
     def missing(self) -> list[str]:
         """Parts that are still to be measured."""

@@ -171,9 +171,11 @@ class Lab:
         return [asdict(one) | {'drafted': sum(one.trees)} for one in counted], proposer.statistics()
 
     def live(self, pace: str, each: int, names: Sequence[str], heads: Sequence[Head] = (),
-             more: Sequence[DraftSource] = (), rule: Rule | None = None, prompt: str = '') -> list[Outcome]:
+             more: Sequence[DraftSource] = (), rule: Rule | None = None, prompt: str = '', at_hand: bool = True
+             ) -> list[Outcome]:
         """The first ``each`` windows of each drive decoded by the verifier itself with these sources, frame by frame as
-        a vehicle brings them; ``prompt``: another question.
+        a vehicle brings them; ``prompt``: another question. ``at_hand``: the event drafter's whole draft is there from
+        the start, so that nothing hangs on how busy the machine is; else when it was made.
 
         Raises CrossSpecError where a window says other tokens than without drafts; not with a lossy ``rule``.
         """
@@ -188,6 +190,8 @@ class Lab:
         outcomes = []
         for shown in self.shown(pace, each):
             asked = replace(shown.frames, prompt=prompt or self.settings.prompt)
+            if at_hand:
+                asked = replace(asked, early=asked.late, late=None)
             outcomes.append(scheme.run(asked))
             if rule is None and outcomes[-1].tokens != self._plain(shown, prompt):
                 raise CrossSpecError(f'window {asked.window_id} of {pace}: {", ".join(names) or "no sources"} and '
