@@ -70,8 +70,8 @@ class Cascades(Experiment):
             tuple(tables), f'the fastest rule, {fastest}, emits {gain:.2f} times the tokens a pass of lossless '
             f'decoding ({lossy[fastest][0]} against {plain[0]}, {more} more) and says '
             f'{100 * (1 - lossy[fastest][1].value):.0f}% of the captions otherwise, with '
-            f'{100 * lossy[fastest][2].value:.0f}% of the facts right against {100 * plain[2].value:.0f}%; {len(lost)} of '
-            f'{len(lossy)} rules changed captions.', verdict,
+            f'{100 * lossy[fastest][2].value:.0f}% of the facts right against {100 * plain[2].value:.0f}%; {len(lost)} '
+            f'of {len(lossy)} rules changed captions.', verdict,
             'Leave `decode.acceptance` at greedy: where drafts are mostly right already, a lossy rule has little left '
             'to gain and what it changes is no longer what the verifier says.',
             Plot('bars', 'Tokens a pass by rule', 'tokens a pass, 95% over drives', '', series))
