@@ -10,7 +10,7 @@ from crossspec_ros.demo.plots import CAPTION, DRAFT, INK, SOURCE_COLOURS, STYLE,
 from crossspec_ros.experiments.experiment import Plot
 from crossspec_ros.models.writing import write_atomic
 
-_DPI = 100
+_DPI = 90
 
 
 def draw(plot: Plot, path: Path) -> None:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from crossspec_ros.demo.report import page_environment, write_atomically
 from crossspec_ros.errors import CrossSpecError
-from crossspec_ros.experiments.experiment import Cell, Outcome, Value, outcome_from
+from crossspec_ros.experiments.experiment import Cell, Outcome, outcome_from
 from crossspec_ros.experiments.folder import PLOT, RESULT, read_json
 from crossspec_ros.experiments.methods import METHODS
 from crossspec_ros.models.writing import write_atomic
@@ -73,6 +73,7 @@ def write_report(folder: Path) -> tuple[Path, Path]:
 def render_html(told: Sequence[Told]) -> str:
     """One page that needs nothing beside it."""
     environment = page_environment('crossspec_ros.experiments')
+    environment.filters['code'] = _coded
     pictures = {one.name: Markup('data:image/png;base64,' + base64.b64encode(one.plot).decode('ascii'))
                 for one in told if one.plot is not None}
     return environment.get_template('experiments.html.jinja').render(
@@ -162,11 +163,11 @@ def _plain(text: str) -> str:
     return _SIGNS.sub(lambda found: found[1] or f'\\{found[2]}', text)
 
 
+def _coded(text: str) -> Markup:
+    """Text as a page shows it, what stands in backticks as code."""
+    return Markup(re.sub(r'`([^`]*)`', r'<code>\1</code>', str(escape(text))))
+
+
 def cell_text(cell: Cell) -> str:
     """As a terminal shows it."""
     return _cell(cell)
-
-
-def is_figure(cell: Cell) -> bool:
-    """Whether it is to stand to the right."""
-    return cell is None or isinstance(cell, Value)
