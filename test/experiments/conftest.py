@@ -13,7 +13,7 @@ from tiny_pair import write_pair
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-QUICKEST = ('alignment', 'early_exit', 'lookahead', 'sources')
+QUICKEST = ('alignment', 'early_exit', 'sources')
 TIMELINES = ('breakdown', 'machine')              # test_timelines.py
 
 
