@@ -15,6 +15,7 @@ from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.experiments.experiment import Cell, Outcome, outcome_from
 from crossspec_ros.experiments.folder import PLOT, RESULT, read_json
 from crossspec_ros.experiments.methods import METHODS
+from crossspec_ros.experiments.registry import experiments
 from crossspec_ros.models.writing import write_atomic
 
 PAGE, MARKDOWN = 'report.html', 'experiments.md'
@@ -111,6 +112,10 @@ def render_markdown(told: Sequence[Told]) -> str:
         '| Experiment | Source | Its claim | Measured here | The claim |', '| --- | --- | --- | --- | --- |']
     lines += ['| ' + ' | '.join((f'[{one.name}](#{one.name})', *map(_plain, (
         one.facts['source'], one.facts['claim'], one.outcome.measured, one.outcome.verdict)))) + ' |' for one in told]
+    names = {one.name for one in told}
+    left = [f'`{name}` ({each.title[0].lower()}{each.title[1:]})' for name, each in experiments().items()
+            if name not in names]
+    lines += ['', f'Not in this run: {", ".join(left)}.'] if left else []
     for one in told:
         lines += ['', *_section(one)]
     lines += ['', '## An experiment of your own', '',
@@ -120,7 +125,6 @@ def render_markdown(told: Sequence[Told]) -> str:
               'lab that `measure` is given has the pair, windows that were answered once for all experiments, and '
               'decoding them again with any draft sources.', '', '## Methods', '',
               '| Method | Source | Its claim | Here |', '| --- | --- | --- | --- |']
-    names = {one.name for one in told}
     for method in METHODS:
         where = ', '.join(f'[{name}](#{name})' if name in names else f'`{name}`' for name in method.where)
         said = '; '.join(filter(None, (where, _plain(method.why) if method.built else f'not built: {_plain(method.why)}'
