@@ -48,6 +48,9 @@ class Settings:
         return replace(self, **{name: value for name, value in values.items() if value is not None})
 
 
+ENOUGH_STEPS = 500
+"""Of training; what learned for fewer tells nothing against a method that must be trained."""
+
 QUICK = dict(paces=('brisk',), drives=4, windows=6, taught=24, steps=40, seeds=1)
 """Minutes instead of hours for all experiments together."""
 

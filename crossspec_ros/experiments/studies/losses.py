@@ -11,7 +11,7 @@ from torch import Tensor
 
 from crossspec_ros.experiments.chains import chain_row
 from crossspec_ros.experiments.experiment import (
-    FAILS, HOLDS, IN_PART, QUICK, Experiment, Outcome, Plot, Settings, Table)
+    ENOUGH_STEPS, FAILS, HOLDS, IN_PART, OPEN, QUICK, Experiment, Outcome, Plot, Settings, Table)
 from crossspec_ros.experiments.intervals import over, point, ratio
 from crossspec_ros.experiments.lab import Lab, Seen
 from crossspec_ros.experiments.states import FINAL, drafter_states, visual_tokens
@@ -139,8 +139,9 @@ class Losses(Experiment):
         sure = (mine[best].low or 0.0) > 0
         return Outcome(
             tuple(tables), f'the best loss, {best}, is right at {mine[best]} more of the places than hard labels '
-            f'({hard}), {share:+.0f}%{"" if sure else ", which chance explains"}.',
-            HOLDS if sure and share >= 10 else IN_PART if sure else FAILS,
+            f'({hard}), {share:+.0f}%{"" if sure else ", which chance explains"}, after {settings.steps} steps on '
+            f'{settings.taught} windows.',
+            OPEN if settings.steps < ENOUGH_STEPS else HOLDS if sure and share >= 10 else IN_PART if sure else FAILS,
             'Learn by the verifier\'s distribution (`crossspec learn --loss`), but expect more from more drives than '
             'from another loss.', Plot('bars', 'Right tokens by loss', 'share of places', '', series))
 

@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from crossspec_ros.experiments.experiment import (
-    FAILS, HOLDS, IN_PART, QUICK, Experiment, Outcome, Plot, Settings, Table, Value)
+    ENOUGH_STEPS, FAILS, HOLDS, IN_PART, OPEN, QUICK, Experiment, Outcome, Plot, Settings, Table, Value)
 from crossspec_ros.experiments.intervals import over, point, ratio, statistic
 from crossspec_ros.experiments.lab import Lab
 from crossspec_ros.experiments.ngram_pool import NgramPool
@@ -77,7 +77,11 @@ class Sources(Experiment):
         taus = {name: ratio(rows, 'tokens', 'passes') for name, (rows, _) in told.items()}
         heads = {name: tau for name, tau in taus.items() if name.startswith('head ')}
         live = sum(part['equal'] for part in found.values() if 'equal' in part)
-        return Outcome(tuple(tables), *self._judged(taus, heads, told, live),
+        measured, verdict, advice = self._judged(taus, heads, told, live)
+        if heads and not settings.heads:
+            measured += f' The heads learned {settings.taught} windows in {settings.steps} steps.'
+            verdict = OPEN if settings.steps < ENOUGH_STEPS else verdict
+        return Outcome(tuple(tables), measured, verdict, advice,
                        Plot('bars', 'Tokens a pass by source', 'tokens a pass, 95% over drives', '', series, 1.0),
                        tuple(skipped))
 
