@@ -111,8 +111,8 @@ class Sources(Experiment):
         wins = heads[best].value > taus[alone].value
         verdict = HOLDS if wins and (gain.low or 0.0) > 0 else IN_PART if wins else FAILS
         advice = ('Captions of a drive repeat themselves: what costs no forward (memory, the event drafter, rehearsal) '
-                  + ('is behind a head on the verifier\'s states here; try `crossspec learn --sources drafter,'
-                     + best.removeprefix('head ') + '`.' if wins else
+                  + ('is behind a head on the verifier\'s states here; try `--sources drafter,'
+                     + best.removeprefix('head ') + '` of `crossspec learn`.' if wins else
                      'beats heads on the verifier\'s states; leave heads out unless `crossspec learn` says that one '
                      'pays.'))
         return text, verdict, advice
