@@ -75,7 +75,7 @@ METHODS = (
            'a placement of the two nodes, which needs a GPU to measure'),
     Method('SLED, drafts at the edge', '', '', (), 'measured by `crossspec bench link`, with delay and loss', True),
     Method('OmniDraft, cross-tokenizer', '2507.02659', '1.5-2x', (),
-           'measured by `crossspec bench traces` with another tokenizer and `crossspec bench online`', True),
+           'measured by `crossspec bench traces FILE` with another tokenizer and `crossspec bench online`', True),
     Method('block verification', '2403.10444', '+5-8% when sampling', ('sampling',)),
     Method('traversal verification, SpecTr', '2505.12398, 2310.15141', 'longer accepts when sampling', (),
            'the exact tree rule and block verification are measured; drafts here are lookups, where all rules agree'),

@@ -142,8 +142,8 @@ class Losses(Experiment):
             f'({hard}), {share:+.0f}%{"" if sure else ", which chance explains"}, after {settings.steps} steps on '
             f'{settings.taught} windows.',
             OPEN if settings.steps < ENOUGH_STEPS else HOLDS if sure and share >= 10 else IN_PART if sure else FAILS,
-            'Learn by the verifier\'s distribution (`--loss` of `crossspec learn`), but expect more from more drives than '
-            'from another loss.', Plot('bars', 'Right tokens by loss', 'share of places', '', series))
+            'Learn by the verifier\'s distribution (`--loss` of `crossspec learn`), but expect more from more drives '
+            'than from another loss.', Plot('bars', 'Right tokens by loss', 'share of places', '', series))
 
 
 EXPERIMENT = Losses(
