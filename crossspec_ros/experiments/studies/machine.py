@@ -90,7 +90,7 @@ class Machine(Breakdown):
             f'{shares[part, "drafter"]} ({part}); between two stretches of forwards the verifier is idle for {gap} ms '
             '(median).', HOLDS if verifier.value >= _CLAIM else FAILS,
             'A live stream leaves the verifier idle between windows: that is where prefilling ahead and rehearsals '
-            'fit; a busier machine needs a smaller stride, not more drafts.',
+            'fit; a busier machine needs a larger stride, not more drafts.',
             Plot('bars', 'Share of time in forwards', 'share, 95% over seconds', '', series))
 
 
