@@ -11,6 +11,7 @@ from crossspec_ros.experiments.experiment import Plot
 from crossspec_ros.models.writing import write_atomic
 
 _DPI = 90
+_LONG = 24                      # letters of a label, beyond which four do not stand in a row
 
 
 def draw(plot: Plot, path: Path) -> None:
@@ -22,7 +23,8 @@ def draw(plot: Plot, path: Path) -> None:
         figure, axes = new_axes(7.2, height, plot.title, plot.x_label, plot.y_label)
         (_bars if bars else _lines)(plot, axes)
         if len(plot.series) > 1:
-            figure.legend(frameon=False, loc='outside lower center', ncols=min(4, len(plot.series)))
+            columns = 2 if max(map(len, plot.series)) > _LONG else 4
+            figure.legend(frameon=False, loc='outside lower center', ncols=min(columns, len(plot.series)))
         write_atomic(path, lambda part: figure.savefig(part, format='png', dpi=_DPI, facecolor='white',
                                                        metadata={'Software': None}))
 
