@@ -46,6 +46,8 @@ COMMANDS: dict[str, Command] = {
     'model': Command('crossspec_ros.commands.model', 'what a checkpoint is, and whether it is served exactly'),
     'advise': Command('crossspec_ros.commands.advise', 'which method is soonest with a verifier, measured on drives'),
     'bench': Command('crossspec_ros.commands.bench', 'measure: events, stream, traces, decode, view, exactness'),
+    'experiment': Command('crossspec_ros.commands.experiment',
+                          'methods of the field compared, each claim beside what is measured'),
     'learn': Command('crossspec_ros.commands.learn', 'learn a drafter for a verifier from recorded drives'),
     'train': Command('crossspec_ros.commands.train', 'train the built-in pair'),
     'eval': Command('crossspec_ros.commands.eval', 'what the built-in pair sees, on scenes it has never seen'),

@@ -51,10 +51,12 @@ ARROWS: dict[str, set[str]] = {
     'learn': {'timing', 'frames', 'config', 'speculation', 'models', 'recordings', 'pipeline', 'train', 'view', 'demo'},
     'bench': {'children', 'resources', 'events', 'timing', 'config', 'speculation', 'models', 'world', 'recordings',
               'pipeline', 'view', 'graph', 'nodes', 'demo', 'learn'},
+    'experiments': {'children', 'resources', 'events', 'timing', 'tracing', 'speculation', 'models', 'world', 'train',
+                    'demo', 'learn', 'bench'},
     'cli': {'interrupts', 'shell'},
     'commands': {'security', 'interrupts', 'children', 'nursery', 'shared_memory', 'shell', 'events', 'timing',
                  'tracing', 'config', 'speculation', 'models', 'world', 'recordings', 'pipeline', 'train', 'view',
-                 'graph', 'demo', 'learn', 'bench', 'cli'},
+                 'graph', 'demo', 'learn', 'bench', 'experiments', 'cli'},
 }
 ROS = {'rclpy', 'std_msgs', 'sensor_msgs', 'diagnostic_msgs', 'std_srvs', 'builtin_interfaces', 'lifecycle_msgs',
        'event_camera_msgs', 'cv_bridge', 'launch', 'launch_ros'}

@@ -17,6 +17,7 @@ from crossspec_ros.models.targets import TransformersTarget
 from crossspec_ros.speculation.engine import CaptionEngine
 from crossspec_ros.speculation.session import Session
 from crossspec_ros.speculation.settings import EngineConfig
+from crossspec_ros.speculation.sources.base import DraftSource
 from crossspec_ros.speculation.types import Caption, Draft
 
 _MS = 1_000_000
@@ -81,8 +82,9 @@ class Speculation:
 
     def __init__(self, target: TransformersTarget, config: EngineConfig, sources: Sequence[str], *,
                  rehearse: bool = False, drafts: bool = False, chains: bool = False, early_encode: bool = True,
-                 frame_interval_ms: float = 125.0) -> None:
-        self.engine = CaptionEngine(target, replace(config, sources=tuple(sources)))
+                 frame_interval_ms: float = 125.0, more: Sequence[DraftSource] = ()) -> None:
+        """``more``: sources besides those named, such as heads."""
+        self.engine = CaptionEngine(target, replace(config, sources=tuple(sources)), more=more)
         self._rehearse, self._drafts, self._interval_ms = rehearse, drafts, frame_interval_ms
         self._early_encode = early_encode
         if chains:

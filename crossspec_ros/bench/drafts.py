@@ -32,6 +32,7 @@ from crossspec_ros.bench.plugged import add_sources, sources_of
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.targets import TransformersTarget, load_target
 from crossspec_ros.speculation.engine import CaptionEngine
+from crossspec_ros.speculation.intervals import drawn_groups, interval_95, resampled_ratio
 from crossspec_ros.speculation.sources.foreign import Hypothesis
 from crossspec_ros.speculation.sources.heads import FINAL
 from crossspec_ros.speculation.types import Draft, prefix_hash, prompt_key
@@ -135,6 +136,7 @@ class Drawer:
     def __init__(self, drafter: EventDrafter, shape: Shape, prompt: str, looks: Looks) -> None:
         self._drafter, self._shape, self._prompt, self._looks = drafter, shape, prompt, looks
         self._newest: dict[int, tuple[Draft, int]] = {}          # window -> its newest draft, redrafts so far
+        self._made: dict[tuple[int, tuple[int, ...]], Draft] = {}       # redrafts, the same whichever row asks
         self.spent_ms: list[float] = []
         self.sent: list[int] = []
 
@@ -147,6 +149,18 @@ class Drawer:
         self._newest[window.window_id] = late, 0
         return replace(window, early=early, late=late)
 
+    def again(self) -> Drawer:
+        """One that has drawn the same windows and redrafted none."""
+        made = Drawer(self._drafter, self._shape, self._prompt, self._looks)
+        made._newest = {window_id: (newest, 0) for window_id, (newest, _) in self._newest.items()}
+        made._made = self._made
+        return made
+
+    def take(self, window: Recorded) -> Recorded:
+        """The window with the drafts that it was recorded with, of this shape already."""
+        self._newest[window.window_id] = window.late, 0
+        return window
+
     def redraft(self, window: Recorded, committed: Sequence[int]) -> Draft | None:
         """As the drafter's node: a draft from the verified words where they depart from the newest draft."""
         newest, count = self._newest[window.window_id]
@@ -155,7 +169,10 @@ class Drawer:
         hypothesis = Hypothesis.of(newest)
         if hypothesis.extends(committed) and not hypothesis.along(committed)[1]:
             return None
-        draft = self._draft(window, newest.revision + 1, self._looks[window.window_id][1], tuple(committed))
+        key = window.window_id, tuple(committed)
+        if key not in self._made:
+            self._made[key] = self._draft(window, newest.revision + 1, self._looks[window.window_id][1], key[1])
+        draft = replace(self._made[key], revision=newest.revision + 1)
         self._newest[window.window_id] = draft, count + 1
         return draft
 
@@ -203,9 +220,7 @@ def compare(args: argparse.Namespace, target: TransformersTarget, drafter: Event
             drafts[f'drafts{label}'] = {'tokens': float(np.mean(drawer.sent)),
                                         'compute_ms': float(np.median(drawer.spent_ms))}
             for name, sources in (_MIXTURES if label else mixtures).items():
-                again = Drawer(drafter, shape, args.prompt, looks)
-                again._newest = dict(drawer._newest)
-                told[f'{name}{label}'] = replay.run(sources, (), drawn, again.redraft)
+                told[f'{name}{label}'] = replay.run(sources, (), drawn, drawer.again().redraft)
         report['paces'][pace] = {
             'windows': len(windows), 'drives': len({window.drive for window in windows}), 'drafts': drafts,
             'rows': summary(told, args.resamples, tuple(_MIXTURES)),
@@ -225,7 +240,7 @@ def _recorded(args: argparse.Namespace, target: TransformersTarget, drafter: Eve
         shown = path.with_suffix('.looks.npz') if path else None
         if path is not None and path.is_file() and shown.is_file():
             found = load_drive(path, key, first_id, args.prompt, target.tokenizer_key)
-            seen = _load_looks(shown)
+            seen = load_looks(shown)
         else:
             looker = Looker(drafter)
             found = record_drive(target, looker, (FINAL,), seed=seed, pace=pace, prompt=args.prompt, windows=count,
@@ -239,7 +254,7 @@ def _recorded(args: argparse.Namespace, target: TransformersTarget, drafter: Eve
     return windows, looks
 
 
-def _load_looks(path: Path) -> list[np.ndarray]:
+def load_looks(path: Path) -> list[np.ndarray]:
     """What the drafter was shown in a recorded drive. Raises `CrossSpecError` where it cannot be read."""
     try:
         with np.load(path) as stored:
@@ -259,15 +274,15 @@ def length_table(windows: Sequence[Recorded], looks: Looks, resamples: int) -> d
     errors = {name: _held_out_errors(features, right, drives) for name, features in (
         ('mean', np.zeros((len(rows), 0))), ('certainty', certainty[:, None]), ('events', activity),
         ('certainty and events', both))}
-    draws = np.random.default_rng(0).integers(len(set(drives)), size=(resamples, len(set(drives))))
+    draws = drawn_groups(len(set(drives)), resamples)
     by_drive = {name: np.array([squared[drives == drive].sum() for drive in dict.fromkeys(drives)])
                 for name, squared in errors.items()}
 
     def explained(name: str, base: str) -> dict[str, object]:
         left, there = by_drive[name], by_drive[base] + 1e-9      # all drafts may be as long as another
-        sampled = 1.0 - left[draws].sum(1) / there[draws].sum(1)
+        sampled = 1.0 - resampled_ratio(left, there, draws)
         return {'value': round(1.0 - left.sum() / there.sum(), 3),
-                'interval': [round(float(value), 3) for value in np.percentile(sampled, (2.5, 97.5))]}
+                'interval': [round(value, 3) for value in interval_95(sampled)]}
     return {'accepted_tokens': round(float(right.mean()), 2),
             'explained': {name: explained(name, 'mean') for name in errors if name != 'mean'},
             'events_beyond_certainty': explained('certainty and events', 'certainty')}

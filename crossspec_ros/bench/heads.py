@@ -26,6 +26,7 @@ from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.heads import StateHead, load_heads
 from crossspec_ros.models.targets import TransformersTarget, load_target
 from crossspec_ros.speculation.engine import CaptionEngine
+from crossspec_ros.speculation.intervals import drawn_groups, interval_95, resampled
 from crossspec_ros.speculation.sources.heads import FINAL
 from crossspec_ros.world import DESCRIBE, EVALUATION_SEED
 
@@ -161,8 +162,9 @@ def summary(told: dict[str, list[Told]], resamples: int, bases: Sequence[str] = 
     """
     names = list(dict.fromkeys(one.drive for one in next(iter(told.values()))))
     drives = names[1:] or names
-    draws = np.random.default_rng(0).integers(len(drives), size=(resamples, len(drives)))
-    sampled = {name: _sampled(rows, drives, draws) for name, rows in told.items()}
+    draws = drawn_groups(len(drives), resamples)
+    sampled = {name: resampled([[row for row in rows if row.drive == drive] for drive in drives], _figures, draws)
+               for name, rows in told.items()}
     table: dict[str, dict[str, object]] = {}
     for name, rows in told.items():
         figures, drawn = _figures([row for row in rows if row.drive in drives]), sampled[name]
@@ -184,15 +186,8 @@ def _figures(rows: Sequence[Told]) -> dict[str, float]:
             'age_mean_ms': float(ages.mean()), 'head_ms': float(np.mean([row.head_ms for row in rows]))}
 
 
-def _sampled(rows: Sequence[Told], drives: Sequence[str], draws: np.ndarray) -> dict[str, np.ndarray]:
-    """Each figure in each resample."""
-    by_drive = [[row for row in rows if row.drive == drive] for drive in drives]
-    drawn = [_figures([row for drive in draw for row in by_drive[drive]]) for draw in draws]
-    return {key: np.array([one[key] for one in drawn]) for key in drawn[0]}
-
-
 def _interval(values: np.ndarray) -> list[float]:
-    return [round(float(value), 3) for value in np.percentile(values, (2.5, 97.5))]
+    return [round(value, 3) for value in interval_95(values)]
 
 
 def show(report: dict[str, object]) -> None:

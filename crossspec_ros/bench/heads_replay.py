@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from crossspec_ros.bench.decode import make_windows
+from crossspec_ros.bench.decode_schemes import Window
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.heads.recording import AnswerRecorder
 from crossspec_ros.speculation.age import pass_tokens
@@ -28,7 +29,7 @@ from crossspec_ros.speculation.proposer import Proposer, ProposerConfig
 from crossspec_ros.speculation.ranking import ranked
 from crossspec_ros.speculation.replay import KnownAnswer
 from crossspec_ros.speculation.settings import EngineConfig
-from crossspec_ros.speculation.sources.base import Opening
+from crossspec_ros.speculation.sources.base import DraftSource, Opening
 from crossspec_ros.speculation.sources.heads import Head, HeadSource
 from crossspec_ros.speculation.tree import PREFIX
 from crossspec_ros.speculation.types import Draft, prompt_key
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
 
 _TRANSPORT_MS = 2.0              # a draft on its way between two processes of one machine
 _RANKS = 4
-_ALWAYS = 1 << 40
+ALWAYS = 1 << 40
+"""Offers of a head before its worth is judged: it is asked in any case."""
 
 Redraft = Callable[['Recorded', Sequence[int]], Draft | None]
 """What a drafter says of a window after the committed tokens; None: nothing new."""
@@ -62,45 +64,61 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Told:
-    """What a replayed window took: passes, tokens, and the modelled age of its caption, of it ``head_ms`` in
-    heads and sources of other packages."""
+    """What a replayed window took: passes, tokens, and the modelled age of its caption, of it ``head_ms`` in heads and
+    sources of other packages. ``trees``: nodes checked in each pass; ``accepted``: how many of all were right."""
 
     drive: str
     passes: int
     tokens: int
     age_ms: float
     head_ms: float = 0.0
+    trees: tuple[int, ...] = ()
+    accepted: int = 0
 
 
 def record_drive(target: TransformersTarget, drafter: EventDrafter | None, layers: Sequence[int], *, seed: int,
-                 pace: str, windows: int, first_id: int, prompt: str) -> list[Recorded]:
-    """A drive's windows, each answered once by the target with rehearsals and drafts, as it would be live."""
+                 pace: str, windows: int, first_id: int, prompt: str, rehearse: bool = True,
+                 proven: bool = False) -> list[Recorded]:
+    """A drive's windows, each answered once by the target with rehearsals and drafts, as it would be live.
+
+    ``proven``: each is decoded without drafts too. Raises `CrossSpecError` where that says other tokens.
+    """
     recorder, found = AnswerRecorder(target, layers), []
     for window in make_windows(windows, seed, first_id, prompt, drafter, pace):
         drafts = [] if window.early is None else [window.early]
-        answer = recorder.record(window.window_id, window.frames, prompt, drafts, rehearse=True)
+        answer = recorder.record(window.window_id, window.frames, prompt, drafts, rehearse=rehearse)
+        if proven:
+            _prove(target, window, prompt, answer.token_ids)
         found.append(Recorded(f'{pace}_{seed}', window.window_id, answer.token_ids, answer.states.float().cpu().clone(),
                               answer.rehearsed, window.early, window.late))
     return found
 
 
+def _prove(target: TransformersTarget, window: Window, prompt: str, said: Sequence[int]) -> None:
+    plain = tuple(target.generate(window.frames, prompt, EngineConfig().max_new_tokens))
+    if plain != tuple(said)[:len(plain)] or len(said) - len(plain) not in (0, 1):
+        raise CrossSpecError(f'window {window.window_id}: drafts changed what the verifier says; `crossspec model '
+                             'check` tells whether it is served exactly')
+
+
 class Replay:
-    """Decodes recorded windows with a mixture of sources, as an engine of default settings would."""
+    """Decodes recorded windows with a mixture of sources, as an engine of these settings (or default ones) would.
+    """
 
     def __init__(self, target: TransformersTarget, layers: Sequence[int], costs_ms: dict[int, float],
-                 encode_ms: float, prompt: str, height: int, width: int) -> None:
+                 encode_ms: float, prompt: str, height: int, width: int, config: EngineConfig | None = None) -> None:
         self._target, self._layers, self._encode_ms = target, tuple(layers), encode_ms
-        self._costs, self._curve, self._config = costs_ms, CostCurve(costs_ms), EngineConfig()
+        self._costs, self._curve, self._config = costs_ms, CostCurve(costs_ms), config or EngineConfig()
         self._key = prompt_key(prompt)
         layout = target.layout(prompt, self._config.window_frames, height, width)
         self._fused, self._question = layout.last_tokens - 1, layout.question_ids
 
-    def mixture(self, names: Sequence[str], heads: Sequence[Head]) -> Proposer:
-        """A proposer of sources and heads that has learnt nothing yet; heads alone are always asked."""
+    def mixture(self, names: Sequence[str], heads: Sequence[Head], more: Sequence[DraftSource] = ()) -> Proposer:
+        """A proposer of sources, heads and ``more`` that has learnt nothing yet; heads alone are always asked."""
         target = self._target
-        sources = [HeadSource(head, target.vocab_size, worth=Worth() if names else Worth(trial=_ALWAYS))
+        sources = [HeadSource(head, target.vocab_size, worth=Worth() if names else Worth(trial=ALWAYS))
                    for head in heads]
-        proposer = Proposer(ProposerConfig(tuple(names)), Admission.of(target), sources)
+        proposer = Proposer(ProposerConfig(tuple(names)), Admission.of(target), [*sources, *more])
         for count, cost_ms in self._costs.items():
             proposer.cost.observe(count, cost_ms)
         return proposer
@@ -109,7 +127,11 @@ class Replay:
             redraft: Redraft | None = None) -> list[Told]:
         """All windows in a row, with one memory, as a vehicle would meet them; ``redraft``: what the drafter says after
         each verdict."""
-        proposer = self.mixture(names, heads)
+        return self.through(self.mixture(names, heads), names, windows, redraft)
+
+    def through(self, proposer: Proposer, names: Sequence[str], windows: Sequence[Recorded],
+                redraft: Redraft | None = None) -> list[Told]:
+        """The same with a proposer of one's own, whose statistics can be asked for afterwards."""
         return [self._window(proposer, names, window, redraft) for window in windows]
 
     def _window(self, proposer: Proposer, names: Sequence[str], window: Recorded, redraft: Redraft | None) -> Told:
@@ -118,7 +140,9 @@ class Replay:
         drafts = [(0.0, window.early), (window.late.compute_ms + _TRANSPORT_MS, window.late)] \
             if window.late is not None and 'drafts' in names else []
         committed: list[int] = []
-        age_ms, passes, begun_ms = self._encode_ms, 0, _spent_ms(proposer)
+        age_ms, begun_ms = self._encode_ms, _spent_ms(proposer)
+        trees: list[int] = []
+        accepted = 0
         while len(committed) < len(window.token_ids):
             while drafts and drafts[0][0] <= age_ms:
                 proposer.inbox.offer(drafts.pop(0)[1])
@@ -128,13 +152,16 @@ class Replay:
             committed += outcome.emitted
             proposer.observe(outcome, committed)
             age_ms += _spent_ms(proposer) - spent_ms
-            passes += 1
+            trees.append(len(outcome.tree))
+            accepted += len(outcome.nodes)
             again = redraft(window, committed) if redraft is not None and 'drafts' in names else None
             if again is not None:                               # it was busy with the one before until that was there
                 begun = max([age_ms + _TRANSPORT_MS, *(at_ms - _TRANSPORT_MS for at_ms, _ in drafts)])
                 drafts.append((begun + again.compute_ms + _TRANSPORT_MS, again))
         proposer.finish(committed)
-        return Told(window.drive, passes, len(committed), age_ms, _spent_ms(proposer) - begun_ms)
+        assert tuple(committed) == window.token_ids, 'drafts must not change what the target says'
+        return Told(window.drive, len(trees), len(committed), age_ms, _spent_ms(proposer) - begun_ms, tuple(trees),
+                    accepted)
 
     def _passed(self, proposer: Proposer, window: Recorded, committed: Sequence[int]) -> PassOutcome:
         """The pass that the target would have made."""

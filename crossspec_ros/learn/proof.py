@@ -23,6 +23,7 @@ from crossspec_ros.models.targets import TransformersTarget
 from crossspec_ros.speculation.age import passes_ms
 from crossspec_ros.speculation.budget import CostCurve
 from crossspec_ros.speculation.inbox import Admission
+from crossspec_ros.speculation.intervals import drawn_groups, interval_95, resampled_ratio
 from crossspec_ros.speculation.proposer import Proposer, ProposerConfig
 from crossspec_ros.speculation.replay import KnownAnswer
 from crossspec_ros.speculation.sources.heads import Head, HeadSource
@@ -139,10 +140,9 @@ class Arm:
         blocks = _blocks(len(self.counts))
         if len(blocks) < 2:
             return None
-        sums = np.array([[sum(self.counts[row].tokens for row in block), sum(self.counts[row].passes for row in block)]
-                         for block in blocks])
-        tokens, passes = sums[_drawn(blocks, seed)].sum(1).T
-        return tuple(float(value) for value in np.percentile(tokens / passes, (2.5, 97.5)))
+        tokens, passes = ([sum(getattr(self.counts[row], name) for row in block) for block in blocks]
+                          for name in ('tokens', 'passes'))
+        return interval_95(resampled_ratio(tokens, passes, drawn_groups(len(blocks), _RESAMPLED, seed)))
 
     def by_position(self) -> list[float | None]:
         """Share of right draft tokens by position in the caption."""
@@ -164,10 +164,6 @@ class Arm:
 
 def _blocks(count: int) -> list[range]:
     return [range(start, min(start + _BLOCK, count)) for start in range(0, count, _BLOCK)]
-
-
-def _drawn(blocks: Sequence[range], seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, len(blocks), (_RESAMPLED, len(blocks)))
 
 
 def _rounded(value: float | None) -> float | None:
@@ -255,9 +251,9 @@ def age_over(arm: Arm, base: Arm, seed: int = 0) -> tuple[float, tuple[float, fl
     blocks = _blocks(len(over))
     if len(blocks) < 2:
         return float(over.mean()), None
-    sums = np.array([[over[block].sum(), len(block)] for block in blocks])
-    totals, counts = sums[_drawn(blocks, seed)].sum(1).T
-    return float(over.mean()), tuple(float(value) for value in np.percentile(totals / counts, (2.5, 97.5)))
+    draws = drawn_groups(len(blocks), _RESAMPLED, seed)
+    return float(over.mean()), interval_95(resampled_ratio([over[block].sum() for block in blocks],
+                                                           list(map(len, blocks)), draws))
 
 
 def head_pays(arms: Mapping[str, Arm], name: str) -> bool:

@@ -1,0 +1,93 @@
+"""The methods of the field: where each is measured here, or in a line why it is not built.
+
+What proves not to pay is a row here and in the tables, no code in the live path.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Method:
+    """``where``: experiments that measure it; ``why``: why it is not built, for those without any, or what of it;
+    ``elsewhere``: it is built, and ``why`` says what measures it."""
+
+    name: str
+    source: str
+    claim: str
+    where: tuple[str, ...] = ()
+    why: str = ''
+    elsewhere: bool = False
+
+    @property
+    def built(self) -> bool:
+        """Whether there is anything of it."""
+        return bool(self.where) or self.elsewhere
+
+
+METHODS = (
+    Method('EAGLE-1, feature autoregression', '2401.15077', '3-4x', ('sources',)),
+    Method('EAGLE-2, confidence trees', '2406.16858', '3.5-4.5x', ('sources',),
+           'its tree is the one grown from all sources by measured worth'),
+    Method('EAGLE-3, fused layers, rolled out', '2503.01840', '5.6x', ('sources',)),
+    Method('Medusa, parallel heads', '2401.10774', '2.2-3.6x', ('sources',)),
+    Method('block drafter (DFlash)', '', '6.25 tokens accepted', ('sources',)),
+    Method('Hydra, sequential heads', '2402.05109', '2.7x', (),
+           'between Medusa and EAGLE-1, which bound it on both sides and are measured'),
+    Method('GLIDE and CaPE', '2402.02082', '2.5x', (),
+           'needs a drafter that attends to the verifier\'s keys and values, which the targets keep opaque'),
+    Method('early exit (HiSpec)', '2510.01336', '1.28x mean, 2.01x best', ('early_exit',)),
+    Method('lookahead', '2402.02057', '1.5-2.3x', ('lookahead',)),
+    Method('prompt lookup, assisted generation', 'transformers', '1.3-2x', ('sources', 'lookahead'),
+           'assisted generation needs a small model of the vocabulary: `crossspec bench decode --assistant DIR`'),
+    Method('caption memory (SuffixDecoding)', '2411.04975', 'up to 5.3x', ('sources',)),
+    Method('token recycling', '2408.08696', '2x', ('sources',)),
+    Method('MASSV, Spec-LLaVA: a drafter with the verifier\'s eyes', '2505.10526, 2509.11961', '2.5x, 3.3x', (),
+           'needs a second language model trained on the tower\'s features; rehearsal and heads already see with them'),
+    Method('ViSpec, MSD, HiViS, DREAM', '2509.15235, 2505.14260, 2505.19201', '2.3-3.2x', (),
+           'forms of an EAGLE head with visual tokens; the head here reads states that have seen them'),
+    Method('SpecVLM, elastic compressor', '2509.11815', '2.5-2.9x', (),
+           'compresses what the drafter sees; the event drafter has 36 visual tokens'),
+    Method('SpecVLM for video, pruning by attention', '2508.16201', '2.68x', (),
+           'prunes a drafter that shares the verifier\'s frames; none here does'),
+    Method('pruning by event density', '', '20-30% less cache', (),
+           'lossy for the verifier; its frames are prefilled before they are waited for'),
+    Method('adapters from drafter to verifier states', '', '20% accepted, 1.02x', ('alignment',)),
+    Method('features accepted by cosine', '', '86.8% accepted', (),
+           'the cosine needs the verifier\'s own states, so it saves no forward; alignment shows what it tells'),
+    Method('reconstruction first, layer-wise, two event rates', '', 'cosine .65 to .80', (),
+           'further trainings of the drafter; alignment shows that cosine is not acceptance'),
+    Method('DistillSpec', '2310.08461', '+10-45%', ('losses',)),
+    Method('AdaSPEC', '2510.19779', '+15% acceptance', ('losses',)),
+    Method('SpecKD', '2510.24021', 'better students', ('losses',)),
+    Method('GRIFFIN, cascade-aware weights', '2502.11018', '+7% acceptance', (),
+           'weights by place of the same losses; the three losses and two filters differ less than their intervals'),
+    Method('PyramidSD, fuzzy acceptance', '2510.12966', '1.91x, lossy', ('cascades',)),
+    Method('Faster Cascades, deferral', '2405.19261', '2.9x, lossy', ('cascades',)),
+    Method('typical acceptance', '2401.10774', 'faster, lossy', ('cascades',)),
+    Method('event to frame to video, three models', '', '', (),
+           'a qualifier between drafter and verifier needs a third model in the graph'),
+    Method('PipeSpec, PEARL, DSI, AMUSD', '2505.01572, 2408.11850', '1.3-4.4x', ('ablations',),
+           'drafter and verifier run beside each other already; ablations has drafts before and beside'),
+    Method('speculative speculation', '', '', (), 'redrafts for likely verdicts: the drafter drafts again in less than '
+           'a pass of a 7B verifier takes'),
+    Method('DuoDecoding, drafter on the CPU', '2503.00784', '2.6x', (),
+           'a placement of the two nodes, which needs a GPU to measure'),
+    Method('SLED, drafts at the edge', '', '', (), 'measured by `crossspec bench link`, with delay and loss', True),
+    Method('OmniDraft, cross-tokenizer', '2507.02659', '1.5-2x', (),
+           'measured by `crossspec bench traces FILE` with another tokenizer and `crossspec bench online`', True),
+    Method('block verification', '2403.10444', '+5-8% when sampling', ('sampling',)),
+    Method('traversal verification, SpecTr', '2505.12398, 2310.15141', 'longer accepts when sampling', (),
+           'the exact tree rule and block verification are measured; drafts here are lookups, where all rules agree'),
+    Method('sampled drafts by the exact rules', '2211.17192', 'exact', ('sampling',)),
+    Method('OPT-Tree, Sequoia', '2406.17276, 2402.12374', 'sizes that pay', ('ablations',)),
+    Method('draft length from events', '', 'gamma 2 / 6', (), 'measured by `crossspec bench drafts`: events tell '
+           'nothing beyond the drafter\'s own certainty, so it was dropped', True),
+    Method('Chimera, PaSS, FastVLM, CoreMatching', '', '', (), 'own weights, or no gain on CPUs'),
+    Method('serving-side disaggregation', '', '', (), 'one stream has nothing to share'),
+)
+
+
+def not_built() -> list[Method]:
+    """Those that there is nothing of, each with the reason."""
+    return [method for method in METHODS if not method.built]

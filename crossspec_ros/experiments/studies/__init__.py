@@ -1,0 +1,1 @@
+"""The experiments, found by `experiments.registry`: each module here has one `EXPERIMENT`."""
