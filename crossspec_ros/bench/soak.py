@@ -9,7 +9,7 @@ import argparse
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import NormalDist
@@ -17,10 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from crossspec_ros.bench.resilience import progress
 from crossspec_ros.bench.resilience.kills import Ledger, Vehicle, kill_once, rest, vehicle
 from crossspec_ros.bench.resilience.referee import Referee
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.graph import PAIR
+from crossspec_ros.speculation.types import Caption
 
 _SAMPLE_S = 5.0
 _WARM_S = 60.0                                                  # a process still grows in its first minute
@@ -192,24 +194,34 @@ class _Soak:
             self.answers[said] = self.answers.get(said, 0) + 1
 
 
-def soak(seconds: float, kills: int, advance: Callable[[float], None] = lambda count: None
-         ) -> tuple[dict[str, Any], Memory]:
-    """Run for so long; the report, and memory over time."""
-    referee = Referee()
+def soak(seconds: float, kills: int) -> tuple[dict[str, Any], Memory]:
+    """Run for so long, then decode each caption again; the report, and memory over time."""
     with vehicle() as running:
         course = _Soak(running, seconds, kills)
-        try:
-            while time.monotonic() - course.began_s < seconds:
-                course.step()
-        finally:
-            course.close()
+        with progress(round(seconds)) as advance:
+            try:
+                while (now_s := time.monotonic() - course.began_s) < seconds:
+                    course.step()
+                    advance(min(time.monotonic() - course.began_s, seconds) - now_s)
+            finally:
+                course.close()
         for role, account in running.settle().items():
             course.ledger.same(role, account)
         captions, drafts = list(running.heard.captions), running.heard.drafts
-        words = referee.check(captions, running.cameras.pictures, _PROMPTS)
-        report = {'minutes': round(seconds / 60, 2), 'captions': len(captions), 'drafts': drafts,
-                  'kills': len(course.back), 'back_s': course.back, 'prompts': course.prompts,
-                  'questions': course.answers, 'memory': course.memory.slopes(),
-                  'inputs': course.ledger.totals, 'unaccounted': course.ledger.unaccounted, **words,
-                  'wrong_words': referee.wrong[:20]}
+        pictures = running.cameras.pictures
+    referee = Referee()                                         # the graph has ended: it would take the cores
+    with progress(len(captions)) as advance:
+        words = referee.check(told(captions, advance), pictures, _PROMPTS)
+    report = {'minutes': round(seconds / 60, 2), 'captions': len(captions), 'drafts': drafts,
+              'kills': len(course.back), 'back_s': course.back, 'prompts': course.prompts,
+              'questions': course.answers, 'memory': course.memory.slopes(),
+              'inputs': course.ledger.totals, 'unaccounted': course.ledger.unaccounted, **words,
+              'wrong_words': referee.wrong[:20]}
     return report, course.memory
+
+
+def told(captions: Sequence[Caption], advance: Callable[[float], None]) -> Iterator[Caption]:
+    """Captions one by one, the bar with them."""
+    for caption in captions:
+        yield caption
+        advance(1)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.decode import Decoder, make_decoder
 from crossspec_ros.events.moments import NEVER
 from crossspec_ros.events.types import Packet

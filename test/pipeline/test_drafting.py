@@ -358,3 +358,12 @@ def test_drafting_goes_on_from_verdicts_in_its_own_tokens_only(key, goes_on):
     feed(core, 0, 1100)
     core.draft(DraftJob(1001))
     assert (core.on_verdict(_verdict(tokenizer_key=key)) is not None) is goes_on
+
+
+def test_drafting_another_drafter_takes_over_where_it_speaks_the_same_tokens():
+    core, same, other = pipeline(), Speller(), Speller()
+    other.tokenizer_key = 'of another vocabulary'
+    core.adopt(same)
+    with pytest.raises(CrossSpecError, match='of another vocabulary'):
+        core.adopt(other)
+    assert core.drafter is same

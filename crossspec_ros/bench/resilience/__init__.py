@@ -51,7 +51,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[float], None]]:
+def progress(total: int) -> Iterator[Callable[[float], None]]:
     """A bar on stderr, drawn on a terminal only."""
     from rich.console import Console
     from rich.progress import Progress
@@ -78,7 +78,7 @@ def measure(form: Form, count: int, only: tuple[str, ...] | list[str] = TRIALS,
     from crossspec_ros.bench.resilience import full, kills, trials
     from crossspec_ros.bench.resilience.referee import Referee
     referee, report, failed = Referee(), {}, {}
-    with _progress(2 * count + form.freezes + 8 + form.jumps + 3) as advance:
+    with progress(2 * count + form.freezes + 8 + form.jumps + 3) as advance:
         runs: dict[str, Callable[[], dict[str, Any]]] = {
             'kills': lambda: kills.kills(referee, advance, count, say=say),
             'steady': lambda: trials.steady(referee, advance, freezes=form.freezes, longest_s=form.longest_s,
