@@ -37,7 +37,7 @@ def _add_run(verbs: argparse._SubParsersAction) -> None:
     parser.add_argument('--quick', action='store_true', help='a minute each, on few drives')
     parser.add_argument('--seeds', type=int, metavar='N', help='trainings of each kind, where something is trained')
     parser.add_argument('--out', type=Path, default=_OUT, metavar='DIR', help='results, records, parts (%(default)s)')
-    parser.add_argument('--model', metavar='PATH', 
+    parser.add_argument('--model', metavar='PATH',
                         help='the verifier: builtin (default), a checkpoint folder or hub id')
     parser.add_argument('--drafter', metavar='PATH', help='the event drafter: builtin (default) or a folder')
     parser.add_argument('--heads', nargs='+', metavar='DIR',

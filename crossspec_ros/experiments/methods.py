@@ -66,7 +66,7 @@ METHODS = (
     Method('Faster Cascades, deferral', '2405.19261', '2.9x, lossy', ('cascades',)),
     Method('typical acceptance', '2401.10774', 'faster, lossy', ('cascades',)),
     Method('event to frame to video, three models', '', '', (),
-           'a qualifier between drafter and verifier needs a third model in the graph'),
+           'a node of the graph; measured by `crossspec replay RECORDING --no-dds --qualifier MODEL`', True),
     Method('PipeSpec, PEARL, DSI, AMUSD', '2505.01572, 2408.11850', '1.3-4.4x', ('ablations',),
            'drafter and verifier run beside each other already; ablations has drafts before and beside'),
     Method('speculative speculation', '', '', (), 'redrafts for likely verdicts: the drafter drafts again in less than '
