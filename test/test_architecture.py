@@ -52,7 +52,7 @@ ARROWS: dict[str, set[str]] = {
     'bench': {'children', 'resources', 'events', 'timing', 'config', 'speculation', 'models', 'world', 'recordings',
               'pipeline', 'view', 'graph', 'nodes', 'demo', 'learn'},
     'experiments': {'children', 'resources', 'events', 'timing', 'tracing', 'speculation', 'models', 'world', 'train',
-                    'demo', 'learn', 'bench'},
+                    'recordings', 'demo', 'learn', 'bench'},
     'cli': {'interrupts', 'shell'},
     'commands': {'security', 'interrupts', 'children', 'nursery', 'shared_memory', 'shell', 'events', 'timing',
                  'tracing', 'config', 'speculation', 'models', 'world', 'recordings', 'pipeline', 'train', 'view',

@@ -44,6 +44,8 @@ def _add_run(verbs: argparse._SubParsersAction) -> None:
                         help='folders of trained heads, for those that compare them')
     parser.add_argument('--traces', type=_folder, metavar='DIR',
                         help='recorded captions and stage times of the 7B pair')
+    parser.add_argument('--data', type=_folder, metavar='DIR',
+                        help='a local copy of DSEC, MVSEC, M3ED, EventDrive or of questions in JSON, for quality')
     parser.add_argument('--timeline', type=_folder, metavar='DIR',
                         help='what a graph with `trace:=DIR` left, for breakdown and machine; else a demo is run')
     parser.add_argument('--json', action='store_true', help='print the results as JSON')
@@ -95,7 +97,10 @@ def run_run(args: argparse.Namespace) -> int:
     given = {'seeds': args.seeds, 'model': args.model, 'drafter': args.drafter, 'traces': args.traces,
              'timeline': args.timeline, 'heads': tuple(args.heads) if args.heads else None}
     results, failed, begun = {}, [], time.monotonic()
+    if args.data and 'quality' not in wanted:
+        raise CrossSpecError('--data is for the experiment quality, which is not among those that are named')
     for name, experiment in wanted.items():
+        given['data'] = args.data if name == 'quality' else None
         settings = (experiment.quick if args.quick else experiment.full).given(given)
         try:
             results[name] = run_experiment(experiment, settings, args.out, quick=args.quick, command=command,

@@ -2,9 +2,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from crossspec_ros.experiments.asked import ask_all, table_of
 from crossspec_ros.experiments.experiment import (
     FAILS, HOLDS, QUICK, Experiment, Outcome, Plot, Settings, Table, Value)
 from crossspec_ros.experiments.intervals import by_drive, point, ratio
@@ -17,15 +18,18 @@ _SOURCES = ('memory', 'previous', 'drafts')
 _PLAIN, _DRAFTED = 'verifier without drafts', 'verifier with drafts (lossless)'
 _LOSSY = {'deferral (lossy)': 'deferral', 'fuzzy (lossy)': 'fuzzy', 'typical (lossy)': 'typical'}
 _DRAFT, _PREVIOUS = 'event drafter alone', 'previous caption repeated'
-_TEXTS = 'texts'
+_TEXTS, _DATA = 'texts', 'data'
 _RESAMPLES = 60                         # CIDEr and BLEU of a corpus take a while
 
 
 @dataclass(frozen=True)
 class QualitySettings(Settings):
-    """``live`` windows of each drive are decoded by the verifier itself."""
+    """``live`` windows of each drive are decoded by the verifier itself; so are the first ``items`` of ``data``, a
+    local copy of the field's, where one is named."""
 
     live: int = 10
+    data: str = ''
+    items: int = 200
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,13 @@ class Quality(Experiment):
     """Texts of all schemes, then each question."""
 
     def parts(self, settings: QualitySettings) -> tuple[str, ...]:
-        return tuple(f'{pace}/{part}' for pace in settings.paces
-                     for part in (_TEXTS, *(f'question {number}' for number in range(1, len(QUESTIONS)))))
+        own = tuple(f'{pace}/{part}' for pace in settings.paces
+                    for part in (_TEXTS, *(f'question {number}' for number in range(1, len(QUESTIONS)))))
+        return (*own, _DATA) if settings.data else own
 
     def measure(self, settings: QualitySettings, part: str, lab: Lab) -> dict[str, Any]:
+        if part == _DATA:
+            return asdict(ask_all(lab, settings.data, settings.items))
         pace, name = part.split('/')
         shown = lab.shown(pace, settings.live)
         if name != _TEXTS:
@@ -79,6 +86,8 @@ class Quality(Experiment):
             tables.append(Table(f'Exact answers to the other questions, {pace}', ('question', 'exactly true'),
                                 tuple((each[0]['question'], ratio(each, 'right', 'windows')) for each in answers),
                                 'With drafts; without them the same tokens, asserted.'))
+        if settings.data:
+            tables.append(table_of(**found[_DATA]))
         mine = told[settings.paces[0]]
         lossy = {label: scores for label, scores in mine.items() if label in _LOSSY}
         worst = min(lossy, key=lambda label: lossy[label][1].value)
@@ -114,4 +123,4 @@ EXPERIMENT = Quality(
     claim='lossless drafts change nothing; "under 5% loss" is not lossless',
     measures='Captions of every scheme against the truth of the driving world, and the world\'s other questions '
              'answered exactly or not.', lossless=False,
-    full=QualitySettings(), quick=QualitySettings(**QUICK, live=2))
+    full=QualitySettings(), quick=QualitySettings(**QUICK, live=2, items=10))
