@@ -112,7 +112,7 @@ def make_verifier(monkeypatch):
     monkeypatch.setattr(verifier, 'draft_from', lambda message: message)
     monkeypatch.setattr(verifier, 'verdict_to', lambda verdict, refused: Counter(refused))
     monkeypatch.setattr(verifier.VerifierNode, '_communicate', lambda self: None)
-    monkeypatch.setattr(verifier.ModelNode, '__init__', lambda self, *args, **kwargs: None)
+    monkeypatch.setattr(verifier.FrameNode, '__init__', lambda self, *args, **kwargs: None)
 
     def make():
         node = verifier.VerifierNode.__new__(verifier.VerifierNode)

@@ -48,8 +48,10 @@ class Loaded(Exception): pass
 def load(*args, **options):
     raise Loaded
 # the threads are asked for before anything is loaded
-for name, function in (('drafters.load', 'load_any_drafter'), ('targets', 'load_target')):
-    sys.modules[f'crossspec_ros.models.{{name}}'] = types.SimpleNamespace(**{{function: load}})
+for name, functions in (('drafters.load', dict(load_any_drafter=load)), ('targets', dict(load_target=load)),
+                        ('fit', dict(Serving=lambda *args, **options: None, check_fit=lambda *args: None)),
+                        ('ranks', dict(torchrun_count=lambda: 1))):
+    sys.modules[f'crossspec_ros.models.{{name}}'] = types.SimpleNamespace(**functions)
 torch.set_num_threads({TORCHS_OWN})                             # what it decides differs from machine to machine
 for build, config in ((building.build_drafting, DrafterConfig()), (building.build_engine, VerifierConfig())):
     try:
