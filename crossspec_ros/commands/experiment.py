@@ -44,7 +44,7 @@ def _add_run(verbs: argparse._SubParsersAction) -> None:
                         help='folders of trained heads, for those that compare them')
     parser.add_argument('--traces', type=_folder, metavar='DIR',
                         help='recorded captions and stage times of the 7B pair')
-    parser.add_argument('--data', type=_folder, metavar='DIR',
+    parser.add_argument('--data', type=_whole, metavar='DIR',
                         help='a local copy of DSEC, MVSEC, M3ED, EventDrive or of questions in JSON, for quality')
     parser.add_argument('--timeline', type=_folder, metavar='DIR',
                         help='what a graph with `trace:=DIR` left, for breakdown and machine; else a demo is run')
@@ -59,11 +59,16 @@ def _add_report(verbs: argparse._SubParsersAction) -> None:
     parser.set_defaults(func=run_report)
 
 
+def _whole(text: str) -> str:
+    """A path from the root: experiments run in processes of their own."""
+    return str(Path(text).expanduser().resolve())
+
+
 def _folder(text: str) -> str:
-    """A folder that is there, with its whole path: experiments run in processes of their own."""
+    """A folder that is there, by its path from the root."""
     if not Path(text).expanduser().is_dir():
         raise argparse.ArgumentTypeError(f'must be a folder, got {text}')
-    return str(Path(text).expanduser().resolve())
+    return _whole(text)
 
 
 def run_list(args: argparse.Namespace) -> int:
