@@ -231,7 +231,8 @@ def check_rows(model: nn.Module, folder: Path) -> None:
         except (RuntimeError, ValueError, TypeError, NotImplementedError, ImportError) as error:
             raise CrossSpecError(f'the quantised layer {name} in {folder} cannot be computed on {model.device}: '
                                  f'{one_line(error)}; use another quantization or device') from error
-        off = float(((beside - quiet).norm(dim=1) / quiet.norm(dim=1)).nan_to_num(nan=0.0).max())
+        away = (beside - quiet).norm(dim=1)
+        off = float(torch.where(away == 0, 0.0, away / quiet.norm(dim=1)).nan_to_num(nan=float('inf')).max())
         if off > _OWN_ROWS:
             raise CrossSpecError(f'the quantised layer {name} in {folder} must round rows one by one, got a row that '
                                  f'is off by {off:.2g} of its norm beside louder ones: a draft could change the words '

@@ -130,6 +130,16 @@ def test_rows_that_hang_on_each_other_are_found_in_any_layer(tmp_path):
         room.check_rows(decoder_of(nn.Sequential(nn.Linear(256, 64), Loud(64, 64))), tmp_path)
 
 
+def test_a_layer_that_makes_no_numbers_is_no_layer_of_its_own_rows(tmp_path):
+    broken, silent = nn.Linear(64, 64), nn.Linear(64, 64)
+    nn.init.constant_(broken.weight, float('nan'))
+    for parameter in silent.parameters():
+        nn.init.zeros_(parameter)
+    room.check_rows(decoder_of(nn.Sequential(silent)), tmp_path)
+    with pytest.raises(CrossSpecError, match='must round rows one by one'):
+        room.check_rows(decoder_of(nn.Sequential(broken)), tmp_path)
+
+
 def test_only_the_layers_of_the_decoder_are_quantised():
     model = decoder_of(nn.Sequential(nn.Linear(256, 64)))
     model.inner.norm, model.lm_head = nn.LayerNorm(4), nn.Linear(4, 4)
