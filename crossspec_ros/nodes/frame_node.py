@@ -12,10 +12,12 @@ from crossspec_ros.nodes import qos
 from crossspec_ros.nodes.conversions import frame_from
 from crossspec_ros.nodes.model_node import ModelNode
 from crossspec_ros.pipeline.account import FRAMES
+from crossspec_ros.speculation.types import prompt_key
 
 
 class FrameNode(ModelNode):
-    """A node with a model whose core has `prepare`, `add_frame`, ``ages`` and ``latency_ns``."""
+    """A node with a model whose core has `prepare`, `add_frame`, `set_prompt`, `request_reset`, ``ages`` and
+    ``latency_ns``."""
 
     def _open_images(self) -> None:
         """Receive the camera's images."""
@@ -53,3 +55,19 @@ class FrameNode(ModelNode):
         self._frame_id = header.frame_id
         self._core.add_frame(frame, now_ns)
         self._worker.wake()
+
+    def _want_reset(self) -> None:
+        if self._core is not None and self._worker is not None:
+            self._core.request_reset()
+            self._wake()
+
+    def _set_prompt(self, prompt: str) -> tuple[bool, str]:
+        try:
+            if not prompt.strip():
+                raise CrossSpecError('prompt must not be empty')
+            if self._core is not None:
+                self._core.set_prompt(prompt)
+        except CrossSpecError as error:
+            return False, str(error)
+        self._prompt = prompt
+        return True, prompt_key(prompt)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from std_msgs.msg import String
 
 from crossspec_ros.config import QualifierConfig
-from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.msg import Draft as DraftMsg
 from crossspec_ros.msg import Verdict as VerdictMsg
 from crossspec_ros.nodes import process, qos
@@ -14,7 +13,6 @@ from crossspec_ros.nodes.conversions import draft_from, draft_to, verdict_from
 from crossspec_ros.nodes.frame_node import FrameNode
 from crossspec_ros.pipeline.building import build_qualifying
 from crossspec_ros.pipeline.qualifying import QualifyingPipeline
-from crossspec_ros.speculation.types import prompt_key
 from crossspec_ros.tracing.tracer import TRACER
 
 
@@ -63,22 +61,6 @@ class QualifierNode(FrameNode):
         if self._core is not None:
             self._core.hear(verdict_from(message), self._input.now_ns())
             self._wake()
-
-    def _want_reset(self) -> None:
-        if self._core is not None and self._worker is not None:
-            self._core.request_reset()
-            self._wake()
-
-    def _set_prompt(self, prompt: str) -> tuple[bool, str]:
-        try:
-            if not prompt.strip():
-                raise CrossSpecError('prompt must not be empty')
-            if self._core is not None:
-                self._core.set_prompt(prompt)
-        except CrossSpecError as error:
-            return False, str(error)
-        self._prompt = prompt
-        return True, prompt_key(prompt)
 
     # ---- the thread
 

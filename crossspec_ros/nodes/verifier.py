@@ -152,22 +152,11 @@ class VerifierNode(FrameNode):
                               'the grid must be the same for drafter and verifier')
         self._worker.wake()
 
-    def _want_reset(self) -> None:
-        if self._core is not None and self._worker is not None:
-            self._core.request_reset()
-            self._worker.wake()
-
     def _set_prompt(self, prompt: str) -> tuple[bool, str]:
-        try:
-            if not prompt.strip():
-                raise CrossSpecError('prompt must not be empty')
-            if self._core is not None:
-                self._core.set_prompt(prompt)
-        except CrossSpecError as error:
-            return False, str(error)
-        self._prompt = prompt
-        self._prompts.publish(String(data=prompt))              # the drafter follows
-        return True, prompt_key(prompt)
+        taken, said = super()._set_prompt(prompt)
+        if taken:
+            self._prompts.publish(String(data=prompt))          # the drafter follows
+        return taken, said
 
     def _on_audit(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Begin to check what is kept, and tell how far that is: call again until ``pending`` is 0."""
