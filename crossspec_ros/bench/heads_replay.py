@@ -120,7 +120,7 @@ class Replay:
                    for head in heads]
         proposer = Proposer(ProposerConfig(tuple(names)), Admission.of(target), [*sources, *more])
         for count, cost_ms in self._costs.items():
-            proposer.cost.observe(count, cost_ms)
+            proposer.cost.measured(count, cost_ms)
         return proposer
 
     def run(self, names: Sequence[str], heads: Sequence[Head], windows: Sequence[Recorded],

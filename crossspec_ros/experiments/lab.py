@@ -186,7 +186,7 @@ class Lab:
         if rule is not None:
             scheme.engine.use_rule(rule)
         for tokens, cost_ms in self.costs.items():
-            scheme.engine.proposer.cost.observe(tokens, cost_ms)
+            scheme.engine.proposer.cost.measured(tokens, cost_ms)
         outcomes = []
         for shown in self.shown(pace, each):
             asked = replace(shown.frames, prompt=prompt or self.settings.prompt)

@@ -103,7 +103,7 @@ class Judge:
         sources = [HeadSource(heads[kind], self.target.vocab_size, worth=Worth(**worth)) for kind in mixture.heads]
         proposer = Proposer(ProposerConfig(mixture.sources), Admission.of(self.target), sources)
         for count, cost_ms in self.cost_ms.items():
-            proposer.cost.observe(count, cost_ms)
+            proposer.cost.measured(count, cost_ms)
         return proposer, sources
 
     def known(self, lesson: Lesson, mixture: Mixture) -> KnownAnswer:

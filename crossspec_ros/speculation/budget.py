@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,23 +16,31 @@ from crossspec_ros.errors import CrossSpecError
 _STEP = 2 ** 0.25
 """Ratio between neighbouring sizes at which times are kept: 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 13, 16, ..."""
 
+_REACH = 4.0                     # bins, an octave, over which what one size has learnt falls to 1 / e for the others
+_SPIKE = 2.0                     # a time so many times the expected one, or a share of it, counts as that
+
 
 class CostCurve:
     """c(n), piecewise linear through measured points, kept up to date by moving averages.
 
-    Sizes are binned on a logarithmic grid, so the curve is bounded whatever was measured. It is read as non-decreasing:
-    a larger forward is never believed to be cheaper. Beyond the last point it goes on with the slope from the first to
-    the last. Where forwards are filled up to ``sizes``, rising, n up to the largest costs what the next size does, so
-    that a tree grows to the size for nothing.
+    Sizes are binned on a logarithmic grid, so the curve is bounded whatever was measured. Where larger forwards were
+    measured to be cheaper than smaller ones, all of these are read as their mean: the curve never falls. Beyond the
+    last point it goes on with the slope from the first to the last. Where forwards are filled up to ``sizes``, rising,
+    n up to the largest costs what the next size does, so that a tree grows to the size for nothing.
+
+    What holds a machine up holds every size up, and a tree is only ever as large as the curve says that it pays: a size
+    that a single slow forward had made dear would never be tried again. So a time moves the sizes near its own as well,
+    one far from what was expected counts as `_SPIKE` times that, and a size met for the first time is not believed at
+    once.
     """
 
     def __init__(self, points_ms: Mapping[int, float] | None = None, *, weight: float = 0.1,
                  sizes: Sequence[int] = ()) -> None:
         self._weight, self._sizes = weight, np.asarray(sizes, dtype=np.float64)
-        self._bins: dict[int, tuple[float, float]] = {}  # bin -> (mean size, mean ms)
+        self._bins: dict[int, _Bin] = {}
         self._curve: list[tuple[float, float]] | None = None
         for tokens, cost_ms in (points_ms or {}).items():
-            self.observe(tokens, cost_ms)
+            self.measured(tokens, cost_ms)
 
     @property
     def known(self) -> bool:
@@ -43,19 +52,33 @@ class CostCurve:
         """Number of sizes that times are kept of."""
         return len(self._bins)
 
+    def measured(self, tokens: int, cost_ms: float) -> None:
+        """A forward over ``tokens`` new tokens takes ``cost_ms``, by a measurement of its own (a median): the curve
+        goes through it. Raises CrossSpecError for what cannot be a time."""
+        size = self._checked(tokens, cost_ms)
+        self._bins[_place(size)] = _Bin(size, cost_ms)
+        self._curve = None
+
     def observe(self, tokens: int, cost_ms: float) -> None:
         """A forward over ``tokens`` new tokens took ``cost_ms``. Raises CrossSpecError for what cannot be a time."""
+        size = self._checked(tokens, cost_ms)
+        place = _place(size)
+        if not self.known:
+            self._bins[place] = _Bin(size, cost_ms)
+        else:
+            expected_ms = self(size)
+            ratio = min(max(cost_ms / expected_ms, 1.0 / _SPIKE), _SPIKE)
+            own = self._bins.setdefault(place, _Bin(size, expected_ms, 0.0))
+            for other, each in self._bins.items():
+                each.cost_ms *= ratio ** (self._weight * math.exp(-abs(other - place) / _REACH))
+            own.size += self._weight * (size - own.size)
+            own.count = min(own.count + 1.0, 1.0 / self._weight)
+        self._curve = None
+
+    def _checked(self, tokens: int, cost_ms: float) -> float:
         if tokens < 1 or not cost_ms > 0 or math.isinf(cost_ms):
             raise CrossSpecError(f'a forward must have tokens >= 1 and finite cost_ms > 0, got {tokens} and {cost_ms}')
-        tokens = float(self._filled(tokens))
-        place = round(math.log(tokens, _STEP))
-        if place in self._bins:
-            size, mean = self._bins[place]
-            self._bins[place] = (
-                size + self._weight * (tokens - size), mean + self._weight * (cost_ms - mean))
-        else:
-            self._bins[place] = (tokens, cost_ms)
-        self._curve = None
+        return float(self._filled(tokens))
 
     def _filled(self, tokens: float | np.ndarray) -> np.ndarray:
         """The sizes of forwards of so many tokens."""
@@ -67,10 +90,16 @@ class CostCurve:
     def points(self) -> list[tuple[float, float]]:
         """(size, ms) in order of size, non-decreasing."""
         if self._curve is None:
-            highest, self._curve = 0.0, []
-            for size, cost_ms in sorted(self._bins.values()):
-                highest = max(highest, cost_ms)
-                self._curve.append((size, highest))
+            runs: list[list[float]] = []                         # [ms, weight, bins] of neighbours read as one
+            for each in (bins := sorted(self._bins.values(), key=lambda each: each.size)):
+                runs.append([each.cost_ms, each.count + 1.0, 1])
+                while len(runs) > 1 and runs[-2][0] > runs[-1][0]:
+                    cost_ms, weight, count = runs.pop()
+                    before = runs[-1]
+                    before[0] = (before[0] * before[1] + cost_ms * weight) / (before[1] + weight)
+                    before[1:] = before[1] + weight, before[2] + count
+            costs = [cost_ms for cost_ms, _, count in runs for _ in range(count)]
+            self._curve = [(each.size, cost_ms) for each, cost_ms in zip(bins, costs)]
         return self._curve
 
     def __call__(self, tokens: float) -> float:
@@ -100,6 +129,19 @@ class CostCurve:
         """Milliseconds of one more token, from the first measured size to the last."""
         (first, first_ms), (last, last_ms) = self.points()[0], self.points()[-1]
         return (last_ms - first_ms) / (last - first) if last > first else 0.0
+
+
+@dataclass
+class _Bin:
+    """Mean size and milliseconds of forwards of about one size, and how many were met, up to what a mean remembers."""
+
+    size: float
+    cost_ms: float
+    count: float = 1.0
+
+
+def _place(size: float) -> int:
+    return round(math.log(size, _STEP))
 
 
 class SurvivalRecord:

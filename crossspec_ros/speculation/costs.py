@@ -29,17 +29,16 @@ def measure_costs(target: Target, layout: Layout, counts: Sequence[int], height:
     token = target.eos_ids[0]
     try:
         target.extend(cache, prompt)
-        base, costs = cache.length, {}
-        for count in sorted(counts):
-            tokens, chain = target.embed([token] * count), TokenTree.chain([token] * (count - 1))
-            times = []
-            for _ in range(repeats):
+        base = cache.length
+        times: dict[int, list[float]] = {count: [] for count in sorted(counts)}
+        for _ in range(repeats):                                 # rounds, so that a busy moment is no one size's cost
+            for count, taken in times.items():
+                tokens, chain = target.embed([token] * count), TokenTree.chain([token] * (count - 1))
                 start = perf_counter_ns()
                 target.verify(cache, tokens, chain, (token,))
-                times.append((perf_counter_ns() - start) / 1e6)
+                taken.append((perf_counter_ns() - start) / 1e6)
                 cache.truncate(base)
-            costs[count] = median(times)
-        return costs
+        return {count: median(taken) for count, taken in times.items()}
     finally:
         target.release(cache)
 

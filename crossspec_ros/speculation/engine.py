@@ -171,7 +171,7 @@ class CaptionEngine:
         else:
             costs = measure_costs(self.target, layout, counts, height, width)
         for count, cost_ms in costs.items():
-            self.proposer.cost.observe(count, cost_ms)
+            self.proposer.cost.measured(count, cost_ms)
         self.counters.plain_ms = self.counters.pass_ms = costs[1]
         self._shared.size = height, width
         return costs

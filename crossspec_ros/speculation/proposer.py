@@ -41,7 +41,7 @@ class Proposer:
     """Draft sources, merged.
 
     One thread drives everything but ``inbox.offer``. Once ``cost`` has been told the times of the target's forwards
-    (``proposer.cost.observe(tokens, ms)``), trees are only as large as pays.
+    (``proposer.cost.measured`` and ``observe``), trees are only as large as pays.
     """
 
     def __init__(self, config: ProposerConfig | None = None, admission: Admission | None = None,

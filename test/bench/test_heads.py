@@ -63,7 +63,7 @@ def test_replay_takes_the_passes_of_the_engine(target):
     for names in ((), ('memory', 'previous')):
         engine = CaptionEngine(target, EngineConfig(sources=names), more=[HeadSource(head, target.vocab_size)])
         for count, cost_ms in costs.items():
-            engine.proposer.cost.observe(count, cost_ms)
+            engine.proposer.cost.measured(count, cost_ms)
         engine.proposer.cost.observe = lambda tokens, cost_ms: None
         told = replay.run(names, [head], windows)
         for window, one in zip(make_windows(2, 3, 1, QUESTION, None), told):

@@ -1,6 +1,7 @@
 """Cost curve, tree size, self-switching, statistics."""
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from crossspec_ros.errors import CrossSpecError
@@ -22,10 +23,44 @@ def test_cost_curve_is_linear_between_and_beyond_points():
 
 def test_cost_curve_follows_and_never_falls():
     curve = CostCurve({1: 10.0, 8: 8.0})
-    assert curve(8) == 10
+    assert curve(1) == curve(8) == 9
     for _ in range(100):
         curve.observe(8, 30.0)
     assert curve(8) == pytest.approx(30, abs=0.01)
+
+
+def test_cost_curve_does_not_take_a_slow_moment_for_the_cost_of_a_size():
+    """One forward in a busy moment, of a size not met before or met: what is larger stays worth trying."""
+    true = CostCurve({1: 10.0, 64: 20.0, 128: 30.0})
+    for size in (90, 64):
+        curve = CostCurve({1: 10.0, 64: 20.0, 128: 30.0})
+        curve.observe(size, 10 * true(size))
+        assert curve(128) <= 1.1 * true(128) and curve(size) <= 1.1 * true(size)
+
+
+def test_cost_curve_of_sizes_that_are_not_tried_follows_the_machine():
+    """Measured in a busy moment, then used at one size: the sizes beside it come down with it, not the other way."""
+    curve = CostCurve({1: 30.0, 64: 60.0, 128: 90.0})
+    for _ in range(200):
+        curve.observe(64, 20.0)
+    assert curve(64) == pytest.approx(20, abs=0.1) and curve(1) < 21 and curve(128) < 70
+    steep = CostCurve({1: 10.0, 64: 20.0, 80: 60.0})
+    for _ in range(200):
+        steep.observe(64, 20.0)
+    assert steep(80) == pytest.approx(60)                        # what is so stays, however often its neighbour is met
+
+
+def test_best_size_comes_back_to_what_pays_after_slow_moments():
+    """The tree of a size that a busy moment made dear is tried again, and the true cost found."""
+    random = np.random.default_rng(0)
+    true, curve = CostCurve({1: 10.0, 128: 30.0}), CostCurve({size: 10.0 * 8 ** (size == 16) for size in (1, 16, 128)})
+    survivals, chosen = [0.97 ** depth for depth in range(60)], []
+    for _ in range(200):
+        size = best_size(survivals, curve)
+        curve.observe(size + 1, true(size + 1) * random.choice([1.0, 8.0], p=[0.9, 0.1]))
+        chosen.append(size)
+    wanted = best_size(survivals, true)
+    assert sum(abs(size - wanted) < 16 for size in chosen[100:]) > 90
 
 
 def test_cost_curve_is_bounded_and_refuses_nonsense():
