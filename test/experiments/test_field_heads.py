@@ -27,8 +27,9 @@ def lab(pair, tmp_path_factory):
 @pytest.fixture
 def scenes():
     draw = torch.Generator().manual_seed(1)
-    return [Scene(torch.randn(15, 32, generator=draw).half(), 5, torch.randn(2, 20 + LENGTH - 1, 8, generator=draw).half(),
-                  torch.randn(2, 20 + LENGTH - 1, 8, generator=draw).half(), 20) for _ in range(2)]
+    shapes = (15, 32), (2, 19 + LENGTH, 8), (2, 19 + LENGTH, 8)
+    parts = [[torch.randn(shape, generator=draw).half() for shape in shapes] for _ in range(2)]
+    return [Scene(visual, 5, keys, values, 20) for visual, keys, values in parts]
 
 
 def made(name, lab, scenes=()):

@@ -264,8 +264,8 @@ def _sampled_table(label: str, rules: Mapping[str, list]) -> Table:
                         if name in _AGAINST else None, ratio(each, 'likeliest', 'passes', 3))
                        for name, each in rules.items()),
                  'Chains are drawn from the event drafter\'s law at the same temperature; each rule samples a caption '
-                 'of its own. Likeliest token: the verifier\'s, after the committed words; where it is near 1 all rules '
-                 'agree. At T = 2 captions make no sense any more; it is shown to tell the rules apart.')
+                 'of its own. Likeliest token: the verifier\'s, after the committed words; where it is near 1 all '
+                 'rules agree. At T = 2 captions make no sense any more; it is shown to tell the rules apart.')
 
 
 EXPERIMENT = Sampling(

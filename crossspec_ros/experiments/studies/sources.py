@@ -76,7 +76,7 @@ class Sources(Experiment):
         skipped += sorted({part['left_out'] for part in found.values() if 'left_out' in part})
         for pace in settings.paces:
             told = self._told(pace, found)
-            tables += [_taus(pace, told), _positions(pace, told), _by_source(pace, told['merged'][1])]
+            tables += [_taus(pace, told), positions_table(pace, told), _by_source(pace, told['merged'][1])]
             series[pace] = [point(name, ratio(rows, 'tokens', 'passes')) for name, (rows, _) in told.items()]
         told = self._told(settings.paces[0], found)
         taus = {name: ratio(rows, 'tokens', 'passes') for name, (rows, _) in told.items()}
@@ -141,7 +141,9 @@ def _taus(pace: str, told: Mapping[str, tuple[list, list]]) -> Table:
                  'machine, 7B modelled, without the time that drafting would take there.')
 
 
-def _positions(pace: str, told: Mapping[str, tuple[list, list]]) -> Table:
+def positions_table(pace: str, told: Mapping[str, tuple[list, list]]) -> Table:
+    """Share of drafts accepted up to a position, of sources by name: rows and statistics of each; the first is left
+    out."""
     rows = []
     for name, (_, statistics) in told.items():
         shares = statistics[0]['acceptance_rate_per_pos']
@@ -162,7 +164,8 @@ def _by_source(pace: str, statistics: list) -> Table:
 
 
 EXPERIMENT = Sources(
-    name='sources', title='Who should draft', source='2401.15077, 2503.01840, 2401.10774, 2402.05109, 2402.02082, 2411.04975',
+    name='sources', title='Who should draft',
+    source='2401.15077, 2503.01840, 2401.10774, 2402.05109, 2402.02082, 2411.04975',
     claim='heads on the target\'s states are the drafters to beat (EAGLE-3: up to 6.5x)',
     measures='Every draft source decodes the same windows of unseen drives, alone and merged: tokens a pass with the '
              'bonus token, accepted of drafted nodes, by position and by source, and modelled ages.',

@@ -52,8 +52,9 @@ def new_head(kind: str, target: TransformersTarget, kept_ids: Sequence[int], see
              build: Callable[[HeadConfig], StateHead] = build_head, **shapes: int) -> StateHead:
     """A head with random weights from ``seed`` for a verifier, which may say ``kept_ids``.
 
-    ``build``: another network of the kind's shapes; ``shapes``: fields of `HeadConfig` other than the usual ones. A head
-    is some percent of a large verifier: its MLP is no wider than twice the states. Raises `CrossSpecError` for shapes that do not fit.
+    ``build``: another network of the kind's shapes; ``shapes``: fields of `HeadConfig` other than the usual ones. A
+    head is some percent of a large verifier: its MLP is no wider than twice the states. Raises `CrossSpecError` for
+    shapes that do not fit.
     """
     dim = int(target.adapter.head.weight.shape[1])
     layers = usual_layers(kind, int(target.adapter.text_config.num_hidden_layers))
