@@ -47,6 +47,7 @@ class HeadStage:
         """Loss of a batch of answers drawn by ``rng``."""
         head = self.module
         chosen = [self._answers[index] for index in rng.integers(len(self._answers), size=batch)]
+        self._chosen(chosen)
         lengths = torch.tensor([len(answer.token_ids) for answer in chosen], device=head.kept.device)
         longest = int(lengths.max())
         tokens = np.zeros((batch, longest), np.int64)
@@ -56,6 +57,9 @@ class HeadStage:
         rows = np.sort(rng.choice(longest - 1, min(_ROWS, longest - 1), replace=False))
         return self._loss(torch.from_numpy(tokens).to(head.kept.device), torch.from_numpy(states).to(
             head.kept.device).float(), lengths, torch.from_numpy(rows).to(head.kept.device))
+
+    def _chosen(self, answers: Sequence[Stated]) -> None:
+        """For what else a head is to be given of the answers of a batch."""
 
     def _loss(self, tokens: Tensor, states: Tensor, lengths: Tensor, rows: Tensor) -> tuple[Tensor, dict[str, float]]:
         head, final = self.module, states[:, :, self._final]
@@ -95,11 +99,18 @@ def train_head(kind: str, target: TransformersTarget, answers: Sequence[Stated],
     """
     head = new_head(kind, target, said_ids(answers) if kept_ids is None else list(kept_ids), config.seed, **shapes)
     head = bound_head(head, target, torch.float32)
-    _check_begun(head, out / f'{config.name}.pt', config, resume)
-    run_stage(HeadStage(head, answers, layers), config, out, resume=resume, should_stop=should_stop)
+    learn_head(HeadStage(head, answers, layers), config, out, resume=resume, should_stop=should_stop)
     folder = out / kind
     write_folder_atomic(folder, lambda made: save_head(head, made))
     return folder
+
+
+def learn_head(stage: HeadStage, config: StageConfig, out: Path, *, resume: bool = False,
+               should_stop: Callable[[], bool] | None = None) -> None:
+    """Train the head of a stage in place; checkpoint and log go to ``out``. Raises `CrossSpecError` as `run_stage` does
+    and for a checkpoint of another head."""
+    _check_begun(stage.module, out / f'{config.name}.pt', config, resume)
+    run_stage(stage, config, out, resume=resume, should_stop=should_stop)
 
 
 def _check_begun(head: StateHead, checkpoint: Path, config: StageConfig, resume: bool) -> None:

@@ -1,41 +1,115 @@
 """What experiments add to the package's own algorithms: rules enumerated, chains counted, pools, queues."""
 from __future__ import annotations
 
+from collections import defaultdict
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
+from tiny_settings import tiny
 
+from crossspec_ros.experiments import sampled_rules
 from crossspec_ros.experiments.chains import chain_row
+from crossspec_ros.experiments.drawn_drafts import Asked, Sampler, looked_at
+from crossspec_ros.experiments.lab import Lab
 from crossspec_ros.experiments.lossy_rules import THRESHOLDS, lossy_rule
 from crossspec_ros.experiments.ngram_pool import Jacobi, NgramPool
+from crossspec_ros.experiments.sampled_rules import by_own_sample, by_spectr, by_token, by_traversal, least_rho
 from crossspec_ros.experiments.states import apply_ridge, ridge
 from crossspec_ros.experiments.studies import sampling, streaming
 from crossspec_ros.speculation.outcome import PassOutcome
 from crossspec_ros.speculation.tree import TokenTree
 from crossspec_ros.train.tau import TauCount, as_draft, count_window, make_proposer
 
-EXACT = ('token by token', 'block verification', 'tree of two chains')
+EXACT = [name for name, way in sampling.WAYS.items() if not way.mistake]
 
 
 @pytest.mark.parametrize('name', EXACT)
-def test_exact_rules_keep_the_law_and_a_mistake_does_not(name):
+def test_exact_rules_keep_the_joint_law_and_a_mistake_does_not(name):
     laws = sampling.random_laws(3, 0.7, 3, 2, 1.0)
-    tokens, away = sampling.judged(sampling.RULES[name], *laws, 2)
+    tokens, away = sampling.judged(sampling.WAYS[name], *laws, 2)
     assert away < 1e-12 and 1 < tokens <= 3
-    assert sampling.judged(sampling.greedy_scored, *laws, 2)[1] > 0.05
+    assert sampling.judged(sampling.WAYS['mistake: greedy draft scored as drawn'], *laws, 2)[1] > 0.05
 
 
-def test_block_verification_never_emits_fewer_tokens_than_the_token_rule():
+@pytest.mark.parametrize('less, more, chains', [
+    pytest.param(by_token, by_traversal, 1, id='block verification'),
+    pytest.param(by_token, by_traversal, 2, id='traversal'),
+    pytest.param(by_token, by_spectr, 2, id='spectr'),
+])
+def test_rules_for_more_never_emit_fewer_tokens_than_token_by_token(less, more, chains):
     for seed in range(4):
-        laws = sampling.random_laws(seed, 1.0, 3, 3, 1.0)
-        token, block = (sampling.judged(rule, *laws, 3)[0] for rule in (sampling.by_token, sampling.by_block))
-        assert block >= token - 1e-12
+        laws = sampling.random_laws(seed, 1.0, 3, 2, 1.0)
+        assert sampling.judged(sampling.Way(more, chains), *laws, 2)[0] \
+            >= sampling.judged(sampling.Way(less, chains), *laws, 2)[0] - 1e-12
 
 
-def test_a_broken_rule_is_found_by_the_experiment(monkeypatch):
-    monkeypatch.setattr(sampling, '_left', lambda target, draft, prefix, share: target[prefix])
-    with pytest.raises(AssertionError, match='block verification must keep the law'):
+def test_traversal_of_a_chain_is_block_verification():
+    """Against the formula of 2403.10444, written out for a chain."""
+    target, draft = sampling.random_laws(5, 1.0, 3, 3, 1.0)
+    said = defaultdict(float)
+    for tokens in product(range(3), repeat=3):
+        drawn, keeps, rates, lefts = 1.0, [1.0], [1.0], []
+        for place, token in enumerate(tokens):
+            drawn *= draft[tokens[:place]][token]
+            lefts.append(np.maximum(rates[-1] * target[tokens[:place]] - draft[tokens[:place]], 0.0))
+            rates.append(min(1.0, rates[-1] * target[tokens[:place]][token] / draft[tokens[:place]][token]))
+        keeps += [left.sum() / (left.sum() + 1.0 - rate) for left, rate in zip(lefts[1:], rates[1:])] + [rates[-1]]
+        for stands in range(4):
+            law = target[tokens] if stands == 3 else lefts[stands] / max(lefts[stands].sum(), 1e-300)
+            for last, part in enumerate(law):
+                said[(*tokens[:stands], last)] += drawn * keeps[stands] * part * float(
+                    np.prod([1.0 - keep for keep in keeps[stands + 1:]]))
+    found = defaultdict(float)
+    for probability, emitted in sampling.Way(by_traversal).outcomes(target, draft, 3):
+        found[emitted] += probability
+    assert all(found[path] == pytest.approx(said[path], abs=1e-12) for path in {*found, *said})
+
+
+def test_least_rho_is_one_for_one_try_and_the_count_for_certain_tries():
+    sure, other = np.array([1.0, 0.0]), np.array([0.25, 0.75])
+    assert least_rho(sure, other, 1) == 1.0
+    rho, hit = least_rho(sure, other, 2), 0.25 / least_rho(sure, other, 2)
+    assert 1 - (1 - hit) ** 2 == pytest.approx(rho * hit)            # as often as the target says it
+    assert least_rho(other, other[::-1].copy(), 2) < 2.0
+
+
+@pytest.mark.parametrize('broken, name', [
+    pytest.param('by_token', 'block verification', id='traversal'),
+    pytest.param('least_rho', 'two chains, SpecTr', id='rho'),
+])
+def test_a_broken_rule_is_found_by_the_experiment(monkeypatch, broken, name):
+    if broken == 'least_rho':
+        monkeypatch.setattr(sampled_rules, 'least_rho', lambda *_: 1.0)
+    else:
+        monkeypatch.setattr(sampled_rules.Traversal, 'accept', _without_residual)
+    with pytest.raises(AssertionError, match=f'{name} must keep the law'):
         sampling.EXPERIMENT.measure(sampling.EXPERIMENT.quick, '1', None)
+
+
+def _without_residual(traversal):
+    """The last token drawn as if nothing had been rejected."""
+    rows = dict(traversal._left)
+    node, said = traversal._visit(-1, 1.0), []
+    last = traversal._chance.sample(torch.from_numpy(rows[node]))
+    while node >= 0:
+        said.append(traversal._tokens[node])
+        node = traversal._parents[node]
+    return *reversed(said), last
+
+
+def test_a_sampled_caption_is_the_greedy_one_where_the_verifier_is_sure(pair, tmp_path):
+    lab = Lab(tiny(sampling.EXPERIMENT, pair), tmp_path)
+    (window, look), = looked_at(lab, 'brisk', 0, 1)
+    plain = lab.target.generate(window.frames, window.prompt, 20)
+    sampler = Sampler(lab, window, look)
+    for rule, chains in ((by_token, 1), (by_traversal, 2), (by_spectr, 2), (by_own_sample, 2)):
+        said = sampler.caption(Asked(rule, chains, 3, 1e-4), 7)
+        assert tuple(said.token_ids[:len(plain)]) == plain and len(said.likeliest) <= len(said.token_ids)
+    again = [sampler.caption(Asked(by_spectr, 2, 3, 1.0), 8) for _ in range(2)]
+    assert again[0] == again[1]
+    sampler.close()
 
 
 @pytest.mark.parametrize('seed', range(5))

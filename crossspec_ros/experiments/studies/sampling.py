@@ -1,7 +1,8 @@
-"""The law of sampled drafts: token rule, block verification and trees enumerated against the target's distribution.
+"""The law of sampled drafts: exact rules enumerated against the target's distribution, then at work on the pair.
 
 Every decision that a rule may take is followed, with its probability, on random pairs of a small vocabulary; nothing
-is drawn. Block verification: Sun et al. 2403.10444, algorithm 2. Letters: g draft tokens, V vocabulary.
+is drawn. Then the verifier samples captions from drafts that are drawn from the event drafter's law. Block
+verification: Sun et al. 2403.10444. Letters: V vocabulary.
 """
 from __future__ import annotations
 
@@ -14,13 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from crossspec_ros.experiments.drawn_drafts import Asked, Sampler, looked_at
 from crossspec_ros.experiments.experiment import (
     FAILS, HOLDS, IN_PART, QUICK, Experiment, Outcome, Plot, Settings, Table, Value)
 from crossspec_ros.experiments.intervals import over, point, ratio
 from crossspec_ros.experiments.lab import Lab
-from crossspec_ros.speculation.rejection import accept_tree
+from crossspec_ros.experiments.sampled_rules import Path, Rule, by_own_sample, by_spectr, by_token, by_traversal
 
-Path = tuple[int, ...]
 Laws = dict[Path, np.ndarray]
 _EXACT = 1e-9
 
@@ -42,7 +43,7 @@ class _Enumerated:
         return chosen
 
     def accept(self, probability: float) -> bool:
-        return self._next((probability, 1.0 - probability)) == 0
+        return self._next((probability, 1.0 - probability)) == 0 if 0 < probability < 1 else probability >= 1
 
     def sample(self, probs: torch.Tensor) -> int:
         return self._next(probs.tolist())
@@ -76,54 +77,29 @@ def random_laws(seed: int, temperature: float, vocab: int, depth: int, apart: fl
     return target, draft
 
 
-def by_token(target: Laws, draft: Laws, depth: int) -> Iterator[tuple[float, Path]]:
-    """The rule of the package, a chain of ``depth`` drawn tokens."""
-    for tokens, chance in _drawn(draft, depth):
-        rows = torch.tensor(np.array([target[tokens[:place]] for place in range(depth + 1)]))
-        laws = [torch.tensor(draft[tokens[:place]]) for place in range(depth)]
-        for probability, emitted in outcomes(lambda decisions: accept_tree(
-                tokens, tuple(range(-1, depth - 1)), laws, rows, decisions).emitted):
-            yield chance * probability, emitted
+@dataclass(frozen=True)
+class Way:
+    """A rule and the chains that it is given; ``mistake``: a greedy chain, scored as if it were drawn."""
+
+    rule: Rule
+    chains: int = 1
+    mistake: bool = False
+
+    def outcomes(self, target: Laws, draft: Laws, depth: int) -> Iterator[tuple[float, Path]]:
+        """Of all drafts and decisions together."""
+        drawn = [(_greedy(draft, depth), 1.0)] if self.mistake else list(_drawn(draft, depth))
+        for some in product(drawn, repeat=self.chains):
+            chains, share = [chain for chain, _ in some], float(np.prod([chance for _, chance in some]))
+            for probability, emitted in outcomes(lambda decisions: self.rule(
+                    chains, draft.__getitem__, target.__getitem__, decisions)):
+                yield share * probability, emitted
 
 
-def by_block(target: Laws, draft: Laws, depth: int) -> Iterator[tuple[float, Path]]:
-    """Block verification: how much of the block stands is decided for the block as a whole."""
-    for tokens, chance in _drawn(draft, depth):
-        keeps, ratios = [1.0], [1.0]
-        for place, token in enumerate(tokens):
-            ratios.append(min(1.0, ratios[-1] * target[tokens[:place]][token] / draft[tokens[:place]][token]))
-        for place in range(1, depth + 1):
-            left = _left(target, draft, tokens[:place], ratios[place]).sum() if place < depth else None
-            keeps.append(ratios[place] if left is None else left / max(left + 1.0 - ratios[place], 1e-300))
-        for stands in range(depth + 1):
-            share = chance * keeps[stands] * float(np.prod([1.0 - keep for keep in keeps[stands + 1:]]))
-            law = target[tokens] if stands == depth else _left(target, draft, tokens[:stands], ratios[stands])
-            if share > 0:
-                for last, part in enumerate(law / law.sum()):
-                    yield share * part, (*tokens[:stands], last)
-
-
-def greedy_scored(target: Laws, draft: Laws, depth: int) -> Iterator[tuple[float, Path]]:
-    """A mistake, for comparison: a greedy chain scored with the drafter's probabilities, though not drawn from them."""
+def _greedy(draft: Laws, depth: int) -> Path:
     tokens: Path = ()
     while len(tokens) < depth:
         tokens = (*tokens, int(draft[tokens].argmax()))
-    rows = torch.tensor(np.array([target[tokens[:place]] for place in range(depth + 1)]))
-    laws = [torch.tensor(draft[tokens[:place]]) for place in range(depth)]
-    yield from outcomes(lambda decisions: accept_tree(
-        tokens, tuple(range(-1, depth - 1)), laws, rows, decisions).emitted)
-
-
-def by_tree(target: Laws, draft: Laws, depth: int) -> Iterator[tuple[float, Path]]:
-    """Two siblings drawn independently at the first place, each with a chain below it."""
-    parents = (-1, *range(depth - 1), -1, *range(depth, 2 * depth - 1))
-    for first, one in _drawn(draft, depth):
-        for second, other in _drawn(draft, depth):
-            rows = [target[()]] + [target[tokens[:place + 1]] for tokens in (first, second) for place in range(depth)]
-            laws = [torch.tensor(draft[tokens[:place]]) for tokens in (first, second) for place in range(depth)]
-            for probability, emitted in outcomes(lambda decisions: accept_tree(
-                    (*first, *second), parents, laws, torch.tensor(np.array(rows)), decisions).emitted):
-                yield one * other * probability, emitted
+    return tokens
 
 
 def _drawn(draft: Laws, depth: int) -> Iterator[tuple[Path, float]]:
@@ -131,87 +107,172 @@ def _drawn(draft: Laws, depth: int) -> Iterator[tuple[Path, float]]:
         yield tokens, float(np.prod([draft[tokens[:place]][token] for place, token in enumerate(tokens)]))
 
 
-def _left(target: Laws, draft: Laws, prefix: Path, share: float) -> np.ndarray:
-    return np.maximum(share * target[prefix] - draft[prefix], 0.0)
+_TOKEN, _BLOCK, _TREE = 'token by token', 'block verification', 'two chains, token by token'
+_SPECTR, _TRAVERSAL, _SAME = 'two chains, SpecTr', 'two chains, traversal', 'two chains, the target\'s own sample'
+WAYS = {_TOKEN: Way(by_token), _BLOCK: Way(by_traversal), _TREE: Way(by_token, 2), _SPECTR: Way(by_spectr, 2),
+        _TRAVERSAL: Way(by_traversal, 2), _SAME: Way(by_own_sample, 2),
+        'mistake: greedy draft scored as drawn': Way(by_token, mistake=True)}
+_AGAINST = {_BLOCK: _TOKEN, _SPECTR: _TREE, _TRAVERSAL: _TREE, _SAME: _TREE}
+_DRAWN = 'drawn'
 
 
-RULES = {'token by token': by_token, 'block verification': by_block, 'tree of two chains': by_tree,
-         'mistake: greedy draft scored as drawn': greedy_scored}
-_DEPTHS = {'tree of two chains': 2}
-
-
-def judged(rule: Callable[..., Iterator[tuple[float, Path]]], target: Laws, draft: Laws, depth: int
-           ) -> tuple[float, float]:
-    """(expected tokens a pass, total variation of the law of the first two tokens from the target's)."""
+def judged(way: Way, target: Laws, draft: Laws, depth: int) -> tuple[float, float]:
+    """(expected tokens a pass, total variation of the law of the first ``depth`` + 1 tokens from the target's)."""
     tokens, law = 0.0, defaultdict(float)
-    for probability, emitted in rule(target, draft, depth):
+    for probability, emitted in way.outcomes(target, draft, depth):
         tokens += probability * len(emitted)
-        if len(emitted) > 1:
-            law[emitted[:2]] += probability
-        else:
-            for last, part in enumerate(target[emitted]):
-                law[(*emitted, last)] += probability * part
-    true = {(one, two): target[()][one] * target[(one,)][two]
-            for one in range(len(target[()])) for two in range(len(target[()]))}
-    return tokens, 0.5 * sum(abs(law[path] - value) for path, value in true.items())
+        law[emitted] += probability
+    away = 0.0
+    for path in product(range(len(target[()])), repeat=depth + 1):
+        after = 1.0                                    # the target goes on by itself after what a pass emitted
+        said = law[path]
+        for place in range(depth, 0, -1):
+            after *= target[path[:place]][path[place]]
+            said += law[path[:place]] * after
+        away += abs(said - after * target[()][path[0]])
+    return tokens, float(away) / 2
 
 
 @dataclass(frozen=True)
 class SamplingSettings(Settings):
-    """``pairs`` random pairs of ``vocab`` tokens; chains of ``depth``."""
+    """``pairs`` random pairs of ``vocab`` tokens; chains of ``depth``, of ``tree_depth`` where there are two. ``live``
+    windows of each drive are sampled by the verifier, from chains of ``live_depth`` tokens, at ``live_temperatures``.
+    """
 
     temperatures: tuple[float, ...] = (0.7, 1.0)
     pairs: int = 40
     vocab: int = 4
     depth: int = 3
+    tree_depth: int = 2
     apart: float = 1.0
+    live: int = 4
+    live_depth: int = 6
+    live_temperatures: tuple[float, ...] = (0.7, 1.0, 2.0)
+
+    def depth_of(self, way: Way) -> int:
+        """Of the chains that are enumerated."""
+        return self.depth if way.chains == 1 else self.tree_depth
 
 
 @dataclass(frozen=True)
 class Sampling(Experiment):
-    """Enumeration of the exact rules."""
+    """Enumeration of the exact rules, and captions sampled by them."""
 
     def parts(self, settings: SamplingSettings) -> tuple[str, ...]:
-        return tuple(f'{temperature:g}' for temperature in settings.temperatures)
+        return (*(f'{temperature:g}' for temperature in settings.temperatures),
+                *(f'{_DRAWN}/{pace}/{drive}' for pace in settings.paces for drive in range(settings.drives)))
 
     def measure(self, settings: SamplingSettings, part: str, lab: Lab) -> dict[str, Any]:
-        rows: dict[str, list] = {name: [] for name in RULES}
+        if part.startswith(_DRAWN):
+            _, pace, drive = part.split('/')
+            return _sampled(settings, pace, int(drive), lab)
+        rows: dict[str, list] = {name: [] for name in WAYS}
         for pair in range(settings.pairs):
-            for name, rule in RULES.items():
-                depth = _DEPTHS.get(name, settings.depth)
+            for name, way in WAYS.items():
+                depth = settings.depth_of(way)
                 laws = random_laws(settings.seed + pair, float(part), settings.vocab, settings.depth, settings.apart)
-                tokens, away = judged(rule, *laws, depth)
-                assert name.startswith('mistake') or away < _EXACT, f'{name} must keep the law, it is {away} away'
+                tokens, away = judged(way, *laws, depth)
+                assert way.mistake or away < _EXACT, f'{name} must keep the law, it is {away} away'
                 rows[name].append({'drive': str(pair), 'tokens': tokens, 'passes': 1, 'away': away})
         return rows
 
     def conclude(self, settings: SamplingSettings, found: Mapping[str, dict[str, Any]]) -> Outcome:
-        rows, series, gains = [], {name: [] for name in RULES}, {}
-        for part, rules in found.items():
+        temperatures = [f'{temperature:g}' for temperature in settings.temperatures]
+        sampled = _together({part: rows for part, rows in found.items() if part.startswith(_DRAWN)})
+        series, gains = {}, {}
+        for part in temperatures:
+            for name, each in found[part].items():
+                series.setdefault(name, []).append(point(f'enumerated, T = {part}', ratio(each, 'tokens', 'passes', 3)))
+            gains[part] = over(found[part][_BLOCK], found[part][_TOKEN], 'tokens', 'passes', 3)
+        for label, rules in sampled.items():
             for name, each in rules.items():
-                tau, worst = ratio(each, 'tokens', 'passes', 3), max(row['away'] for row in each)
-                series[name].append(point(f'T = {part}', tau))
-                rows.append((f'T = {part}: {name}', str(_DEPTHS.get(name, settings.depth)), tau,
-                             Value(worst, digits=3) if worst > _EXACT else 'none'))
-            gains[part] = over(rules['block verification'], rules['token by token'], 'tokens', 'passes', 3)
-        share = {part: 100 * gains[part].value / ratio(found[part]['token by token'], 'tokens', 'passes').value
-                 for part in found}
-        told = ' and '.join(f'{share[part]:.1f}% at T = {part}' for part in found)
+                series[name].append(point(label, ratio(each, 'tokens', 'passes')))
+        share = {part: _share(found[part], _BLOCK) for part in temperatures}
+        told = ' and '.join(f'{share[part]:.1f}% at T = {part}' for part in temperatures)
+        trees = ' and '.join(f'{_share(found[part], _TRAVERSAL):.1f}% and {_share(found[part], _SPECTR):.1f}% at T = '
+                             f'{part}' for part in temperatures)
+        live = '; '.join(f'{label}: traversal {ratio(rules[_TRAVERSAL], "tokens", "passes")}, SpecTr '
+                         f'{ratio(rules[_SPECTR], "tokens", "passes")}, token by token '
+                         f'{ratio(rules[_TREE], "tokens", "passes")}' for label, rules in sampled.items())
         verdict = HOLDS if min(share.values()) >= 5 else IN_PART if min(gain.low or gain.value
                                                                         for gain in gains.values()) > 0 else FAILS
-        table = Table(f'Tokens a pass and distance from the target\'s law, {settings.pairs} random pairs of '
-                      f'{settings.vocab} tokens, enumerated', ('rule', 'draft tokens', 'tokens a pass', 'law away'),
-                      tuple(rows), 'Law away: the largest total variation of the first two tokens over all pairs.')
-        return Outcome((table,), f'block verification emits {told} more than the token rule, and the law of every '
-                       'exact rule is the target\'s to 1e-9.', verdict,
+        return Outcome((_enumerated_table(settings, {part: found[part] for part in temperatures}),
+                        *(_sampled_table(label, rules) for label, rules in sampled.items())),
+                       f'block verification emits {told} more than the token rule, of two chains traversal and SpecTr '
+                       f'{trees} more than it; the law of every exact rule is the target\'s to 1e-9. On the event '
+                       f'drafter\'s drawn drafts, tokens a pass of two chains: {live}.', verdict,
                        'Sample by `decode.acceptance: gumbel`, which makes drafts and no drafts say the same; a rule '
                        'that scores greedy drafts as if drawn changes what the verifier says.',
                        Plot('bars', 'Tokens a pass by rule', 'tokens a pass', '', series, 1.0))
 
 
+def _sampled(settings: SamplingSettings, pace: str, drive: int, lab: Lab) -> dict[str, Any]:
+    """Tokens and passes of captions sampled by each exact rule, by temperature."""
+    rows: dict[str, dict[str, list]] = {}
+    for window, look in looked_at(lab, pace, drive, settings.live):
+        sampler = Sampler(lab, window, look)
+        for temperature in settings.live_temperatures:
+            for name, way in WAYS.items():
+                if not way.mistake:
+                    asked = Asked(way.rule, way.chains, settings.live_depth, temperature)
+                    told = sampler.caption(asked, settings.seed + window.window_id)
+                    rows.setdefault(f'{temperature:g}', {}).setdefault(name, []).append(
+                        {'drive': f'{pace}_{drive}', 'tokens': len(told.token_ids), 'passes': len(told.likeliest),
+                         'likeliest': sum(told.likeliest)})
+        sampler.close()
+    return rows
+
+
+def _together(found: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, list]]:
+    """Rows of all drives: by pace and temperature, then by rule."""
+    told: dict[str, dict[str, list]] = {}
+    for part, temperatures in found.items():
+        for temperature, rules in temperatures.items():
+            into = told.setdefault(f'{part.split("/")[1]}, T = {temperature}', {})
+            for name, rows in rules.items():
+                into.setdefault(name, []).extend(rows)
+    return told
+
+
+def _share(rules: Mapping[str, list], name: str) -> float:
+    """Tokens a pass over the token rule's on the same chains, %."""
+    return 100 * (ratio(rules[name], 'tokens', 'passes').value / ratio(rules[_AGAINST[name]], 'tokens', 'passes').value
+                  - 1)
+
+
+def _enumerated_table(settings: SamplingSettings, found: Mapping[str, dict[str, list]]) -> Table:
+    rows = []
+    for part, rules in found.items():
+        for name, each in rules.items():
+            worst = max(row['away'] for row in each)
+            rows.append((f'T = {part}: {name}', str(settings.depth_of(WAYS[name])), ratio(each, 'tokens', 'passes', 3),
+                         over(each, rules[_AGAINST[name]], 'tokens', 'passes', 3) if name in _AGAINST else None,
+                         Value(worst, digits=3) if worst > _EXACT else 'none'))
+    return Table(f'Tokens a pass and distance from the target\'s law, {settings.pairs} random pairs of '
+                 f'{settings.vocab} tokens, enumerated',
+                 ('rule', 'tokens of a chain', 'tokens a pass', 'over token by token', 'law away'), tuple(rows),
+                 'Law away: the largest total variation of the joint law of all tokens that a pass may emit, over all '
+                 'pairs. Over token by token: on the same chains. SpecTr goes on with all chains that agree, the token '
+                 'rule with the accepted one.')
+
+
+def _sampled_table(label: str, rules: Mapping[str, list]) -> Table:
+    windows = len(next(iter(rules.values())))
+    return Table(f'Captions sampled by the verifier from drawn drafts, {label}: {windows} windows',
+                 ('rule', 'tokens a pass, with the bonus', 'over token by token', 'likeliest token, probability'),
+                 tuple((name, ratio(each, 'tokens', 'passes'), over(each, rules[_AGAINST[name]], 'tokens', 'passes')
+                        if name in _AGAINST else None, ratio(each, 'likeliest', 'passes', 3))
+                       for name, each in rules.items()),
+                 'Chains are drawn from the event drafter\'s law at the same temperature; each rule samples a caption '
+                 'of its own. Likeliest token: the verifier\'s, after the committed words; where it is near 1 all '
+                 'rules agree. At T = 2 captions make no sense any more; it is shown to tell the rules apart.')
+
+
 EXPERIMENT = Sampling(
-    name='sampling', title='The law of sampled drafts', source='2211.17192, 2403.10444',
-    claim='exact rules keep the target\'s law; block verification accepts 5-8% more',
+    name='sampling', title='The law of sampled drafts', source='2211.17192, 2403.10444, 2505.12398, 2310.15141',
+    claim='exact rules keep the target\'s law; block verification accepts 5-8% more, traversal of trees 2-6%',
     measures='Every decision that a rule may take is enumerated on random pairs of target and drafter: the expected '
-             'tokens a pass, and how far the law of what is said is from the target\'s.', lossless=False,
-    full=SamplingSettings(), quick=SamplingSettings(**QUICK, pairs=6, vocab=3))
+             'tokens a pass, and how far the law of what is said is from the target\'s. Then the verifier samples '
+             'captions from drafts that are drawn from the event drafter\'s law.', lossless=False,
+    full=SamplingSettings(), quick=SamplingSettings(
+        **QUICK, pairs=6, vocab=3, live=1, live_temperatures=(1.0, 2.0)))

@@ -1,7 +1,7 @@
 """Heads made for a verifier: from its shapes, bound to its words."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -49,11 +49,12 @@ def bound_head(head: StateHead, target: TransformersTarget, dtype: torch.dtype |
 
 
 def new_head(kind: str, target: TransformersTarget, kept_ids: Sequence[int], seed: int = 0,
-             **shapes: int) -> StateHead:
+             build: Callable[[HeadConfig], StateHead] = build_head, **shapes: int) -> StateHead:
     """A head with random weights from ``seed`` for a verifier, which may say ``kept_ids``.
 
-    ``shapes``: fields of `HeadConfig` other than the usual ones. A head is some percent of a large verifier: its MLP
-    is no wider than twice the states. Raises `CrossSpecError` for shapes that do not fit.
+    ``build``: another network of the kind's shapes; ``shapes``: fields of `HeadConfig` other than the usual ones. A
+    head is some percent of a large verifier: its MLP is no wider than twice the states. Raises `CrossSpecError` for
+    shapes that do not fit.
     """
     dim = int(target.adapter.head.weight.shape[1])
     layers = usual_layers(kind, int(target.adapter.text_config.num_hidden_layers))
@@ -62,6 +63,6 @@ def new_head(kind: str, target: TransformersTarget, kept_ids: Sequence[int], see
     config = HeadConfig(kind, target.model_key, **(usual | shapes))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        head = build_head(config)
+        head = build(config)
     head.kept.copy_(torch.tensor(sorted(kept_ids)))
     return bound_head(head, target)

@@ -124,7 +124,14 @@ class HeadLayer(nn.Module):
 
     def mix(self, rows: Tensor, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         """Rows (B, T, D) after attention over keys (B, H, L, W) where ``mask`` (T, L) says so, and after the MLP."""
+        return self.feed(self.attend(rows, query, keys, values, mask))
+
+    def attend(self, rows: Tensor, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """Rows after attention."""
         attended = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
-        rows = rows + self.out(attended.transpose(1, 2).flatten(2))
+        return rows + self.out(attended.transpose(1, 2).flatten(2))
+
+    def feed(self, rows: Tensor) -> Tensor:
+        """Rows after the MLP."""
         gate, up = self.gate_up(self.norm(rows)).chunk(2, -1)
         return rows + self.down(F.silu(gate) * up)
