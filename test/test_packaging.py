@@ -1,6 +1,7 @@
 """What installs the package elsewhere: rosdep by package.xml, the Dockerfile by the README's steps, and Pythons."""
 import re
 import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -42,6 +43,18 @@ def test_setup_takes_the_pythons_that_the_readme_names():
     assert f'(3, {low}) <= sys.version_info[:2] <= (3, {high})' in setup
     for minor in range(int(low), int(high) + 1):
         assert f'python3.{minor}' in setup
+
+
+def test_setup_keeps_the_python_that_it_made_venv_with(tmp_path):
+    """Also where .venv knows it by a link of its own (Python 3.10), and where a folder has a space in its name."""
+    setup = (ROOT / 'scripts' / 'setup').read_text(encoding='utf-8')
+    function = re.search(r'^find_python\(\) \{\n.*?^\}\n', setup, re.MULTILINE | re.DOTALL)
+    folder, real = tmp_path / 'a folder', Path(sys.executable).resolve()
+    (folder / '.venv' / 'bin').mkdir(parents=True)
+    (folder / '.venv' / 'bin' / 'python').symlink_to(real)
+    done = subprocess.run(['/bin/bash', '-c', f'set -u; fail() {{ exit 9; }}; {function[0]}find_python'], cwd=folder,
+                          env={'PATH': str(tmp_path)}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, str(real)), done.stderr
 
 
 @pytest.mark.parametrize('name', ['RMW_IMPLEMENTATION', 'ROS_DISCOVERY_SERVER', 'ROS_DISTRO', 'PYTHONPATH'])
