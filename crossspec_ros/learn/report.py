@@ -45,12 +45,12 @@ def verdict(report: Mapping[str, Any]) -> str:
     """Whether the drafter pays, in a sentence."""
     arms = report['arms']
     with_it, without = arms['merged'], arms['merged_without']
-    ages = f'{without["age_ms"]["mean"]:.0f} to {with_it["age_ms"]["mean"]:.0f} ms'
+    ages = f'{with_it["age_ms"]["mean"]:.0f} ms a caption instead of {without["age_ms"]["mean"]:.0f} (modelled)'
     if report['pays']:
         return (f'This drafter pays: with it the verifier says {with_it["tau"]:.2f} tokens a pass instead of '
-                f'{without["tau"]:.2f}, and its forwards after the newest frame take {ages} a caption (modelled).')
+                f'{without["tau"]:.2f}, and its forwards after the newest frame take {ages}.')
     return (f'This drafter does not pay: {with_it["tau"]:.2f} tokens a pass with it and {without["tau"]:.2f} without, '
-            f'{ages} a caption (modelled). Leave it out until it has learned from more.')
+            f'{ages}. Leave it out until it has learned from more.')
 
 
 def head_verdicts(report: Mapping[str, Any]) -> list[str]:
