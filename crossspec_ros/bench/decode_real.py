@@ -109,8 +109,8 @@ def choose(args: argparse.Namespace, recorded: Sequence[Recorded]) -> Shape:
             break
     else:
         raise CrossSpecError(f'{name} with {layers or "all its"} layers does not fit {args.device}: it takes '
-                             f'{text_of(asked)}, {free / GB:.1f} GB are free; ask for fewer --layers, a smaller --width '
-                             'or another --dtype')
+                             f'{text_of(asked)}, {free / GB:.1f} GB are free; ask for fewer --layers, a smaller '
+                             '--width or another --dtype')
     made = config_of(name, layers, taken).get_text_config(decoder=True)
     cut = (f'{name}, {made.num_hidden_layers} of {whole.num_hidden_layers} layers, {made.hidden_size} of '
            f'{whole.hidden_size} wide')
@@ -255,7 +255,8 @@ def show_shapes(report: dict, console: Console) -> None:
     """The report as a table for people."""
     console.print(f'{report["model"]}; captions {report["captions"]}')
     table = Table(title=f'{report["windows"]} windows, {report["hardware"]}')
-    for column in ('scheme', 'age p50, ms', 'p99', 'sooner', 'same', 'passes', 'operations a pass', 'launches', 'reads'):
+    for column in ('scheme', 'age p50, ms', 'p99', 'sooner', 'same', 'passes', 'operations a pass', 'launches',
+                   'reads'):
         table.add_column(column, justify='left' if column == 'scheme' else 'right', no_wrap=column == 'scheme')
     for name, row in report['schemes'].items():
         host = row['host'] or {}

@@ -78,7 +78,8 @@ def _write_processor(folder: Path, config: transformers.PreTrainedConfig,
         find('Processor')(find('ImageProcessor', image)(**sizes), tokenizer,
                           find('VideoProcessor')(**sizes, **more)).save_pretrained(folder)
     except (AttributeError, ImportError, TypeError, ValueError) as error:
-        raise CrossSpecError(f'the processor of {kind} cannot be made ({one_line(error)}); install torchvision') from error
+        raise CrossSpecError(f'the processor of {kind} cannot be made ({one_line(error)}); install torchvision'
+                             ) from error
 
 
 def _own_pixels(config: transformers.PreTrainedConfig) -> bool:

@@ -1,4 +1,5 @@
-"""`crossspec bench decode --shapes`: each model, cut down, says what was recorded, and left alone what `generate` says."""
+"""`crossspec bench decode --shapes`: models that are cut down say what was recorded, by themselves what `generate` does.
+"""
 from __future__ import annotations
 
 import json
