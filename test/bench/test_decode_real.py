@@ -1,4 +1,4 @@
-"""`crossspec bench decode --shapes`: models that are cut down say what was recorded, by themselves what `generate` does.
+"""`crossspec bench decode --shapes`: a cut-down model says what was recorded, by itself what `generate` says.
 """
 from __future__ import annotations
 

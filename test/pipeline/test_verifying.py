@@ -115,7 +115,7 @@ def test_verifying_window_is_answered_with_its_last_frame_where_the_next_is_to_b
 def test_verifying_says_the_final_caption_before_its_verdict_and_each_other_verdict_first():
     core, said = pipeline(), []
     def answer(**options):
-        for passes, stage in ((1, Stage.PARTIAL), (2, Stage.FINAL)):
+        for passes, stage in ((11, Stage.PARTIAL), (12, Stage.FINAL)):
             yield Verdict(1, S, (5,), 0, passes, stage is Stage.FINAL)
             yield Caption(1, S, stage, 'text', 4, (5,), Mode.CROSS_MODAL, True)
             said.append('learned')
@@ -123,7 +123,7 @@ def test_verifying_says_the_final_caption_before_its_verdict_and_each_other_verd
     core._windows[1].session.answer = answer
     for output in core.answer(1):
         said.append(output.stage if isinstance(output, Caption) else output.target_passes)
-    assert said == [1, Stage.PARTIAL, 'learned', Stage.FINAL, 2, 'learned'] and core.counts['windows'] == 1
+    assert said == [11, Stage.PARTIAL, 'learned', Stage.FINAL, 12, 'learned'] and core.counts['windows'] == 1
 
 
 def test_verifying_frames_go_into_the_engine_as_they_come():
