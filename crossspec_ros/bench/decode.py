@@ -286,8 +286,6 @@ def hardware(device: str) -> str:
 
 
 def _same(row: dict) -> str:
-    if row['identical'] is None:
-        return ''
     return 'yes' if row['identical'] else f'{row["identical_windows"]} windows'
 
 
