@@ -21,6 +21,7 @@ from crossspec_ros.bench.decode_schemes import Outcome, PlainGeneration, Specula
 from crossspec_ros.bench.plugged import add_sources, sources_of
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.representations import voxel_grid
+from crossspec_ros.models.real_shapes import SHORT
 from crossspec_ros.models.targets import TransformersTarget, load_target
 from crossspec_ros.speculation.settings import EngineConfig
 from crossspec_ros.speculation.types import Draft, prompt_key
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _MS = 1_000_000
 _LEAD_MS = 125                   # before a window's end, when the first event draft is begun
 _DRIVE_WINDOWS = 100             # windows of one drive before the next seed is taken
+_MANY, _FEW = 200, 3             # windows where none are asked for; few of a real shape on a CPU
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -41,7 +43,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--drafter', default='builtin', help='event drafter folder, builtin (default) or none')
     parser.add_argument('--assistant', default='', metavar='DIR',
                         help='a small checkpoint with the verifier\'s vocabulary, for assisted generation')
-    parser.add_argument('--windows', type=int, default=200, help='windows to decode, default 200')
+    parser.add_argument('--windows', type=int,
+                        help='windows to decode, default 200, and 3 with --shapes on a CPU')
     parser.add_argument('--warm', type=int, default=60, help='windows of another drive before, not counted, default 60')
     add_sources(parser)
     parser.add_argument('--schemes', default='', metavar='A,B', help='only these, beside generate; default all')
@@ -57,27 +60,30 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='only operations and host reads of a pass, as long as it is and filled up to sizes')
     parser.add_argument('--predict', action='store_true',
                         help='also the ages that the model of ages foretells (crossspec_ros.speculation.age)')
-    parser.add_argument('--shapes', choices=['videollava'], help='random weights of these shapes, recorded captions')
-    parser.add_argument('--traces', default='', help='recorded captions for --shapes (JSON)')
+    parser.add_argument('--shapes', choices=list(SHORT), help='random weights of the shapes of a model, its words '
+                        'given')
+    parser.add_argument('--traces', default='', help='recorded captions for --shapes (JSON), default those of a drive '
+                        'of the driving world')
+    parser.add_argument('--layers', type=int, default=0, metavar='N', help='with --shapes: layers of decoder and '
+                        'vision tower at most, default 2 on a CPU (all with --counts), else all')
+    parser.add_argument('--width', type=int, default=0, metavar='N', help='with --shapes: width of the decoder at most '
+                        '(the tower by the same share), default whole, on a CPU what memory allows')
     parser.add_argument('--json', action='store_true', help='print one JSON object')
     parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the bench and print a table or JSON."""
-    for name, value in (('windows', args.windows), ('max-tokens', args.max_tokens)):
-        if value < 1:
-            raise CrossSpecError(f'--{name} must be >= 1, got {value}')
-    if sources_of(args) and (args.counts or args.shapes or args.drive):
-        raise CrossSpecError('--sources must be left out with --counts, --shapes and --drive, which have no rows of '
-                             'them')
+    if args.windows is None:
+        args.windows = _FEW if args.shapes and not args.device.startswith('cuda') else _MANY
+    _check(args)
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.counts:
         from crossspec_ros.bench.decode_counts import run_counts
         report = run_counts(args)
     elif args.shapes:
-        from crossspec_ros.bench.decode_shapes import run_shapes
+        from crossspec_ros.bench.decode_real import run_shapes
         report = run_shapes(args)
     else:
         verifier = load_target(args.model, args.device, args.dtype)
@@ -89,6 +95,18 @@ def run(args: argparse.Namespace) -> int:
     else:
         show(report)
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    for name, value, least in (('windows', args.windows, 1), ('max-tokens', args.max_tokens, 1),
+                               ('layers', args.layers, 0), ('width', args.width, 0)):
+        if value < least:
+            raise CrossSpecError(f'--{name} must be >= {least}, got {value}')
+    if sources_of(args) and (args.counts or args.shapes or args.drive):
+        raise CrossSpecError('--sources must be left out with --counts, --shapes and --drive, which have no rows of '
+                             'them')
+    if not args.shapes and (args.layers or args.width or args.traces):
+        raise CrossSpecError('--layers, --width and --traces need --shapes, which says of what model')
 
 
 def drafter_for(name: str, verifier: TransformersTarget) -> EventDrafter:
@@ -268,8 +286,6 @@ def hardware(device: str) -> str:
 
 
 def _same(row: dict) -> str:
-    if row['identical'] is None:
-        return ''
     return 'yes' if row['identical'] else f'{row["identical_windows"]} windows'
 
 
@@ -282,6 +298,10 @@ def show(report: dict) -> None:
         return
     if 'schemes' not in report:
         console.print_json(json.dumps(report))
+        return
+    if 'own_words' in report:
+        from crossspec_ros.bench.decode_real import show_shapes
+        show_shapes(report, console)
         return
     table = Table(title=f'{report["windows"]} windows, {report["hardware"]}')
     for column in ('scheme', 'age p50, ms', 'age p99, ms', 'compute, ms', 'tau', 'own share', 'identical', 'speedup'):

@@ -11,7 +11,9 @@ import argparse
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -32,6 +34,7 @@ from crossspec_ros.speculation.sources import SOURCE_NAMES
 if TYPE_CHECKING:
     from crossspec_ros.models.targets import TransformersTarget
     from crossspec_ros.models.targets.graphs import Step
+    from crossspec_ros.speculation.rules import Rule
 
 FREE, PADDED = 'as long as they are', 'filled up to sizes'
 _READS = {'item', 'tolist', 'cpu', '__bool__', '__int__', '__float__', '__index__', 'nonzero'}
@@ -119,13 +122,17 @@ def run_counts(args: argparse.Namespace) -> dict:
     """Both ways over the same windows: counts of first and of later passes. Raises `CrossSpecError` as the bench does,
     and where windows have no later pass."""
     counter = Counter()
-    if args.shapes:
-        from crossspec_ros.bench.decode_shapes import counted_targets
-        windows, rule, targets, model = counted_targets(args, counter.recorder)
-    else:
+    with TemporaryDirectory() as folder:
+        if args.shapes:
+            from crossspec_ros.bench.decode_real import counted_targets
+            return _compared(args, counter, *counted_targets(args, counter.recorder, Path(folder)))
         from crossspec_ros.bench.decode import make_windows
-        windows, rule, model = make_windows(args.windows, args.seed, 1, args.prompt, None), None, str(args.model)
-        targets = _loaded(args, counter)
+        windows = make_windows(args.windows, args.seed, 1, args.prompt, None)
+        return _compared(args, counter, windows, None, _loaded(args, counter), str(args.model))
+
+
+def _compared(args: argparse.Namespace, counter: Counter, windows: Sequence[Window], rule: Rule | None,
+              targets: dict[str, TransformersTarget], model: str) -> dict:
     report: dict[str, Any] = {'windows': len(windows), 'model': model, 'counts': {}}
     tokens = []
     for name, target in targets.items():
@@ -156,17 +163,38 @@ def _counted(engine: CaptionEngine, windows: Sequence[Window], counter: Counter,
     later: list[Counts] = []
     tokens = []
     for window in track(windows, description=name, console=Console(stderr=True), transient=True):
-        session = engine.open(window.window_id, window.window_id * 10**9, window.prompt)
-        for slot, frame in enumerate(window.frames):
-            session.add_frame(slot, window.window_id * 10**9 + slot, frame)
-        passes, caption = _passes(session, counter)
-        session.close()
+        passes, caption = answer_counted(engine, window, counter)
         first, later = [*first, passes[0]], [*later, *passes[1:]]
         tokens.append(caption)
     if not later:
         raise CrossSpecError('--counts needs answers of several passes, got one each: ask for more --windows or '
                              '--max-tokens')
-    return tokens, {'first': _summary(first), 'later': _summary(later)}
+    return tokens, {'first': summed_up(first), 'later': summed_up(later)}
+
+
+def answer_counted(engine: CaptionEngine, window: Window, counter: Counter) -> tuple[list[Counts], tuple[int, ...]]:
+    """What each pass of a window's answer took, once its frames are there, and the answer's tokens."""
+    session = engine.open(window.window_id, window.window_id * 10**9, window.prompt)
+    for slot, frame in enumerate(window.frames):
+        session.add_frame(slot, window.window_id * 10**9 + slot, frame)
+    if window.early is not None:
+        engine.offer(window.early)
+    found = _passes(session, counter)
+    session.close()
+    return found
+
+
+def generation_counted(target: TransformersTarget, run: Callable[[], object], counter: Counter) -> list[Counts]:
+    """What each pass of ``generate`` took in ``run``: from one forward of the decoder to the next, the last to the
+    end."""
+    marks: list[Counts] = []
+    hook = target.adapter.language_model.register_forward_pre_hook(lambda *_: marks.append(replace(counter.counts)))
+    try:
+        with counter.watching():
+            run()
+    finally:
+        hook.remove()
+    return [after.since(before) for before, after in zip(marks, [*marks[1:], replace(counter.counts)])]
 
 
 def _passes(session: Any, counter: Counter) -> tuple[list[Counts], tuple[int, ...]]:
@@ -183,7 +211,8 @@ def _passes(session: Any, counter: Counter) -> tuple[list[Counts], tuple[int, ..
     return passes, caption
 
 
-def _summary(passes: Sequence[Counts]) -> dict[str, float]:
+def summed_up(passes: Sequence[Counts]) -> dict[str, float]:
+    """Medians over passes."""
     return {'passes': len(passes), 'operations': median(one.operations for one in passes),
             'launches': median(one.launches for one in passes), 'reads': median(one.reads for one in passes),
             'most_reads': max(one.reads for one in passes)}

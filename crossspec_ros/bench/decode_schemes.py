@@ -7,7 +7,7 @@ the last interval is there when the newest frame comes, the one from the whole w
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter_ns
 
@@ -82,11 +82,12 @@ class Speculation:
 
     def __init__(self, target: TransformersTarget, config: EngineConfig, sources: Sequence[str], *,
                  rehearse: bool = False, drafts: bool = False, chains: bool = False, early_encode: bool = True,
-                 frame_interval_ms: float = 125.0, more: Sequence[DraftSource] = ()) -> None:
-        """``more``: sources besides those named, such as heads."""
+                 frame_interval_ms: float = 125.0, more: Sequence[DraftSource] = (),
+                 clock: Callable[[], int] = perf_counter_ns) -> None:
+        """``more``: sources besides those named, such as heads. ``clock`` tells ages and compute, ns."""
         self.engine = CaptionEngine(target, replace(config, sources=tuple(sources)), more=more)
         self._rehearse, self._drafts, self._interval_ms = rehearse, drafts, frame_interval_ms
-        self._early_encode = early_encode
+        self._early_encode, self._clock = early_encode, clock
         if chains:
             propose = self.engine.proposer.propose
             self.engine.proposer.propose = lambda *args, **options: propose(*args, **options).trunk()
@@ -94,10 +95,10 @@ class Speculation:
     def run(self, window: Window) -> Outcome:
         """Tokens, age, compute and passes of one window, frames given in order as they would come."""
         engine, window_id = self.engine, window.window_id
-        begin_ns = perf_counter_ns()
+        begin_ns = self._clock()
         session = engine.open(window_id, window_id * 1000 * _MS, window.prompt)
         *earlier, newest = window.frames
-        arrival_ns = perf_counter_ns()
+        arrival_ns = self._clock()
         for slot, frame in enumerate(earlier):
             gap_end_ns = perf_counter_ns() + int(self._interval_ms * _MS)
             session.add_frame(slot, _stamp(window_id, slot), frame)
@@ -106,14 +107,14 @@ class Speculation:
             if self._rehearse:
                 session.rehearse(until_ns=gap_end_ns)
         if self._early_encode:
-            arrival_ns = perf_counter_ns()
+            arrival_ns = self._clock()
         forwards_ms, model_ms = engine.counters.forward_ms, engine.target.model_ms
         emitted = engine.counters.tokens
         session.add_frame(len(earlier), _stamp(window_id, len(earlier)), newest)
         caption, age_ms = self._answer(session, window, arrival_ns)
         beside_ms = age_ms - (engine.target.model_ms - model_ms)
         session.close()
-        return Outcome(caption.token_ids, age_ms, (perf_counter_ns() - begin_ns) / _MS, caption.target_passes,
+        return Outcome(caption.token_ids, age_ms, (self._clock() - begin_ns) / _MS, caption.target_passes,
                        engine.counters.tokens - emitted, age_ms - (engine.counters.forward_ms - forwards_ms), beside_ms,
                        dict(caption.stage_ms))
 
@@ -121,7 +122,7 @@ class Speculation:
         """The final caption and its age. The late draft is handed in between passes, once it could be there."""
         late = window.late if self._drafts else None
         for output in session.answer():
-            age_ms = (perf_counter_ns() - arrival_ns) / _MS
+            age_ms = (self._clock() - arrival_ns) / _MS
             if late is not None and age_ms > late.compute_ms + _TRANSPORT_MS:
                 self.engine.offer(late)
                 late = None

@@ -12,6 +12,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter_ns, process_time_ns
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ _FRAMES, _ANSWER, _SIDE = 8, 36, 112                     # the point that the th
 _SPARSE = 8                                              # every so many words differ from the caption before
 _WARM = 2                                                # windows of a point that are not counted
 _SCHEMES = {'without drafts': False, 'with drafts': True}
+_CLOCKS = {'wall': perf_counter_ns, 'processor': process_time_ns}
+_AGES = {'wall': 'caption age, ms', 'processor': 'caption age, ms of a processor'}
 _AXES = {'frames': 'frames of a window', 'answer': 'tokens of the answer', 'tokens': 'tokens of a frame'}
 
 
@@ -44,6 +47,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='sides of the frames, px; 14 x 14 are a token (%(default)s)')
     parser.add_argument('--windows', type=int, default=7, help='windows of a point; the median counts (%(default)s)')
     parser.add_argument('--drive', type=int, default=1000, help='windows of the drive for memory (%(default)s)')
+    parser.add_argument('--clock', choices=list(_CLOCKS), default='wall', help='what ages are told by: the wall, or '
+                        'the time that processors spent on this process, for a machine that does other work too '
+                        '(%(default)s)')
     parser.add_argument('--device', default='cpu', help='torch device (%(default)s)')
     parser.add_argument('--dtype', default='float32', help='float32, bfloat16 or float16 (%(default)s)')
     parser.add_argument('--plot', type=Path, metavar='FILE', help='draw it: .svg or .png')
@@ -61,13 +67,15 @@ def run(args: argparse.Namespace) -> int:
     points = [('frames', count, (count, _ANSWER, _SIDE)) for count in frames]
     points += [('answer', length, (_FRAMES, length, _SIDE)) for length in answers]
     points += [('tokens', (side // 14) ** 2 + 1, (_FRAMES, _ANSWER, side)) for side in sides]
+    if args.clock == 'processor' and args.device != 'cpu':
+        raise CrossSpecError(f'--clock must be wall on {args.device}, got processor: a device of its own is not in it')
     targets = _Targets(args.device, args.dtype)
     report: dict[str, Any] = {axis: {} for axis in _AXES}
     for axis, value, (count, length, side) in track(points, 'growth', console=Console(stderr=True), transient=True):
-        report[axis][value] = {name: measure(targets(side), count, length, args.windows, speculate)
+        report[axis][value] = {name: measure(targets(side), count, length, args.windows, speculate, args.clock)
                                for name, speculate in _SCHEMES.items()}
     report |= {'memory_mb': drive(targets(_SIDE), args.drive), 'windows': args.windows,
-               'hardware': hardware(args.device),
+               'hardware': hardware(args.device), 'clock': args.clock,
                'common': {'frames': _FRAMES, 'answer': _ANSWER, 'tokens': (_SIDE // 14) ** 2 + 1}}
     if args.plot is not None:
         draw(report, args.plot)
@@ -109,10 +117,11 @@ def captions(count: int, length: int, seed: int = 0) -> list[Recorded]:
     return said
 
 
-def _scheme(target: ShapesTarget, frames: int, said: Sequence[Recorded], speculate: bool) -> Speculation:
+def _scheme(target: ShapesTarget, frames: int, said: Sequence[Recorded], speculate: bool,
+            clock: str = 'wall') -> Speculation:
     length = len(said[0].target) + 1
     config = EngineConfig(window_frames=frames, max_new_tokens=length, speculate=speculate, fused=speculate)
-    scheme = Speculation(target, config, ('memory', 'previous') if speculate else ())
+    scheme = Speculation(target, config, ('memory', 'previous') if speculate else (), clock=_CLOCKS[clock])
     scheme.engine.use_rule(recorded_rule(said))
     if speculate:
         scheme.engine.warm_up(_PROMPT, 240, 320)                # trees are sized by what a forward costs
@@ -125,10 +134,11 @@ def _window(number: int, frames: int) -> Window:
 
 
 @torch.inference_mode()
-def measure(target: ShapesTarget, frames: int, length: int, windows: int, speculate: bool) -> dict[str, float]:
+def measure(target: ShapesTarget, frames: int, length: int, windows: int, speculate: bool,
+            clock: str = 'wall') -> dict[str, float]:
     """Median age (ms), passes and compute (ms) of a window."""
     said = captions(windows + _WARM, length)
-    scheme = _scheme(target, frames, said, speculate)
+    scheme = _scheme(target, frames, said, speculate, clock)
     rows = [scheme.run(_window(number, frames)) for number in range(len(said))][_WARM:]
     middle: Callable[[str], float] = lambda name: round(statistics.median(getattr(row, name) for row in rows), 2)
     return {'age_ms': middle('age_ms'), 'passes': middle('passes'), 'compute_ms': middle('compute_ms')}
@@ -170,10 +180,11 @@ def draw(report: dict[str, Any], path: Path) -> None:
         for name, colour in zip(_SCHEMES, ('#6b7a86', '#1f6fb4')):
             values = [(value, row[name]['age_ms']) for value, row in report[axis].items()]
             axes.plot(*zip(*values), marker='o', markersize=4, color=colour, label=name)
-        axes.set(xlabel=title, ylabel='caption age, ms', xlim=(0, None), ylim=(0, None))
+        axes.set(xlabel=title, ylabel=_AGES[report['clock']], xlim=(0, None), ylim=(0, None))
     plots[0].legend(frameon=False)
     plots[3].plot(*zip(*report['memory_mb'].items()), color='#3f9d6b')
-    plots[3].set(xlabel='windows of the drive', ylabel='resident memory, MB', xlim=(0, None), ylim=(0, None))
+    plots[3].set(xlabel='windows of the drive', ylabel='resident memory, MB', xlim=(0, None),
+                 ylim=(0, 1.2 * max(report['memory_mb'].values())))
     for axes in plots:
         axes.spines[['top', 'right']].set_visible(False)
         axes.grid(color='#d9dee3', linewidth=0.7)

@@ -21,7 +21,7 @@ def build_model(device: str, dtype: str, image: int = 224, layers: int = 0) -> V
     text = LlamaConfig(vocab_size=_VOCABULARY, hidden_size=4096 if big else 256,
                        intermediate_size=11008 if big else 512,
                        num_hidden_layers=layers or (32 if big else 4), num_attention_heads=32 if big else 8,
-                       max_position_embeddings=4096, pad_token_id=PAD_ID, eos_token_id=EOS_ID)
+                       max_position_embeddings=8192, pad_token_id=PAD_ID, eos_token_id=EOS_ID)
     config = VideoLlavaConfig(vision_config=vision.to_dict(), text_config=text.to_dict(), video_token_id=VIDEO_ID,
                               image_token_id=IMAGE_ID)
     with torch.device('meta'):

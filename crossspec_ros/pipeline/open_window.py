@@ -1,12 +1,14 @@
 """A window of the verifier while it is filled, and what is kept of one that was answered."""
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from crossspec_ros.frames.slots import Frame
 from crossspec_ros.speculation.session import Session
+from crossspec_ros.speculation.types import Caption, Verdict
 
 
 @dataclass(frozen=True)
@@ -37,3 +39,16 @@ class OpenWindow:
         first = next((i for i, frame in enumerate(self.frames) if frame is not None), None)
         for i in range(first or 0):
             self.frames[i] = self.frames[first]
+
+
+def caption_first(outputs: Iterator[Caption | Verdict]) -> Iterator[Caption | Verdict]:
+    """An answer with its last verdict after its final caption: people wait for that one. Verdicts before it, from which
+    drafters go on, stay where they are."""
+    last: Verdict | None = None
+    for output in outputs:
+        if isinstance(output, Verdict) and output.final:
+            last = output
+            continue
+        yield output
+        if last is not None:
+            yield last

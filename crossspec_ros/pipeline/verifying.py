@@ -15,7 +15,7 @@ from crossspec_ros.frames.history import FrameHistory
 from crossspec_ros.frames.slots import SKIPPED, Frame, FrameSlots, Slot
 from crossspec_ros.pipeline.account import FORGOTTEN, FRAMES, UNCHANGED, Account
 from crossspec_ros.pipeline.frame_latency import ENCODED, PREFILLED, RECEIVED, UNPACKED, AgeBook
-from crossspec_ros.pipeline.open_window import Answered, OpenWindow
+from crossspec_ros.pipeline.open_window import Answered, OpenWindow, caption_first
 from crossspec_ros.pipeline.openings import Openings, RecentFrames, confirmed
 from crossspec_ros.speculation.engine import CaptionEngine
 from crossspec_ros.speculation.types import Caption, Draft, Opening, SceneChange, Stage, Verdict
@@ -360,8 +360,9 @@ class VerifyingPipeline:
 
     def answer(self, window_id: int, should_stop: Callable[[], bool] | None = None, left_ns: int | None = None
                ) -> Iterator[Caption | Verdict]:
-        """Answer a window: captions and verdicts as they are verified; no pass starts once ``should_stop()``, nor one
-        that would likely end more than ``left_ns`` from now. Raises CrossSpecError; the window is then gone.
+        """Answer a window: captions and verdicts as they are verified, the last caption before its verdict; no pass
+        starts once ``should_stop()``, nor one that would likely end more than ``left_ns`` from now. Raises
+        CrossSpecError; the window is then gone.
         """
         window = self._windows[window_id]
         if self._newest_wins:
@@ -369,9 +370,9 @@ class VerifyingPipeline:
         final, frames_repeated = False, len(window.frames) - len({id(frame) for frame in window.frames})
         try:
             given_ns = self._timeout_ns if left_ns is None else min(left_ns, self._timeout_ns)
-            for output in window.session.answer(
+            for output in caption_first(window.session.answer(
                     deadline_ns=time.perf_counter_ns() + given_ns,
-                    should_stop=lambda: self._reset_wanted or should_stop is not None and should_stop()):
+                    should_stop=lambda: self._reset_wanted or should_stop is not None and should_stop())):
                 self._note_stages(window)                       # the first pass put the newest frames into the cache
                 if isinstance(output, Caption) and output.stage == Stage.FINAL:
                     final = True

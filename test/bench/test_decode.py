@@ -83,22 +83,25 @@ def test_decode_counts_what_a_pass_asks_of_the_host(folder, capsys, tmp_path, sh
     assert padded['later']['reads'] == padded['later']['most_reads'] == 1 and padded['first']['most_reads'] == 1
     assert free['later']['reads'] > 3 and free['later']['launches'] == free['later']['operations']
     assert 1 < padded['later']['launches'] < 60 < padded['later']['operations']
-    assert free['later']['passes'] == padded['later']['passes'] >= 1
+    assert min(free['later']['passes'], padded['later']['passes']) >= 1       # trees are sized by times, so passes vary
 
 
 @pytest.mark.long
 def test_decode_shapes_replay_recorded_captions(capsys):
     traces = shared('traces') / 'videollava_dsec_2s.json'
-    report = report_of(capsys, '--shapes', 'videollava', '--traces', str(traces), '--windows', '1')
+    report = report_of(capsys, '--shapes', 'videollava', '--traces', str(traces), '--windows', '1',
+                       '--layers', '1', '--width', '128')
     assert report['schemes']['ours']['identical'] and report['schemes']['ours']['tau'] >= 1
 
 
 @pytest.mark.parametrize('words, text', [
     pytest.param(['--windows', '0'], '--windows must be', id='windows'),
     pytest.param(['--model', '/nowhere'], 'not there', id='model'),
-    pytest.param(['--counts', '--shapes', 'videollava'], '--traces', id='counts without traces'),
+    pytest.param(['--counts', '--shapes', 'videollava', '--traces', '/nowhere'], '--traces must be', id='counts'),
     pytest.param(['--assistant', '/nowhere'], 'not there', id='assistant'),
-    pytest.param(['--shapes', 'videollava'], 'needs --traces', id='traces')])
+    pytest.param(['--shapes', 'videollava', '--traces', '/nowhere'], '--traces must be', id='traces'),
+    pytest.param(['--shapes', 'videollava', '--width', '-1'], '--width must be >= 0', id='width'),
+    pytest.param(['--layers', '2'], 'need --shapes', id='layers of no shape')])
 def test_decode_bad_option_is_one_error(words, text, capsys):
     assert main(['bench', 'decode', *words]) != 0
     assert text in capsys.readouterr().err

@@ -6,7 +6,7 @@ from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.frames.slots import Frame
 from crossspec_ros.pipeline.openings import retracted
 from crossspec_ros.pipeline.verifying import VerifyingPipeline
-from crossspec_ros.speculation.types import Caption, Draft, Mode, Stage
+from crossspec_ros.speculation.types import Caption, Draft, Mode, Stage, Verdict
 from crossspec_ros.timing.window import WindowGrid
 
 S, MS = 1_000_000_000, 1_000_000
@@ -110,6 +110,20 @@ def test_verifying_window_is_answered_with_its_last_frame_where_the_next_is_to_b
     assert answered(core) == [11] and core._engine.slots[11][-1] == 10_970
     send(core, [11_010, 11_050])
     assert core.statistics()['windows'] == 1 and 'frames_late' not in core.statistics()
+
+
+def test_verifying_says_the_final_caption_before_its_verdict_and_each_other_verdict_first():
+    core, said = pipeline(), []
+    def answer(**options):
+        for passes, stage in ((11, Stage.PARTIAL), (12, Stage.FINAL)):
+            yield Verdict(1, S, (5,), 0, passes, stage is Stage.FINAL)
+            yield Caption(1, S, stage, 'text', 4, (5,), Mode.CROSS_MODAL, True)
+            said.append('learned')
+    send(core, range(125, 1126, 125))
+    core._windows[1].session.answer = answer
+    for output in core.answer(1):
+        said.append(output.stage if isinstance(output, Caption) else output.target_passes)
+    assert said == [11, Stage.PARTIAL, 'learned', Stage.FINAL, 12, 'learned'] and core.counts['windows'] == 1
 
 
 def test_verifying_frames_go_into_the_engine_as_they_come():
