@@ -1,6 +1,8 @@
 """The bench of resilience: its account and its referee, and its short form over real DDS."""
 import json
+import os
 from dataclasses import replace
+from multiprocessing.shared_memory import SharedMemory
 
 import pytest
 
@@ -72,8 +74,21 @@ def test_slope_sees_a_leak_through_restarts():
     assert slope(rows[:5])['mb_per_h'] is None
 
 
+def test_memory_that_peers_share_is_no_leak():
+    with SharedMemory(create=True, size=64 << 20) as piece:
+        memory, pids = Memory(), {'drafter': os.getpid()}
+        memory.sample(0.0, pids)
+        piece.buf[:] = bytes(64 << 20)                          # as when a peer's pages are read for the first time
+        memory.sample(5.0, pids)
+        piece.unlink()
+    before, after = memory.rows['drafter']
+    assert after[3] - before[3] > 60 and after[2] - before[2] < 8
+    assert memory.slopes()['drafter']['shared_mb'] == pytest.approx(after[3], abs=0.1)
+
+
 def test_memory_is_drawn(tmp_path):
-    memory = Memory({'verifier': [(0.0, 1, 100.0), (5.0, 1, 101.0), (10.0, 2, 90.0), (15.0, 2, 90.0)]})
+    memory = Memory({'verifier': [(0.0, 1, 100.0, 9.0), (5.0, 1, 101.0, 9.0), (10.0, 2, 90.0, 9.0),
+                                  (15.0, 2, 90.0, 9.0)]})
     memory.plot(tmp_path / 'memory.png')
     assert (tmp_path / 'memory.png').stat().st_size > 5000
 
