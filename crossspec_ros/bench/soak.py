@@ -1,8 +1,8 @@
 """``crossspec bench soak``: the graph for long under ``up --restart``, with kills, prompts and questions.
 
 Memory of each node should be flat: the slope of what is its own over time with its 95% interval, of processes past
-their first minute, and a plot. Libraries, and the peers' shared memory, of which a node maps another piece for each peer
-that starts, are told apart. Messages and words are accounted for as by ``crossspec bench resilience``.
+their first minute, and a plot. Libraries, and the shared memory of peers, of which a node maps a piece for each that
+starts, are told apart. Messages and words are accounted for as by ``crossspec bench resilience``.
 """
 from __future__ import annotations
 
