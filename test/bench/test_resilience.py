@@ -3,16 +3,20 @@ import json
 import mmap
 import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip('crossspec_ros.msg', reason='the messages are not built')
 from crossspec_ros.bench import resilience  # noqa: E402 - only where there are messages
+from crossspec_ros.bench.resilience import stage  # noqa: E402
 from crossspec_ros.bench.resilience.kills import Ledger  # noqa: E402
 from crossspec_ros.bench.resilience.stage import Account  # noqa: E402
 from crossspec_ros.bench.soak import Memory, slope  # noqa: E402
 from crossspec_ros.cli import main  # noqa: E402
 from crossspec_ros.errors import CrossSpecError  # noqa: E402
+
+KEYS = [f'/{stage.NAMESPACE}/{node} {role}' for role, node in stage.NODE_OF.items()]
 
 
 def test_account_tells_what_is_missing():
@@ -65,6 +69,42 @@ def test_trial_that_cannot_go_on_is_named_and_the_others_run(monkeypatch, capsys
     told = capsys.readouterr()
     assert 'jumps      failed: a word of the verifier not within 120 s' in told.out
     assert 'loss ' in told.out and 'loss done' in told.err
+
+
+class SlowReports:
+    """A graph whose nodes tell of their inputs late, in a time of its own; the last three messages arrive meanwhile."""
+
+    def __init__(self, first_s: float) -> None:
+        self.now_s, self.first_s = 0.0, first_s
+        self.record = SimpleNamespace(inputs={key: self.report(7) for key in KEYS})
+        self.sent = {'events': 10, 'image': 10}
+
+    def report(self, received):
+        return SimpleNamespace(received=received, lost=0, waiting=0, used=received, dropped={})
+
+    def poll(self, seconds):
+        for _ in range(round(10 * seconds)):
+            self.now_s += 0.1
+            if self.now_s >= self.first_s and round(10 * (self.now_s - self.first_s)) % 10 == 0:
+                self.record.inputs = {key: self.report(10) for key in KEYS}
+
+    def pause(self):
+        self.now_s += 0.5
+
+
+@pytest.mark.parametrize('first_s', [1.0, 3.0, 9.0])
+def test_account_waits_for_a_node_that_gets_no_time_to_tell(monkeypatch, first_s):
+    slow = SlowReports(first_s)
+    monkeypatch.setattr(stage, 'time', SimpleNamespace(monotonic=lambda: slow.now_s))
+    graph = stage.Playing(slow, slow, slow, alive=lambda: None)
+    assert [each.unaccounted for each in graph.settle(reset=False).values()] == [0, 0]
+
+
+def test_account_of_a_node_that_tells_nothing_is_refused(monkeypatch):
+    slow = SlowReports(1000.0)
+    monkeypatch.setattr(stage, 'time', SimpleNamespace(monotonic=lambda: slow.now_s))
+    with pytest.raises(CrossSpecError, match='did not come to rest'):
+        stage.Playing(slow, slow, slow, alive=lambda: None).settle(reset=False)
 
 
 def test_slope_sees_a_leak_through_restarts():
