@@ -1,7 +1,8 @@
 """``crossspec bench soak``: the graph for long under ``up --restart``, with kills, prompts and questions.
 
-Memory of each node should be flat: its slope over time with its 95% interval, of processes past their first minutes,
-and a plot. Messages and words are accounted for as by ``crossspec bench resilience``.
+Memory of each node should be flat: the slope of what is its own over time with its 95% interval, of processes past
+their first minute, and a plot. Libraries, and the shared memory of peers, of which a node maps a piece for each that
+starts, are told apart. Messages and words are accounted for as by ``crossspec bench resilience``.
 """
 from __future__ import annotations
 
@@ -33,35 +34,41 @@ _QUESTIONS = ('What is ahead?', 'What has changed?')
 
 @dataclass
 class Memory:
-    """Resident memory of processes over time: rows of (s, pid, MB) by node."""
+    """Resident memory of processes over time: rows of (s, pid, MB of its own, MB of files and of shared memory) by
+    node.
+    """
 
-    rows: dict[str, list[tuple[float, int, float]]] = field(default_factory=dict)
+    rows: dict[str, list[tuple[float, int, float, float]]] = field(default_factory=dict)
 
     def sample(self, now_s: float, pids: dict[str, int]) -> None:
         """Look at the processes that are there."""
         import psutil
         for node, pid in pids.items():
             try:
-                rss_mb = psutil.Process(pid).memory_info().rss / 1e6
+                found = psutil.Process(pid).memory_info()
             except psutil.Error:
                 continue                                        # gone in between
-            self.rows.setdefault(node, []).append((now_s, pid, rss_mb))
+            shared = getattr(found, 'shared', 0)                # where it is not told, all counts as its own
+            self.rows.setdefault(node, []).append((now_s, pid, (found.rss - shared) / 1e6, shared / 1e6))
 
     def slopes(self) -> dict[str, dict[str, float | int | None]]:
         """By node: slope in MB/h with the half-width of its 95% interval; each process has a level of its own."""
-        return {node: slope(rows) for node, rows in self.rows.items()}
+        return {node: slope([row[:3] for row in rows]) | {'shared_mb': round(rows[-1][3], 1)}
+                for node, rows in self.rows.items()}
 
     def plot(self, path: Path) -> None:
-        """Draw memory over time, a line a node, broken where a process ended."""
+        """Draw memory over time, a line a node, broken where a process ended; dashed: with what is shared."""
         import matplotlib
         matplotlib.use('Agg')
         from matplotlib import pyplot
         figure, axes = pyplot.subplots(figsize=(9, 4.5))
         for number, (node, rows) in enumerate(self.rows.items()):
-            for pid in dict.fromkeys(pid for _, pid, _ in rows):
-                mine = [(at / 60, mb) for at, each, mb in rows if each == pid]
+            for pid in dict.fromkeys(row[1] for row in rows):
+                minutes, own, all_of_it = zip(*[(at / 60, own_mb, own_mb + shared_mb)
+                                                for at, each, own_mb, shared_mb in rows if each == pid])
                 first = pid == rows[0][1]
-                axes.plot(*zip(*mine), color=f'C{number}', label=node if first else None, linewidth=1)
+                axes.plot(minutes, own, color=f'C{number}', label=node if first else None, linewidth=1)
+                axes.plot(minutes, all_of_it, color=f'C{number}', linewidth=0.6, linestyle='--')
         axes.set(xlabel='min', ylabel='resident memory, MB', ylim=(0, None))
         axes.legend(loc='center left', bbox_to_anchor=(1, 0.5))
         figure.tight_layout()
@@ -131,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
 
 def describe(report: dict[str, Any]) -> str:
     """For people."""
-    lines = [f'{node:<9} {each["mb"]:7.1f} MB, slope '
+    lines = [f'{node:<9} {each["mb"]:7.1f} MB of its own ({each["shared_mb"]:.0f} shared), slope '
              + ('not known, too short' if each['mb_per_h'] is None else
                 f'{each["mb_per_h"]:+.1f} +- {each["interval_mb_per_h"]:.1f} MB/h')
              for node, each in report['memory'].items()]

@@ -28,6 +28,7 @@ from crossspec_ros.interrupts import interruptible
 from crossspec_ros.nodes.watchdog import leave_if_stuck
 from crossspec_ros.shared_memory import dead_ports_kept
 from crossspec_ros.tracing.tracer import TRACER
+from crossspec_ros.transport import follow_profile
 
 EXIT_BAD_INPUT = 2
 _DESTROY_S = 3.0
@@ -129,6 +130,7 @@ def autostart(node: LifecycleNode) -> bool:
 @contextmanager
 def starting() -> Iterator[None]:
     """Around the start of ROS 2 and of a node: what its libraries have against it becomes a CrossSpecError."""
+    follow_profile()
     try:
         yield
     except _REFUSALS as error:

@@ -1,16 +1,22 @@
 """The bench of resilience: its account and its referee, and its short form over real DDS."""
 import json
+import mmap
+import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip('crossspec_ros.msg', reason='the messages are not built')
 from crossspec_ros.bench import resilience  # noqa: E402 - only where there are messages
+from crossspec_ros.bench.resilience import stage  # noqa: E402
 from crossspec_ros.bench.resilience.kills import Ledger  # noqa: E402
 from crossspec_ros.bench.resilience.stage import Account  # noqa: E402
 from crossspec_ros.bench.soak import Memory, slope  # noqa: E402
 from crossspec_ros.cli import main  # noqa: E402
 from crossspec_ros.errors import CrossSpecError  # noqa: E402
+
+KEYS = [f'/{stage.NAMESPACE}/{node} {role}' for role, node in stage.NODE_OF.items()]
 
 
 def test_account_tells_what_is_missing():
@@ -65,6 +71,42 @@ def test_trial_that_cannot_go_on_is_named_and_the_others_run(monkeypatch, capsys
     assert 'loss ' in told.out and 'loss done' in told.err
 
 
+class SlowReports:
+    """A graph whose nodes tell of their inputs late, in a time of its own; the last three messages arrive meanwhile."""
+
+    def __init__(self, first_s: float) -> None:
+        self.now_s, self.first_s = 0.0, first_s
+        self.record = SimpleNamespace(inputs={key: self.report(7) for key in KEYS})
+        self.sent = {'events': 10, 'image': 10}
+
+    def report(self, received):
+        return SimpleNamespace(received=received, lost=0, waiting=0, used=received, dropped={})
+
+    def poll(self, seconds):
+        for _ in range(round(10 * seconds)):
+            self.now_s += 0.1
+            if self.now_s >= self.first_s and round(10 * (self.now_s - self.first_s)) % 10 == 0:
+                self.record.inputs = {key: self.report(10) for key in KEYS}
+
+    def pause(self):
+        self.now_s += 0.5
+
+
+@pytest.mark.parametrize('first_s', [1.0, 3.0, 9.0])
+def test_account_waits_for_a_node_that_gets_no_time_to_tell(monkeypatch, first_s):
+    slow = SlowReports(first_s)
+    monkeypatch.setattr(stage, 'time', SimpleNamespace(monotonic=lambda: slow.now_s))
+    graph = stage.Playing(slow, slow, slow, alive=lambda: None)
+    assert [each.unaccounted for each in graph.settle(reset=False).values()] == [0, 0]
+
+
+def test_account_of_a_node_that_tells_nothing_is_refused(monkeypatch):
+    slow = SlowReports(1000.0)
+    monkeypatch.setattr(stage, 'time', SimpleNamespace(monotonic=lambda: slow.now_s))
+    with pytest.raises(CrossSpecError, match='did not come to rest'):
+        stage.Playing(slow, slow, slow, alive=lambda: None).settle(reset=False)
+
+
 def test_slope_sees_a_leak_through_restarts():
     rows = [(5.0 * i, 1 if i < 100 else 2, (200 if i < 100 else 150) + 10 * (5.0 * i / 3600)) for i in range(300)]
     found = slope(rows)
@@ -72,8 +114,21 @@ def test_slope_sees_a_leak_through_restarts():
     assert slope(rows[:5])['mb_per_h'] is None
 
 
+def test_memory_that_peers_share_is_no_leak():
+    memory, pids = Memory(), {'drafter': os.getpid()}
+    with mmap.mmap(-1, 64 << 20) as piece:                      # as a peer's
+        memory.sample(0.0, pids)
+        for at in range(0, len(piece), mmap.PAGESIZE):
+            piece[at] = 1
+        memory.sample(5.0, pids)
+    before, after = memory.rows['drafter']
+    assert after[3] - before[3] > 60 and after[2] - before[2] < 8
+    assert memory.slopes()['drafter']['shared_mb'] == pytest.approx(after[3], abs=0.1)
+
+
 def test_memory_is_drawn(tmp_path):
-    memory = Memory({'verifier': [(0.0, 1, 100.0), (5.0, 1, 101.0), (10.0, 2, 90.0), (15.0, 2, 90.0)]})
+    memory = Memory({'verifier': [(0.0, 1, 100.0, 9.0), (5.0, 1, 101.0, 9.0), (10.0, 2, 90.0, 9.0),
+                                  (15.0, 2, 90.0, 9.0)]})
     memory.plot(tmp_path / 'memory.png')
     assert (tmp_path / 'memory.png').stat().st_size > 5000
 

@@ -138,28 +138,37 @@ class Playing:
         Raises CrossSpecError where messages still wait then.
         """
         self.cameras.pause()
+        reports = {role: [self.input(role)] for role in ROLES}  # the first is of before, or of a node that was killed
         self.tap.poll(0.5)
-        until_s, told, since_s = time.monotonic() + _SETTLE_S, None, time.monotonic()
-        while time.monotonic() < until_s:
+        until_s = time.monotonic() + _SETTLE_S
+        while not all(_at_rest(each, reset) for each in reports.values()):
+            if time.monotonic() >= until_s:
+                raise CrossSpecError(f'the inputs did not come to rest in {_SETTLE_S:g} s: '
+                                     f'{ {role: _numbers(each[-1]) for role, each in reports.items()} }')
             if reset:
                 for node in PAIR:
                     self.tap.call(f'{node}/reset', 10.0)
             self.tap.poll(0.3)
-            inputs = {role: self.input(role) for role in ROLES}
-            newest = {role: each and (each.received, each.lost, each.waiting) for role, each in inputs.items()}
-            waiting = any(each is None or each.waiting for each in inputs.values()) and reset
-            if newest != told:
-                told, since_s = newest, time.monotonic()
-            if not waiting and time.monotonic() - since_s > 1.2:    # told again since, and the same
-                break
-        else:
-            raise CrossSpecError(f'the inputs did not come to rest in {_SETTLE_S:g} s: {told}')
+            for role, told in reports.items():
+                if self.input(role) is not told[-1]:
+                    told.append(self.input(role))
         self.tap.poll(1.2)                                      # a report later the numbers are whole
         return {role: self._account(role) for role in ROLES}
 
     def _account(self, role: str) -> Account:
         told = self.input(role)
         return Account(self.cameras.sent[role], told.received, told.lost, told.used, dict(told.dropped))
+
+
+def _numbers(told: CameraInput | None) -> tuple[int, int, int] | None:
+    return told and (told.received, told.lost, told.waiting)
+
+
+def _at_rest(reports: Sequence[CameraInput | None], none_waits: bool) -> bool:
+    """Whether a node has said the same twice since the cameras paused; one that gets no time to speak is not at rest.
+    """
+    newest = reports[-1]
+    return len(reports) > 2 and _numbers(newest) == _numbers(reports[-2]) and not (none_waits and newest.waiting)
 
 
 def accounts(before: Mapping[str, Account], after: Mapping[str, Account]) -> dict[str, Any]:

@@ -1,0 +1,33 @@
+"""What Fast DDS keeps of messages that were read: by its profile, where that is one of this package.
+
+A reader or writer has a place for each message of its depth. By the default of ROS a place keeps the memory of the
+largest message that was ever in it, so that a reader of 1000 packets grows for hours after each backlog; the profiles
+of this package let a place give its memory back.
+"""
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+PROFILE, FROM_PROFILE, PUBLICATION = (
+    'FASTDDS_DEFAULT_PROFILES_FILE', 'RMW_FASTRTPS_USE_QOS_FROM_XML', 'RMW_FASTRTPS_PUBLICATION_MODE')
+_OURS = 'crossspec_reader'                                      # in each profile of this package
+
+
+def follow_profile() -> bool:
+    """Let participants that this process makes from now on take memory policies from the profile; whether they do.
+
+    They do where the profile is one of this package, unless the user has said otherwise by a variable of the
+    middleware. Call it before the first participant is made.
+    """
+    wanted = os.environ.get(FROM_PROFILE)
+    if wanted is None and os.environ.get(PUBLICATION, '') in ('', 'SYNCHRONOUS') and _profile_is_ours():
+        wanted = os.environ[FROM_PROFILE] = '1'
+    return wanted == '1'
+
+
+def _profile_is_ours() -> bool:
+    try:
+        return _OURS in Path(os.environ.get(PROFILE, '')).read_text(encoding='utf-8')
+    except (OSError, ValueError):
+        return False                                            # none, or one that is not to be read: Fast DDS says so
