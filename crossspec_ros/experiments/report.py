@@ -90,7 +90,17 @@ def _summary(told: Sequence[Told]) -> dict[str, Any]:
             'libraries': first['libraries'], 'seconds': sum(one.facts['seconds'] for one in told),
             'cpu_s': sum(one.facts['cpu_s'] for one in told),
             'quick': all(one.facts['quick'] for one in told),
+            'quick_ones': [one.name for one in told if one.facts['quick']],
             'date': max(one.facts['provenance']['date'] for one in told)}
+
+
+def _quickly(about: Mapping[str, Any]) -> str:
+    """What to think of quick runs, where there are any."""
+    if not about['quick_ones']:
+        return ''
+    which = 'These' if about['quick'] else f'Those of {", ".join(about["quick_ones"])}'
+    return (f'{which} are quick runs of a few drives: intervals are wide, and trained parts saw minutes of drives only; '
+            'without `--quick` the same commands run the full set.')
 
 
 def render_markdown(told: Sequence[Told]) -> str:
@@ -107,8 +117,7 @@ def render_markdown(told: Sequence[Told]) -> str:
         'verifiers and do not suffer from a busy machine. Milliseconds *here* are of this machine and of a verifier '
         'of 12 million parameters, and were measured while other work ran; milliseconds *7B* are modelled from '
         'recorded stage times of Video-LLaVA-7B. Brackets: 95% of a paired bootstrap over drives. '
-        + ('These are quick runs of a few drives: intervals are wide, and trained parts saw minutes of drives only; '
-           'without `--quick` the same commands run the full set.' if about['quick'] else ''), '',
+        + _quickly(about), '',
         '| Experiment | Source | Its claim | Measured here | The claim |', '| --- | --- | --- | --- | --- |']
     lines += ['| ' + ' | '.join((f'[{one.name}](#{one.name})', *map(_plain, (
         one.facts['source'], one.facts['claim'], one.outcome.measured, one.outcome.verdict)))) + ' |' for one in told]

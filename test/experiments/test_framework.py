@@ -146,6 +146,21 @@ def test_intervals_are_of_drives_and_paired():
     assert ratio(rows[:50], 'tokens', 'passes') == Value(1.0) and ratio([], 'tokens', 'passes') is None
 
 
+def test_pages_say_which_of_the_runs_were_quick(toy, tmp_path):
+    run(toy)
+    page, markdown = write_report(tmp_path)
+    assert 'These are quick runs' in markdown.read_text() and 'quick runs</div>' in page.read_text()
+    facts = json.loads((toy.path / 'result.json').read_text())
+    (tmp_path / 'whole').mkdir()
+    (tmp_path / 'whole' / 'result.json').write_text(json.dumps(facts | {'name': 'whole', 'quick': False}))
+    page, markdown = write_report(tmp_path)
+    assert 'Those of toy are quick runs' in markdown.read_text() and 'quick runs: toy</div>' in page.read_text()
+    facts = json.loads((toy.path / 'result.json').read_text())
+    (toy.path / 'result.json').write_text(json.dumps(facts | {'quick': False}))
+    page, markdown = write_report(tmp_path)
+    assert 'quick' not in markdown.read_text().split('| Experiment')[0] and 'quick runs' not in page.read_text()
+
+
 def test_run_starts_a_process_that_goes_on_from_what_is_there(tmp_path, capsys):
     words = ['experiment', 'run', 'sampling', '--quick', '--out', str(tmp_path), '--json']
     assert main(words) == 0
