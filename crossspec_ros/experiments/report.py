@@ -99,8 +99,8 @@ def _quickly(about: Mapping[str, Any]) -> str:
     if not about['quick_ones']:
         return ''
     which = 'These' if about['quick'] else f'Those of {", ".join(about["quick_ones"])}'
-    return (f'{which} are quick runs of a few drives: intervals are wide, and trained parts saw minutes of drives only; '
-            'without `--quick` the same commands run the full set.')
+    return (f'{which} are quick runs of a few drives: intervals are wide, and trained parts saw minutes of drives '
+            'only; without `--quick` the same commands run the full set.')
 
 
 def render_markdown(told: Sequence[Told]) -> str:

@@ -12,6 +12,7 @@ from crossspec_ros.errors import CrossSpecError
 
 _DSEC_NAME = re.compile(r'\d{6}')
 _FEW = 0.1
+_FRACTION = re.compile(r'[^\d\s,+-]')                          # a point, an exponent, nan, inf
 
 
 @dataclass(frozen=True)
@@ -130,12 +131,12 @@ def _table(path: Path, columns: int, found: list[str], unit: float | None = None
     The unit is told by the step between two times: cameras send 1 to 500 pictures a second.
     """
     try:
-        try:
-            table = np.loadtxt(path, np.int64, comments='#', delimiter=',', ndmin=2)
-        except ValueError:
-            table = np.loadtxt(path, np.float64, comments='#', delimiter=',', ndmin=2)
-            if not np.isfinite(table).all():
-                raise ValueError('a number is not finite') from None
+        lines = path.read_text(encoding='utf-8').splitlines()
+        # Told by the text: NumPy before 2.3 takes the fraction of a number for nothing where whole ones are asked for.
+        whole = not any(_FRACTION.search(line.split('#')[0]) for line in lines)
+        table = np.loadtxt(lines, np.int64 if whole else np.float64, comments='#', delimiter=',', ndmin=2)
+        if not np.isfinite(table).all():
+            raise ValueError('a number is not finite')
     except (OSError, ValueError, UnicodeDecodeError) as error:
         raise CrossSpecError(f'{path} must hold {columns} whole number(s) a line, us; {error}') from error
     if table.size and table.shape[1] != columns:

@@ -103,6 +103,8 @@ def _with_monitor(path: WindowPath, final: Event, arrival: Event | None) -> Wind
     if arrival is None:
         return path
     late_ms = (arrival['ts'] - final['ts'] - final['dur']) / 1000
+    if arrival['ts'] >= final['ts']:                            # it may be there before the call has returned
+        late_ms = max(late_ms, 0.0)
     return WindowPath(path.window_id, path.pid, path.pieces, path.passes, late_ms)
 
 

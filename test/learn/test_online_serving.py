@@ -34,8 +34,9 @@ class Learner:
             serve(link, lambda: 0.0, memory)
 
     def until(self, wanted, feed: bool = False):
-        """The first message that is wanted; with ``feed`` a window is sent for each that was taken."""
-        until_s, number = time.monotonic() + 60, 0
+        """The first message that is wanted; with ``feed`` a window is sent for each that was taken, after a moment in
+        which nothing waits: that is when it learns."""
+        until_s, number = time.monotonic() + 240, 0
         while time.monotonic() < until_s:
             if feed:
                 self.link.send(heard(number))
@@ -45,6 +46,7 @@ class Learner:
                 if wanted(message):
                     return message
                 if feed and isinstance(message, Report):
+                    time.sleep(0.1)
                     break
         raise AssertionError('it never came')
 
