@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,13 @@ class Settings:
     def given(self, values: Mapping[str, Any]) -> Settings:
         """The same with what the command line names; nothing where a value is None."""
         return replace(self, **{name: value for name, value in values.items() if value is not None})
+
+
+def row_parts(settings: Settings, rows: Collection[str], seeded: Collection[str], last: str) -> tuple[str, ...]:
+    """``pace/row``, of ``seeded`` rows ``pace/row/seed`` for each seed, and then ``pace/last``."""
+    return tuple(f'{pace}/{row}' + (f'/{seed}' if row in seeded else '') for pace in settings.paces
+                 for row in rows for seed in range(settings.seeds if row in seeded else 1)
+                 ) + tuple(f'{pace}/{last}' for pace in settings.paces)
 
 
 ENOUGH_STEPS = 500

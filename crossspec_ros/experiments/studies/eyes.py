@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crossspec_ros.experiments.experiment import (
-    ENOUGH_STEPS, FAILS, HOLDS, IN_PART, OPEN, QUICK, Experiment, Outcome, Plot, Settings, Table)
+    ENOUGH_STEPS, FAILS, HOLDS, IN_PART, OPEN, QUICK, Experiment, Outcome, Plot, Settings, Table, row_parts)
 from crossspec_ros.experiments.intervals import over, point, ratio
 from crossspec_ros.experiments.lab import Lab
 from crossspec_ros.experiments.studies.sources import positions_table
@@ -35,9 +35,7 @@ class Eyes(Experiment):
     """A form and seed a part."""
 
     def parts(self, settings: EyesSettings) -> tuple[str, ...]:
-        return tuple(f'{pace}/{name}' + (f'/{seed}' if name != _PLAIN else '') for pace in settings.paces
-                     for name in _ROWS for seed in range(settings.seeds if name != _PLAIN else 1)
-                     ) + tuple(f'{pace}/{_LIVE}' for pace in settings.paces)
+        return row_parts(settings, _ROWS, _ROWS[1:], _LIVE)
 
     def measure(self, settings: EyesSettings, part: str, lab: Lab) -> dict[str, Any]:
         pace, name, *seed = part.split('/')

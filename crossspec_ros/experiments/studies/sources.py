@@ -7,7 +7,8 @@ from statistics import fmean
 from typing import Any
 
 from crossspec_ros.experiments.experiment import (
-    ENOUGH_STEPS, FAILS, HOLDS, IN_PART, OPEN, QUICK, Experiment, Outcome, Plot, Settings, Table, Value)
+    ENOUGH_STEPS, FAILS, HOLDS, IN_PART, OPEN, QUICK, Experiment, Outcome, Plot, Settings, Table, Value,
+    row_parts)
 from crossspec_ros.experiments.intervals import over, point, ratio, statistic
 from crossspec_ros.experiments.lab import Lab
 from crossspec_ros.experiments.ngram_pool import NgramPool
@@ -39,10 +40,7 @@ class Sources(Experiment):
     """Every source alone, all merged, and each head and the pool beside them."""
 
     def parts(self, settings: SourcesSettings) -> tuple[str, ...]:
-        kinds = self._seeded(settings)
-        return tuple(f'{pace}/{name}' + (f'/{seed}' if name in kinds else '') for pace in settings.paces
-                     for name in _ROWS for seed in range(settings.seeds if name in kinds else 1)
-                     ) + tuple(f'{pace}/live' for pace in settings.paces)
+        return row_parts(settings, _ROWS, self._seeded(settings), 'live')
 
     def _seeded(self, settings: SourcesSettings) -> set[str]:
         """Rows that depend on a training here."""
