@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import av
@@ -65,8 +66,10 @@ def world_demo(tmp_path_factory, pair):
 def test_demo_of_the_world_drafts_and_verifies_each_window(world_demo):
     _, report, done = world_demo
     assert report['windows'] == 8 and 1 <= report['captions'] <= 8
-    # A machine under load may skip windows, and says so.
-    assert report['drafts'] == 8 or 1 <= report['drafts'] and report['dropped']['drafter']
+    # A machine under load may leave drafts out, and says of each why.
+    told = Counter(report['dropped'].get('drafter', {})) + Counter(report['dropped'].get('monitor', {}))
+    left_out = sum(told[cause] for cause in ('windows_skipped', 'drafts_given_up', 'drafts_overtaken'))
+    assert 1 <= report['drafts'] <= 8 <= report['drafts'] + left_out
     # On a busy machine a window at the edge of the stream may be captioned, and checked, that the report leaves out.
     assert report['audit']['mismatched'] == 0 and report['audit']['checked'] >= report['captions']
     assert report['mode'] in ('cross_modal', 'verifier_only')
