@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,12 +20,13 @@ from crossspec_ros.bench.decode_drive import drive
 from crossspec_ros.bench.decode_predicted import Times, drafted, predicted
 from crossspec_ros.bench.decode_schemes import Outcome, PlainGeneration, Speculation, Window
 from crossspec_ros.bench.plugged import add_sources, sources_of
+from crossspec_ros.bench.redrafts import Redrafter
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.events.representations import voxel_grid
 from crossspec_ros.models.real_shapes import SHORT
 from crossspec_ros.models.targets import TransformersTarget, load_target
 from crossspec_ros.speculation.settings import EngineConfig
-from crossspec_ros.speculation.types import Draft, prompt_key
+from crossspec_ros.speculation.types import Draft, prefix_hash, prompt_key
 from crossspec_ros.world import DESCRIBE, EVALUATION_SEED, Clip, World
 
 if TYPE_CHECKING:
@@ -130,22 +132,29 @@ def make_windows(count: int, seed: int, first_id: int, prompt: str, drafter: Eve
             world = World(seed + drive_index, pace=pace)
         clip = world.clip(float(second + 2), before_s=_LEAD_MS / 1000)
         window = Window(first_id + index, [np.ascontiguousarray(frame) for frame in clip.frames], prompt)
-        if drafter is not None:
-            early, late = (_draft(drafter, clip, window, lead, revision) for revision, lead in enumerate((_LEAD_MS, 0)))
-            window = replace(window, early=early, late=late)
-        windows.append(window)
+        windows.append(window if drafter is None else _drafted(drafter, clip, window))
     return windows
 
 
-def _draft(drafter: EventDrafter, clip: Clip, window: Window, lead_ms: int, revision: int) -> Draft:
-    """A draft from the events of the second that ends ``lead_ms`` before the window does."""
-    end_ns = round(clip.window_end_s * 1e9) - lead_ms * _MS
+def _drafted(drafter: EventDrafter, clip: Clip, window: Window) -> Window:
+    """The window with its event drafts, and with what makes more of them after verdicts."""
+    end_ns = round(clip.window_end_s * 1e9)
+    early_look, look = (_look(drafter, clip, end_ns - lead_ms * _MS) for lead_ms in (_LEAD_MS, 0))
+
+    def draft(seen: np.ndarray, revision: int, committed: tuple[int, ...] = ()) -> Draft:
+        made = drafter.draft(seen, prompt=window.prompt, prefix_ids=committed)
+        return Draft(window.window_id, end_ns, revision, prompt_key(window.prompt), drafter.tokenizer_key, made.text,
+                     made.token_ids, made.parents, made.weights, len(committed), prefix_hash(committed),
+                     events_used=len(clip.events), compute_ms=made.compute_ms)
+
+    early, late = draft(early_look, 0), draft(look, 1)
+    return replace(window, early=early, late=late, follow=lambda: Redrafter(late, partial(draft, look)))
+
+
+def _look(drafter: EventDrafter, clip: Clip, end_ns: int) -> np.ndarray:
+    """What the drafter sees of the second before ``end_ns``."""
     bins, height, width = drafter.shape
-    voxel = voxel_grid(clip.events, end_ns - 1000 * _MS, end_ns, bins=bins, shape=(height, width))
-    made = drafter.draft(voxel, prompt=window.prompt)
-    return Draft(window.window_id, round(clip.window_end_s * 1e9), revision, prompt_key(window.prompt),
-                 drafter.tokenizer_key, made.text, made.token_ids, made.parents, made.weights,
-                 events_used=len(clip.events), compute_ms=made.compute_ms)
+    return voxel_grid(clip.events, end_ns - 1000 * _MS, end_ns, bins=bins, shape=(height, width))
 
 
 # -- schemes ---------------------------------------------------------------------------------------------------------

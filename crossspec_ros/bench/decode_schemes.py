@@ -3,7 +3,8 @@
 A window's frames come in time order, ``frame_interval_ms`` apart; the age of a caption counts from the arrival of the
 newest frame. What a scheme does before that (encode, prefill, rehearse) is not part of the age but of the compute, and
 it has to fit into the gaps between frames. Event drafts come from another process: the one made from the events before
-the last interval is there when the newest frame comes, the one from the whole window as much later as it took to make.
+the last interval is there when the newest frame comes, the one from the whole window as much later as it took to make,
+and one that goes on from a verdict as much later again.
 """
 from __future__ import annotations
 
@@ -13,12 +14,13 @@ from time import perf_counter_ns
 
 import numpy as np
 
+from crossspec_ros.bench.redrafts import Redrafter
 from crossspec_ros.models.targets import TransformersTarget
 from crossspec_ros.speculation.engine import CaptionEngine
 from crossspec_ros.speculation.session import Session
 from crossspec_ros.speculation.settings import EngineConfig
 from crossspec_ros.speculation.sources.base import DraftSource
-from crossspec_ros.speculation.types import Caption, Draft
+from crossspec_ros.speculation.types import Caption, Draft, Verdict
 
 _MS = 1_000_000
 _TRANSPORT_MS = 2.0                      # a draft on its way between two processes of one machine
@@ -26,13 +28,15 @@ _TRANSPORT_MS = 2.0                      # a draft on its way between two proces
 
 @dataclass(frozen=True)
 class Window:
-    """One window of the bench: frames oldest first, and the event drafts with the time each takes to make."""
+    """One window of the bench: frames oldest first, and the event drafts with the time each takes to make; ``follow``
+    makes who drafts on after verdicts."""
 
     window_id: int
     frames: Sequence[np.ndarray]
     prompt: str
     early: Draft | None = None
     late: Draft | None = None
+    follow: Callable[[], Redrafter] | None = None
 
 
 @dataclass
@@ -111,22 +115,52 @@ class Speculation:
         forwards_ms, model_ms = engine.counters.forward_ms, engine.target.model_ms
         emitted = engine.counters.tokens
         session.add_frame(len(earlier), _stamp(window_id, len(earlier)), newest)
-        caption, age_ms = self._answer(session, window, arrival_ns)
+        caption, age_ms, apart_ms = self._answer(session, window, arrival_ns)
         beside_ms = age_ms - (engine.target.model_ms - model_ms)
         session.close()
-        return Outcome(caption.token_ids, age_ms, (self._clock() - begin_ns) / _MS, caption.target_passes,
+        return Outcome(caption.token_ids, age_ms, (self._clock() - begin_ns) / _MS - apart_ms, caption.target_passes,
                        engine.counters.tokens - emitted, age_ms - (engine.counters.forward_ms - forwards_ms), beside_ms,
                        dict(caption.stage_ms))
 
-    def _answer(self, session: Session, window: Window, arrival_ns: int) -> tuple[Caption, float]:
-        """The final caption and its age. The late draft is handed in between passes, once it could be there."""
-        late = window.late if self._drafts else None
+    def _answer(self, session: Session, window: Window, arrival_ns: int) -> tuple[Caption, float, float]:
+        """The final caption, its age, and the time that went into drafts, which another process would have made.
+
+        Drafts are handed in between passes, once they could be there.
+        """
+        drafts = _Drafts(window) if self._drafts and window.late is not None else None
+        apart_ns = 0
         for output in session.answer():
-            age_ms = (self._clock() - arrival_ns) / _MS
-            if late is not None and age_ms > late.compute_ms + _TRANSPORT_MS:
-                self.engine.offer(late)
-                late = None
-        return output, age_ms
+            age_ms = (self._clock() - arrival_ns - apart_ns) / _MS
+            if drafts is not None:
+                begin_ns = self._clock()
+                if isinstance(output, Verdict) and not output.final:
+                    drafts.hear(output, age_ms)
+                apart_ns += self._clock() - begin_ns
+                for draft in drafts.there(age_ms):
+                    self.engine.offer(draft)
+        return output, age_ms, apart_ns / _MS
+
+
+class _Drafts:
+    """The drafts of a window that are still to come, each with the age at which it is there."""
+
+    def __init__(self, window: Window) -> None:
+        self._free_ms = window.late.compute_ms                   # until then the drafter is busy
+        self._coming = [(self._free_ms + _TRANSPORT_MS, window.late)]
+        self._follower = window.follow() if window.follow is not None else None
+
+    def hear(self, verdict: Verdict, age_ms: float) -> None:
+        """Draft on after a verdict of this age, where it departs from the newest draft."""
+        again = self._follower.after(verdict.committed) if self._follower is not None else None
+        if again is not None:
+            self._free_ms = max(age_ms + _TRANSPORT_MS, self._free_ms) + again.compute_ms
+            self._coming.append((self._free_ms + _TRANSPORT_MS, again))
+
+    def there(self, age_ms: float) -> list[Draft]:
+        """Those that have come by this age, oldest first, each once."""
+        come = [draft for at_ms, draft in self._coming if at_ms <= age_ms]
+        del self._coming[:len(come)]
+        return come
 
 
 def _stamp(window_id: int, slot: int) -> int:

@@ -29,11 +29,11 @@ from crossspec_ros.bench.decode import drafter_for, hardware
 from crossspec_ros.bench.heads import cell, encode_ms, summary
 from crossspec_ros.bench.heads_replay import Recorded, Replay, load_drive, record_drive, save_drive
 from crossspec_ros.bench.plugged import add_sources, sources_of
+from crossspec_ros.bench.redrafts import Redrafter
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.models.targets import TransformersTarget, load_target
 from crossspec_ros.speculation.engine import CaptionEngine
 from crossspec_ros.speculation.intervals import drawn_groups, interval_95, resampled_ratio
-from crossspec_ros.speculation.sources.foreign import Hypothesis
 from crossspec_ros.speculation.sources.heads import FINAL
 from crossspec_ros.speculation.types import Draft, prefix_hash, prompt_key
 from crossspec_ros.world import DESCRIBE, EVALUATION_SEED
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 _PACES = ('brisk', 'calm')
 _SIZE = (240, 320)
 _MIXTURES = {'drafts': ('drafts',), 'merged': ('memory', 'previous', 'drafts', 'rehearsal', 'recycling', 'prompt')}
-_REDRAFTS = 2
 Looks = dict[int, Sequence[np.ndarray]]
 """Window -> what the drafter was shown of it, early and at its end."""
 
@@ -125,9 +124,9 @@ class Looker:
     def tokenizer_key(self) -> str:
         return self.drafter.tokenizer_key
 
-    def draft(self, voxel: np.ndarray, *, prompt: str) -> DraftTokens:
+    def draft(self, voxel: np.ndarray, *, prompt: str, prefix_ids: Sequence[int] = ()) -> DraftTokens:
         self.seen.append(voxel)
-        return self.drafter.draft(voxel, prompt=prompt)
+        return self.drafter.draft(voxel, prompt=prompt, prefix_ids=prefix_ids)
 
 
 class Drawer:
@@ -135,7 +134,8 @@ class Drawer:
 
     def __init__(self, drafter: EventDrafter, shape: Shape, prompt: str, looks: Looks) -> None:
         self._drafter, self._shape, self._prompt, self._looks = drafter, shape, prompt, looks
-        self._newest: dict[int, tuple[Draft, int]] = {}          # window -> its newest draft, redrafts so far
+        self._late: dict[int, Draft] = {}                        # by window
+        self._following: dict[int, Redrafter] = {}
         self._made: dict[tuple[int, tuple[int, ...]], Draft] = {}       # redrafts, the same whichever row asks
         self.spent_ms: list[float] = []
         self.sent: list[int] = []
@@ -146,35 +146,34 @@ class Drawer:
                        for draft, look in zip((window.early, window.late), self._looks[window.window_id], strict=True))
         self.spent_ms.append(late.compute_ms)
         self.sent.append(len(late.token_ids))
-        self._newest[window.window_id] = late, 0
+        self._late[window.window_id] = late
         return replace(window, early=early, late=late)
 
     def again(self) -> Drawer:
         """One that has drawn the same windows and redrafted none."""
         made = Drawer(self._drafter, self._shape, self._prompt, self._looks)
-        made._newest = {window_id: (newest, 0) for window_id, (newest, _) in self._newest.items()}
-        made._made = self._made
+        made._late, made._made = self._late, self._made
         return made
 
     def take(self, window: Recorded) -> Recorded:
         """The window with the drafts that it was recorded with, of this shape already."""
-        self._newest[window.window_id] = window.late, 0
+        self._late[window.window_id] = window.late
         return window
 
     def redraft(self, window: Recorded, committed: Sequence[int]) -> Draft | None:
         """As the drafter's node: a draft from the verified words where they depart from the newest draft."""
-        newest, count = self._newest[window.window_id]
-        if count >= _REDRAFTS or len(committed) >= len(window.token_ids):
+        if len(committed) >= len(window.token_ids):
             return None
-        hypothesis = Hypothesis.of(newest)
-        if hypothesis.extends(committed) and not hypothesis.along(committed)[1]:
-            return None
-        key = window.window_id, tuple(committed)
+        if window.window_id not in self._following:
+            self._following[window.window_id] = Redrafter(
+                self._late[window.window_id], lambda revision, verified: self._again(window, revision, verified))
+        return self._following[window.window_id].after(committed)
+
+    def _again(self, window: Recorded, revision: int, committed: tuple[int, ...]) -> Draft:
+        key = window.window_id, committed
         if key not in self._made:
-            self._made[key] = self._draft(window, newest.revision + 1, self._looks[window.window_id][1], key[1])
-        draft = replace(self._made[key], revision=newest.revision + 1)
-        self._newest[window.window_id] = draft, count + 1
-        return draft
+            self._made[key] = self._draft(window, revision, self._looks[window.window_id][1], committed)
+        return replace(self._made[key], revision=revision)
 
     def _draft(self, window: Recorded, revision: int, look: np.ndarray, committed: tuple[int, ...]) -> Draft:
         start_ns = thread_time_ns()
