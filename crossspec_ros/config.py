@@ -112,7 +112,7 @@ class DrafterConfig(WindowConfig):
     speaks: str = _p('', 'folder of the verifier, or builtin, whose tokens EventGPT or a video-language model speaks '
                      'and goes on from; empty: its own, and the verifier tokenises its text again',
                      name='model.speaks')
-    threads: int = _p(1, 'torch threads of the drafter; 0: as torch decides', name='model.threads', low=0, high=256)
+    threads: int = _p(1, 'torch threads of the drafter; 0: all cores but one', name='model.threads', low=0, high=256)
     prompt: str = _p('', 'the question at the start; empty: the built-in pair\'s own; a verifier\'s prompt replaces it')
     autostart: bool = _p(True, 'configure and activate by itself')
     enabled: bool = _p(True, 'drafts at the start; ~/enable changes it')
@@ -171,7 +171,7 @@ class VerifierConfig(WindowConfig):
                                  name='model.trust_remote_code')
     allow_pickle: bool = _p(False, 'read pytorch_model.bin, by weights_only, where there is no safetensors file',
                             name='model.allow_pickle')
-    threads: int = _p(0, 'torch threads of the verifier; 0: as torch decides', name='model.threads', low=0, high=256)
+    threads: int = _p(0, 'torch threads of the verifier; 0: all cores but one', name='model.threads', low=0, high=256)
     heads: tuple[str, ...] = _p((), 'folders of heads on the verifier\'s states that draft too, each of another kind; '
                                 'none by default', name='model.heads')
     prompt: str = _p('', 'the question at the start; empty: the built-in pair\'s own')
@@ -225,7 +225,7 @@ class QualifierConfig(WindowConfig):
                             name='model.allow_pickle')
     speaks: str = _p('', 'folder of the verifier, or builtin, whose tokens a model of another vocabulary speaks; '
                      'empty: its own, and the verifier tokenises its text again', name='model.speaks')
-    threads: int = _p(1, 'torch threads of the qualifier; 0: as torch decides', name='model.threads', low=0, high=256)
+    threads: int = _p(1, 'torch threads of the qualifier; 0: all cores but one', name='model.threads', low=0, high=256)
     nice: int = _p(5, 'how far its thread stands behind others that want the core', name='model.nice', low=0, high=19)
     prompt: str = _p('', 'the question at the start; empty: the built-in pair\'s own; a verifier\'s prompt replaces it')
     autostart: bool = _p(True, 'configure and activate by itself')

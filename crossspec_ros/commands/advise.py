@@ -40,7 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--device', default='cpu', help='torch device (cpu)')
     parser.add_argument('--dtype', default='float32', choices=('float32', 'bfloat16', 'float16'),
                         help='type the verifier computes in (float32)')
-    parser.add_argument('--threads', type=int, default=0, help='torch threads (0: as torch decides)')
+    parser.add_argument('--threads', type=int, default=0, help='torch threads (0: all cores but one)')
     parser.add_argument('--out', type=Path, metavar='DIR', help='write advice.json and a map of the methods, map.png')
     parser.add_argument('--json', action='store_true', help='print the report as JSON')
     add_topic_options(parser)

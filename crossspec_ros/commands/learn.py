@@ -56,7 +56,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='only places count where the draft would be accepted (SpecKD)')
     parser.add_argument('--lr', type=float, default=1e-3, help='learning rate of the drafter (%(default)g)')
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--threads', type=int, default=0, help='torch threads (0: as torch decides)')
+    parser.add_argument('--threads', type=int, default=0, help='torch threads (0: all cores but one)')
     parser.add_argument('--disk-mb', type=int, default=8192, metavar='MB',
                         help='answers, looks and states for heads may take so much (%(default)d)')
     parser.add_argument('--json', action='store_true', help='print the report as JSON')

@@ -1,4 +1,5 @@
 """torch's threads with several models in a process."""
+import os
 import subprocess
 import sys
 
@@ -16,7 +17,8 @@ def fresh(monkeypatch):
     """A process in which nobody has asked yet; what torch is told is kept from the other tests."""
     told = [TORCHS_OWN]
     monkeypatch.setattr(threads, '_asked', {})
-    monkeypatch.setattr(threads, '_torchs_own', None)
+    monkeypatch.setattr(threads, '_most', None)
+    monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
     monkeypatch.setattr(torch, 'get_num_threads', lambda: told[-1])
     monkeypatch.setattr(torch, 'set_num_threads', told.append)
     return told
@@ -26,12 +28,27 @@ def fresh(monkeypatch):
     pytest.param([('drafter', 1)], 1, id='alone'),
     pytest.param([('drafter', 1), ('verifier', 2)], 2, id='the most'),
     pytest.param([('verifier', 2), ('drafter', 1)], 2, id='in any order'),
-    pytest.param([('drafter', 1), ('verifier', 0)], TORCHS_OWN, id='torch decides'),
-    pytest.param([('verifier', 0), ('drafter', 1)], TORCHS_OWN, id='torch decides in any order'),
+    pytest.param([('drafter', 1), ('verifier', 0)], TORCHS_OWN - 1, id='all but one'),
+    pytest.param([('verifier', 0), ('drafter', 1)], TORCHS_OWN - 1, id='all but one in any order'),
     pytest.param([('drafter', 2), ('drafter', 1)], 1, id='asked again')])
 def test_threads_are_the_most_that_is_asked(fresh, asked, number):
     returned = [threads.ask_threads(*each) for each in asked]
     assert returned[-1] == fresh[-1] == number
+
+
+@pytest.mark.parametrize('own, number', [
+    pytest.param({}, 1, id='one is there'),
+    pytest.param({'OMP_NUM_THREADS': '1'}, 1, id='one is wanted')])
+def test_no_core_is_left_where_there_is_one(own, number, fresh, monkeypatch):
+    fresh[:] = [1]
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    assert threads.ask_threads('verifier', 0) == number
+
+
+def test_threads_that_the_user_names_are_taken(fresh, monkeypatch):
+    monkeypatch.setenv('OMP_NUM_THREADS', str(TORCHS_OWN))
+    assert threads.ask_threads('verifier', 0) == TORCHS_OWN
 
 
 def test_threads_below_zero_are_refused():
@@ -61,5 +78,7 @@ for build, config in ((building.build_drafting, DrafterConfig()), (building.buil
         thread.start()
         thread.join()
 """
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, timeout=300)
-    assert done.stdout.split() == ['1', str(TORCHS_OWN)]
+    environment = {name: value for name, value in os.environ.items() if name != 'OMP_NUM_THREADS'}
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, timeout=300,
+                          env=environment)
+    assert done.stdout.split() == ['1', str(TORCHS_OWN - 1)]
