@@ -1,4 +1,4 @@
-"""A driver on the defaults of Fast DDS goes on to be heard by all others when the drafter is killed, again and again."""
+"""A driver on the defaults of Fast DDS is heard by all others when the drafter is killed, again and again."""
 from __future__ import annotations
 
 import json
