@@ -1,4 +1,4 @@
-"""What Fast DDS keeps of messages that were read: by its profile, where that is one of this package.
+"""What Fast DDS keeps of messages, and where they wait: by its profile, where that is one of this package.
 
 A reader or writer has a place for each message of its depth. By the default of ROS a place keeps the memory of the
 largest message that was ever in it, so that a reader of 1000 packets grows for hours after each backlog; the profiles
@@ -12,6 +12,7 @@ from pathlib import Path
 PROFILE, FROM_PROFILE, PUBLICATION = (
     'FASTDDS_DEFAULT_PROFILES_FILE', 'RMW_FASTRTPS_USE_QOS_FROM_XML', 'RMW_FASTRTPS_PUBLICATION_MODE')
 _OURS = 'crossspec_reader'                                      # in each profile of this package
+_GENERAL, _OF_EVENTS = 'fastdds.xml', 'fastdds_events.xml'
 
 
 def follow_profile() -> bool:
@@ -24,6 +25,20 @@ def follow_profile() -> bool:
     if wanted is None and os.environ.get(PUBLICATION, '') in ('', 'SYNCHRONOUS') and _profile_is_ours():
         wanted = os.environ[FROM_PROFILE] = '1'
     return wanted == '1'
+
+
+def receive_by_datagrams() -> bool:
+    """Let participants that this process makes from now on receive by UDP alone; whether they do.
+
+    For a process that reads event packets: through shared memory they would stay in the driver's, strewn between its
+    images, when the process is killed, until no image fits in between (`config/fastdds_events.xml` says more). A
+    profile that is not the one which nodes get from this package is left as it is.
+    """
+    profile = Path(os.environ.get(PROFILE, ''))
+    other = profile.with_name(_OF_EVENTS) if profile.name == _GENERAL else profile
+    if profile.name == _GENERAL and _profile_is_ours() and other.is_file():
+        os.environ[PROFILE] = str(other)
+    return Path(os.environ.get(PROFILE, '')).name == _OF_EVENTS
 
 
 def _profile_is_ours() -> bool:

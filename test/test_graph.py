@@ -148,7 +148,7 @@ def test_profile_asks_for_the_transport_of_large_messages():
     root = ElementTree.parse(fastdds_profile()).getroot()
     texts = {node.tag.rpartition('}')[2]: node.text for node in root.iter()}
     assert int(texts['segment_size']) >= 4 * int(texts['maxMessageSize']) >= 16 << 20
-    # UDP too: who is on Fast DDS's defaults must not hang on shared memory that a killed node may block.
+    # UDP too: discovery must not hang on what killed nodes leave in shared memory.
     assert {node.text for node in root.iter() if node.tag.endswith('}type')} == {'SHM', 'UDPv4'}
 
 

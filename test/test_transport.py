@@ -4,11 +4,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from crossspec_ros.demo.options import free_domain
-from crossspec_ros.transport import FROM_PROFILE, PROFILE, PUBLICATION, follow_profile
+from crossspec_ros.transport import FROM_PROFILE, PROFILE, PUBLICATION, follow_profile, receive_by_datagrams
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = str(ROOT / 'config' / 'fastdds.xml')
@@ -72,7 +73,7 @@ def held_after_backlogs(**environment: str) -> int:
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), 'mallinfo2'), reason='the C library does not tell what is held')
-@pytest.mark.parametrize('profile', ['fastdds', 'fastdds_link'])
+@pytest.mark.parametrize('profile', ['fastdds', 'fastdds_events', 'fastdds_link'])
 def test_a_reader_holds_nothing_of_a_backlog_that_was_read(profile):
     assert held_after_backlogs(**{PROFILE: str(ROOT / 'config' / f'{profile}.xml')}) < 2_000_000    # of 20,000,000
 
@@ -95,3 +96,30 @@ def test_profiles_of_this_package_are_followed_unless_the_user_said_otherwise(mo
         monkeypatch.setenv(name, value)
     assert follow_profile() == follows
     assert (os.environ.get(FROM_PROFILE) == '1') == follows
+
+
+def test_readers_of_events_have_the_general_profile_but_for_where_they_receive():
+    general, of_events = (ElementTree.parse(ROOT / 'config' / name).getroot()
+                          for name in ('fastdds.xml', 'fastdds_events.xml'))
+    rtps = next(each for each in of_events.iter() if each.tag.endswith('}rtps'))
+    only = next(each for each in rtps if each.tag.endswith('}defaultUnicastLocatorList'))
+    assert [each.tag.rpartition('}')[2] for each in only.iter()][1:] == ['locator', 'udpv4']
+    rtps.remove(only)
+    assert parts(of_events) == parts(general)
+
+
+def parts(root: ElementTree.Element) -> list[tuple[str, str]]:
+    return [(each.tag, (each.text or '').strip()) for each in root.iter()]
+
+
+@pytest.mark.parametrize('profile, used', [
+    pytest.param(OURS, 'fastdds_events.xml', id='ours'),
+    pytest.param(str(ROOT / 'config' / 'fastdds_events.xml'), 'fastdds_events.xml', id='asked for'),
+    pytest.param(str(ROOT / 'config' / 'fastdds_link.xml'), 'fastdds_link.xml', id='of a link'),
+    pytest.param('{folder}/fastdds.xml', 'fastdds.xml', id='of the user, of the same name'),
+    pytest.param('', '', id='none')])
+def test_readers_of_events_receive_by_datagrams_with_the_profile_of_this_package(monkeypatch, tmp_path, profile, used):
+    (tmp_path / 'fastdds.xml').write_text('<dds/>')
+    monkeypatch.setenv(PROFILE, profile.format(folder=tmp_path))
+    assert receive_by_datagrams() == (used == 'fastdds_events.xml')
+    assert Path(os.environ[PROFILE]).name == used

@@ -26,6 +26,7 @@ from crossspec_ros.pipeline.mailbox import Mailbox
 from crossspec_ros.pipeline.packet_queue import PacketQueue
 from crossspec_ros.speculation.types import prompt_key
 from crossspec_ros.tracing.tracer import TRACER
+from crossspec_ros.transport import receive_by_datagrams
 
 
 class DrafterNode(ModelNode):
@@ -186,6 +187,7 @@ class DrafterNode(ModelNode):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node; returns the exit code."""
+    receive_by_datagrams()
     return process.run(DrafterNode, args)
 
 

@@ -42,7 +42,7 @@ def of_drops(cause: str, count: int, seconds: float, facts: Facts) -> str | None
                 f'{facts.grace_max_ms:g}: raise it, or shorten the way from the camera',
         'overflow': 'had to go since they come faster than they are taken in: send fewer, or use a faster device',
         'lost': 'were lost on the way: give the publisher the transport profile of this package (config/fastdds.xml), '
-                'send smaller messages, or relieve this machine',
+                'raise net.core.rmem_max to 8388608, send smaller messages, or relieve this machine',
         'damaged': 'cannot be unpacked: look at the driver and at the encoding',
         'refused': 'cannot be read: look at the driver and at the encoding',
         'unusable': 'were refused by the decoder, whose dropped_* counts say why: look at the event camera\'s driver',

@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -44,6 +46,8 @@ from tiny_models import write_checkpoint
 MS = 1_000_000
 # a loaded machine is slow; only a broken graph takes so long
 PATIENCE_S = 120.0
+TWO = ('drafter', 'verifier')                                 # the nodes that have models
+_STARTED = re.compile(r'/(\w+) started, pid (\d+)')
 
 
 def write_pair(folder: Path) -> dict[str, str]:
@@ -269,3 +273,21 @@ class Graph:
     def __exit__(self, *_: object) -> None:
         self.processes.close()
         self.probe.close()
+
+
+class Up:
+    """`crossspec up --restart` with the two nodes that have models, in a graph's domain."""
+
+    def __init__(self, folder: Path, graph: Graph, *more: str) -> None:
+        self._log, models = folder / 'up.log', graph.models
+        words = ['up', '--restart', '--only', *TWO, '--namespace', '', '--events-topic', '/events', '--image-topic',
+                 '/image', '--model', models['verifier'], '--drafter-model', models['drafter'], *more]
+        with self._log.open('wb') as log:
+            self.process = children.start([sys.executable, '-m', 'crossspec_ros.cli', *words],
+                                          graph.processes.environment, stdout=log, stderr=subprocess.STDOUT)
+
+    def pids(self) -> dict[str, int]:
+        return {name: int(pid) for name, pid in _STARTED.findall(self._log.read_text(errors='replace'))}
+
+    def log(self) -> str:
+        return self._log.read_text(errors='replace')

@@ -2,41 +2,18 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip('crossspec_ros.msg', reason='the messages are not built')
-from graph_harness import Graph  # noqa: E402 - only where there are messages
+from graph_harness import TWO, Graph, Up  # noqa: E402 - only where there are messages
 
 from crossspec_ros import children  # noqa: E402
 from crossspec_ros.nursery import supported  # noqa: E402
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.skipif(not supported(), reason='nodes are forked on Linux only')]
-STARTED = re.compile(r'/(\w+) started, pid (\d+)')
-TWO = ('drafter', 'verifier')
-
-
-class Up:
-    """`crossspec up --restart` with the two nodes that have models, in a graph's domain."""
-
-    def __init__(self, folder: Path, graph: Graph, models: dict[str, str]) -> None:
-        self._log = folder / 'up.log'
-        words = ['up', '--restart', '--only', *TWO, '--namespace', '', '--events-topic', '/events', '--image-topic',
-                 '/image', '--model', models['verifier'], '--drafter-model', models['drafter']]
-        with self._log.open('wb') as log:
-            self.process = children.start([sys.executable, '-m', 'crossspec_ros.cli', *words],
-                                          graph.processes.environment, stdout=log, stderr=subprocess.STDOUT)
-
-    def pids(self) -> dict[str, int]:
-        return {name: int(pid) for name, pid in STARTED.findall(self._log.read_text(errors='replace'))}
-
-    def log(self) -> str:
-        return self._log.read_text(errors='replace')
 
 
 def owned(pid: int) -> set[Path]:
@@ -52,7 +29,7 @@ def held(path: Path, inode: int) -> bool:
 def test_killed_nodes_come_back_alone_and_leave_no_shared_memory(tmp_path, models):
     left: dict[Path, int] = {}
     with Graph(tmp_path, models) as graph:
-        probe, up = graph.probe, Up(tmp_path, graph, models)
+        probe, up = graph.probe, Up(tmp_path, graph)
         try:
             probe.start_cameras()
             words = {'drafter': probe.drafts, 'verifier': probe.captions}
