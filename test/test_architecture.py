@@ -55,7 +55,7 @@ ARROWS: dict[str, set[str]] = {
     'experiments': {'children', 'resources', 'events', 'timing', 'tracing', 'speculation', 'models', 'world', 'train',
                     'recordings', 'demo', 'learn', 'bench'},
     'cli': {'interrupts', 'shell'},
-    'commands': {'security', 'interrupts', 'children', 'nursery', 'shared_memory', 'shell', 'events', 'timing',
+    'commands': {'security', 'interrupts', 'children', 'nursery', 'shared_memory', 'transport', 'shell', 'events', 'timing',
                  'tracing', 'config', 'speculation', 'models', 'world', 'recordings', 'pipeline', 'train', 'view',
                  'graph', 'demo', 'learn', 'bench', 'experiments', 'cli'},
 }

@@ -8,8 +8,10 @@ from xml.etree import ElementTree
 
 import pytest
 
+from crossspec_ros import transport
 from crossspec_ros.demo.options import free_domain
-from crossspec_ros.transport import FROM_PROFILE, PROFILE, PUBLICATION, follow_profile, receive_by_datagrams
+from crossspec_ros.transport import (FROM_PROFILE, PROFILE, PUBLICATION, ROOM_BYTES, follow_profile,
+                                     receive_by_datagrams)
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = str(ROOT / 'config' / 'fastdds.xml')
@@ -121,5 +123,12 @@ def parts(root: ElementTree.Element) -> list[tuple[str, str]]:
 def test_readers_of_events_receive_by_datagrams_with_the_profile_of_this_package(monkeypatch, tmp_path, profile, used):
     (tmp_path / 'fastdds.xml').write_text('<dds/>')
     monkeypatch.setenv(PROFILE, profile.format(folder=tmp_path))
+    monkeypatch.setattr(transport, 'socket_room', lambda: ROOM_BYTES)
     assert receive_by_datagrams() == (used == 'fastdds_events.xml')
     assert Path(os.environ[PROFILE]).name == used
+
+
+def test_readers_of_events_stay_with_shared_memory_where_sockets_hold_little(monkeypatch):
+    monkeypatch.setenv(PROFILE, OURS)
+    monkeypatch.setattr(transport, 'socket_room', lambda: ROOM_BYTES - 1)
+    assert not receive_by_datagrams() and Path(os.environ[PROFILE]).name == 'fastdds.xml'

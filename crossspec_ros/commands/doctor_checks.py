@@ -22,6 +22,7 @@ from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.shell import REFUSED, TOLD, TURNED, VARIABLES, explain, look, probe, settle
 
 from crossspec_ros.shared_memory import dead_segments
+from crossspec_ros.transport import ROOM_BYTES, socket_room
 
 PACKAGE = Path(__file__).resolve().parents[1]
 OK, NOTE, WARN, MISSING = 'ok', 'note', 'warn', 'missing'
@@ -189,6 +190,16 @@ def check_dds_profile() -> Check:
     return Check('dds_profile', OK, path)
 
 
+def check_sockets() -> Check:
+    """Whether event packets may come by UDP, so that a killed drafter leaves nothing with a driver."""
+    room = socket_room()
+    if room >= ROOM_BYTES:
+        return Check('sockets', OK, f'hold {room} bytes: the drafter receives by UDP')
+    return Check('sockets', NOTE, f'hold {room} bytes: the drafter receives through shared memory',
+                 f'if one driver publishes events and images: sudo sysctl -w net.core.rmem_max={2 * ROOM_BYTES}, or '
+                 'its images may be lost for all after a drafter was killed')
+
+
 def check_torch() -> Check:
     answer, error = _asked(_TORCH)
     if answer is None:
@@ -320,7 +331,8 @@ def check_shared_memory() -> Check:
 
 
 _ALL: tuple[Callable[[], Check | list[Check]], ...] = (
-    check_python, check_shell, check_ros, check_messages, check_dds_profile, check_torch, check_numba, check_packages,
+    check_python, check_shell, check_ros, check_messages, check_dds_profile, check_sockets,
+    check_torch, check_numba, check_packages,
     lambda: check_model('drafter'), lambda: check_model('verifier'), check_memory, check_shared_memory)
 
 

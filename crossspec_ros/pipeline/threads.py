@@ -9,7 +9,7 @@ from crossspec_ros.errors import CrossSpecError
 _OMP = 'OMP_NUM_THREADS'
 _lock = threading.Lock()
 _asked: dict[str, int] = {}
-_most: int | None = None                                  # what 0 stands for, from what torch decided before anyone asked
+_most: int | None = None                                        # what 0 stands for, as torch had it before anyone asked
 
 
 def ask_threads(model: str, threads: int) -> int:
@@ -18,9 +18,9 @@ def ask_threads(model: str, threads: int) -> int:
     ``threads`` 0 is as many as torch would take, less one where that is not a number of the user's own
     (OMP_NUM_THREADS): threads wait for the last of them, and one that has lost its core to a camera or a drafter holds
     all others up. A process takes it where any of its models does: a drafter that is content with one thread must not
-    slow the verifier beside it. A model that asks again replaces what it asked before. Threads that
-    have computed with torch already keep their number, so ask before a model's thread starts. Raises CrossSpecError
-    where ``threads`` is negative.
+    slow the verifier beside it. A model that asks again replaces what it asked before. Threads that have computed with
+    torch already keep their number, so ask before a model's thread starts. Raises CrossSpecError where ``threads`` is
+    negative.
     """
     import torch
 

@@ -21,9 +21,10 @@ from crossspec_ros.demo.options import free_domain  # noqa: E402
 from crossspec_ros.graph import fastdds_profile, node_environment  # noqa: E402
 from crossspec_ros.nodes import drafter  # noqa: E402
 from crossspec_ros.nursery import supported  # noqa: E402
-from crossspec_ros.transport import PROFILE  # noqa: E402
+from crossspec_ros.transport import PROFILE, ROOM_BYTES, socket_room  # noqa: E402
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.skipif(not supported(), reason='nodes are forked on Linux only')]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.skipif(not supported(), reason='nodes are forked on Linux only'),
+              pytest.mark.skipif(socket_room() < ROOM_BYTES, reason='net.core.rmem_max is too small for events by UDP')]
 KILLS = 3
 # Images may wait for a verifier that gets no core: what is lost here is lost before its queue.
 DEEP = ('--param', 'verifier:qos_overrides./image.subscription.depth=100')
