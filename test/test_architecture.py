@@ -55,8 +55,8 @@ ARROWS: dict[str, set[str]] = {
     'experiments': {'children', 'resources', 'events', 'timing', 'tracing', 'speculation', 'models', 'world', 'train',
                     'recordings', 'demo', 'learn', 'bench'},
     'cli': {'interrupts', 'shell'},
-    'commands': {'security', 'interrupts', 'children', 'nursery', 'shared_memory', 'transport', 'shell', 'events', 'timing',
-                 'tracing', 'config', 'speculation', 'models', 'world', 'recordings', 'pipeline', 'train', 'view',
+    'commands': {'security', 'interrupts', 'children', 'nursery', 'shared_memory', 'transport', 'shell', 'events',
+                 'timing', 'tracing', 'config', 'speculation', 'models', 'world', 'recordings', 'pipeline', 'train', 'view',
                  'graph', 'demo', 'learn', 'bench', 'experiments', 'cli'},
 }
 ROS = {'rclpy', 'std_msgs', 'sensor_msgs', 'diagnostic_msgs', 'std_srvs', 'builtin_interfaces', 'lifecycle_msgs',
