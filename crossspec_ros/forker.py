@@ -106,7 +106,7 @@ class _Forker:
     def _end(self, number: int, frame: FrameType | None) -> None:
         self._ending = True
         if not self._nodes:                                     # whatever it does
-            sys.exit(0)
+            _leave()
 
     def _drain(self) -> None:
         try:
@@ -271,7 +271,12 @@ def _load(name: str) -> None:
         print(f'crossspec: no {name} before nodes are forked: {error}', file=sys.stderr, flush=True)
 
 
-def main() -> int:
+def _leave() -> NoReturn:
+    """End now: libraries take seconds to take themselves apart on a busy host, and nodes are told by the end only."""
+    os._exit(0)
+
+
+def main() -> NoReturn:
     """Import what is named, then fork on request."""
     words = [word for word in sys.argv[1:] if word.strip('-')]
     parser = argparse.ArgumentParser(prog='python -m crossspec_ros.forker', description='Import modules, then fork '
@@ -280,15 +285,15 @@ def main() -> int:
     parser.add_argument('preload', nargs='*', metavar='MODULE[:FUNCTION]', help='what to import and to call')
     args = parser.parse_args(words)
     for sign in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sign, lambda number, frame: sys.exit(0))      # its nodes are told by its death
+        signal.signal(sign, lambda number, frame: _leave())     # its nodes are told by its death
     if args.serve and len(words) == len(sys.argv) - 1:          # who has started it left no room for titles
         os.execv(sys.executable, with_room([sys.executable, '-m', 'crossspec_ros.forker', *words]))
     children.follow_parent()
     line = _line(args.serve)
     _entitle([sys.executable, '-m', 'crossspec_ros.forker'])
     _Forker(line, bool(args.serve), args.preload).run()
-    return 0
+    _leave()
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()
