@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 _log = logging.getLogger(__name__)
+# Environment variable: the process whose death, however it comes, ends what it has started.
+FOLLOWED = 'CROSSSPEC_PARENT'
 _PR_SET_PDEATHSIG = 1
 # Loaded here: nothing may be loaded between fork and exec.
 _LIBC = ctypes.CDLL(None) if sys.platform == 'linux' else None
@@ -44,6 +47,19 @@ def prepare() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def follow_parent() -> None:
+    """End (SIGTERM) when the process that the launch files name as having started this one dies, however it does.
+
+    Linux; elsewhere, and where none is named, nothing is done.
+    """
+    named = os.environ.get(FOLLOWED, '')
+    if not named.isdigit() or _LIBC is None:
+        return
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() == 1 and named != '1':                      # it was gone before it could be followed
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def start(command: Sequence[str], environment: Mapping[str, str], **options: Any) -> subprocess.Popen:

@@ -19,16 +19,14 @@ from crossspec_ros.resources import python_path, share_path
 
 PACKAGE = 'crossspec_ros'
 LAUNCH_ARGUMENTS = ('use_rviz', 'respawn', 'respawn_delay')      # of no use to crossspec up, which has --restart
-# Environment variable: the process whose death ends a node that it has started.
-FOLLOWED = 'CROSSSPEC_PARENT'
 PAIR = ('drafter', 'verifier')
 LIFECYCLE_NODES = ('drafter', 'qualifier', 'verifier')
 SERVER_NODES = ('verifier',)
-# What the nodes with a model import, most of it only while they load; and what they compile.
-MODEL_LIBRARIES = ('crossspec_ros.nodes.drafter', 'crossspec_ros.nodes.qualifier', 'crossspec_ros.nodes.verifier',
-                   'crossspec_ros.pipeline.building', 'crossspec_ros.pipeline.drafting',
-                   'crossspec_ros.pipeline.qualifying', 'crossspec_ros.pipeline.verifying',
-                   'crossspec_ros.models.drafter', 'crossspec_ros.models.drafters.load', 'crossspec_ros.models.targets')
+# What the nodes with a model import, most of it only while they load, each node after its own; and what they compile.
+MODEL_LIBRARIES = ('crossspec_ros.pipeline.building', 'crossspec_ros.pipeline.drafting', 'crossspec_ros.models.drafter',
+                   'crossspec_ros.models.drafters.load', 'crossspec_ros.nodes.drafter',
+                   'crossspec_ros.pipeline.verifying', 'crossspec_ros.models.targets', 'crossspec_ros.nodes.verifier',
+                   'crossspec_ros.nodes.several', 'crossspec_ros.pipeline.qualifying', 'crossspec_ros.nodes.qualifier')
 MODEL_WARM_UP = ('crossspec_ros.events.warm:warm_up',)
 
 

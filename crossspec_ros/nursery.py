@@ -1,40 +1,32 @@
 """A process that has imported what nodes need and forks them: a node is there in the time that its model takes to load.
 
-`Nursery` starts that process and asks it for nodes. It starts no thread and opens no transport, so what it forks is as
-good as new; a node forked by it shares its pages, so the libraries lie in memory once. Linux only: elsewhere, and where
-the process is gone, nodes are started as always.
+`Nursery` starts that process and asks it for nodes; `SharedNursery` asks one that several ask, started by somebody
+else. It starts no thread and opens no transport, so what it forks is as good as new; a node forked by it shares its
+pages, so the libraries lie in memory once. Linux only: elsewhere, and where the process is gone, nodes are started as
+always.
 
 It says how each node ends, and a node whose asker has gone is told to end (SIGTERM); so is every node when the process
 itself goes.
 """
 from __future__ import annotations
 
-import ctypes
-import gc
-import importlib
 import json
 import logging
 import os
-import selectors
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping, Sequence
 
 from crossspec_ros import children
 from crossspec_ros.children import Process
+from crossspec_ros.forker import MESSAGE, WHERE, address, command_of, same_user, with_room
 
 _log = logging.getLogger(__name__)
-_WHERE = 'CROSSSPEC_NURSERY_FD'
-_TITLE_ROOM = 4096                                              # bytes of the command line, for nodes' own
-_MESSAGE = 1 << 20
 _START_TIMEOUT_S = 120.0                                        # imports from a cold disk
-_PR_SET_NAME = 15
+_FIND_TIMEOUT_S = 20.0                                          # it may be just starting
 
 
 class Forked:
@@ -74,7 +66,7 @@ class Forked:
         if self.returncode is None and not self._gone:
             self._connection.settimeout(max(wait_s, 0.0) or None if wait_s else 0.0)
             try:
-                said = self._connection.recv(_MESSAGE)
+                said = self._connection.recv(MESSAGE)
                 if said:
                     self._ended(int(json.loads(said)['code']))
                 else:
@@ -158,182 +150,88 @@ class Nursery:
     def _open(self) -> None:
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            command = [sys.executable, '-m', 'crossspec_ros.nursery', *self._preload]
-            room = max(_TITLE_ROOM - sum(map(len, command)), 1)
-            self._process = children.start([*command, '-' * room], self._environment | {_WHERE: str(theirs.fileno())},
+            environment = self._environment | {WHERE: str(theirs.fileno())}
+            self._process = children.start(with_room(command_of(self._preload)), environment,
                                            pass_fds=[theirs.fileno()])
 
     def _fork(self, command: Sequence[str]) -> Forked | None:
-        if self._line is None or list(command[:2]) != [sys.executable, '-m']:
+        if self._line is None or not _forkable(command):
             return None
         self.revive()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
+
+        def ask() -> None:
             with theirs:
                 socket.send_fds(self._line, [json.dumps(list(command)).encode()], [theirs.fileno(), 0, 1, 2])
-            ours.settimeout(_START_TIMEOUT_S)
-            said = ours.recv(_MESSAGE)
-            if said:
-                return Forked(ours, int(json.loads(said)['pid']))
-        except OSError as error:
-            _log.warning('no node from the process that forks them (%s); it is started as always', error)
-        except BaseException:
-            ours.close()
-            raise
-        ours.close()
-        return None
+
+        return _forked(ours, ask)
+
+
+class SharedNursery:
+    """Asks a process that somebody else has started to serve whoever knows this ``name``: `forker.command_of`.
+
+    Where it cannot be found in time, nodes are started as always.
+    """
+
+    def __init__(self, environment: Mapping[str, str], name: str) -> None:
+        self._environment = dict(environment)
+        self._name = name
+
+    def start(self, command: Sequence[str]) -> Process:
+        """As `Nursery.start`."""
+        forked = self._fork(command) if supported() and _forkable(command) else None
+        return forked if forked is not None else children.start(command, self._environment)
+
+    def revive(self) -> None:
+        """Nothing: whoever has started the process starts it again."""
+
+    def close(self) -> None:
+        """Nothing: others may need the process."""
+
+    def _fork(self, command: Sequence[str]) -> Forked | None:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+        def ask() -> None:
+            self._find(connection)
+            socket.send_fds(connection, [json.dumps(list(command)).encode()], [0, 1, 2])
+
+        return _forked(connection, ask)
+
+    def _find(self, connection: socket.socket) -> None:
+        until_s = time.monotonic() + _FIND_TIMEOUT_S
+        while True:
+            try:
+                connection.connect(address(self._name))
+                break
+            except ConnectionRefusedError:
+                if time.monotonic() > until_s:
+                    raise
+                time.sleep(0.05)
+        if not same_user(connection):
+            raise PermissionError('it is of another user')
+
+
+def _forkable(command: Sequence[str]) -> bool:
+    return list(command[:2]) == [sys.executable, '-m']
+
+
+def _forked(connection: socket.socket, ask: Callable[[], None]) -> Forked | None:
+    """The node that ``ask`` asks for, once it is there; None where there is none to be had."""
+    try:
+        ask()
+        connection.settimeout(_START_TIMEOUT_S)
+        said = connection.recv(MESSAGE)
+        if said:
+            return Forked(connection, int(json.loads(said)['pid']))
+    except OSError as error:
+        _log.warning('no node from the process that forks them (%s); it is started as always', error)
+    except BaseException:
+        connection.close()
+        raise
+    connection.close()
+    return None
 
 
 def supported() -> bool:
     """Whether nodes can be forked on this host."""
     return sys.platform == 'linux' and hasattr(os, 'pidfd_open')
-
-
-# ---- the process itself
-
-@dataclass
-class _Node:
-    pid: int
-    connection: socket.socket
-
-
-class _Forker:
-    """Forks on request, and says how each node ended."""
-
-    def __init__(self, line: socket.socket) -> None:
-        self._line = line
-        self._nodes: dict[int, _Node] = {}
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(line, selectors.EVENT_READ, None)
-        self._woken, self._waker = socket.socketpair()
-        self._waker.setblocking(False)
-        self._woken.setblocking(False)
-        self._selector.register(self._woken, selectors.EVENT_READ, 0)
-        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)   # to be woken by it
-
-    def run(self) -> None:
-        """Serve until the asker is gone."""
-        while True:
-            for key, _ in self._selector.select():
-                if key.fileobj is self._line:
-                    if not self._serve():
-                        return
-                elif key.fileobj is self._woken:
-                    self._drain()
-                elif key.data in self._nodes:                   # nothing is ever said there: the asker has gone
-                    self._selector.unregister(key.fileobj)
-                    os.kill(key.data, signal.SIGTERM)
-            self._reap()
-
-    def _drain(self) -> None:
-        try:
-            self._woken.recv(4096)
-        except BlockingIOError:
-            pass
-
-    def _serve(self) -> bool:
-        request, handles, _, _ = socket.recv_fds(self._line, _MESSAGE, 4)
-        if not request:
-            return False
-        command, connection = json.loads(request), socket.socket(fileno=handles[0])
-        sys.stdout.flush()
-        sys.stderr.flush()
-        parent, pid = os.getpid(), os.fork()
-        if not pid:
-            connection.close()
-            self._become(command, handles[1:], parent)
-        for handle in handles[1:]:
-            os.close(handle)
-        self._nodes[pid] = _Node(pid, connection)
-        self._selector.register(connection, selectors.EVENT_READ, pid)
-        _say(connection, {'pid': pid})
-        return True
-
-    def _reap(self) -> None:
-        for pid in list(self._nodes):
-            done, status = os.waitpid(pid, os.WNOHANG)
-            if done:
-                node = self._nodes.pop(pid)
-                if node.connection in self._selector.get_map():
-                    self._selector.unregister(node.connection)
-                _say(node.connection, {'code': os.waitstatus_to_exitcode(status)})
-                node.connection.close()
-
-    def _become(self, command: Sequence[str], output: Sequence[int], parent: int) -> NoReturn:
-        """In the child: the node that was asked for, as if Python had just been started with its command."""
-        code = 1
-        try:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for at, handle in enumerate(output):
-                os.dup2(handle, at)
-                os.close(handle)
-            self._selector.close()
-            for held in (self._line, self._woken, self._waker, *(node.connection for node in self._nodes.values())):
-                held.close()
-            children.prepare()
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            os.setsid()
-            if os.getppid() != parent:                          # it went before it could be followed
-                os._exit(code)
-            _entitle(command)
-            module = importlib.import_module(command[2])
-            sys.argv = [module.__file__ or command[2], *command[3:]]
-            code = module.main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 1
-        except BaseException:  # noqa: BLE001 - a forked process must never return into its parent's loop
-            import traceback
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-
-
-def _say(connection: socket.socket, message: Mapping[str, Any]) -> None:
-    try:
-        connection.send(json.dumps(message).encode())
-    except OSError:
-        pass                                                    # nobody is there to hear it
-
-
-def _entitle(command: Sequence[str]) -> None:
-    """Show a command in ``ps``, written over the one that this process was started with, in its room.
-
-    Linux shows what is there up to a zero byte, where the last byte of the room is none.
-    """
-    try:
-        fields = Path('/proc/self/stat').read_text().rpartition(')')[2].split()
-        begin, end = int(fields[45]), int(fields[46])
-    except (OSError, IndexError, ValueError):
-        return
-    room = end - begin
-    if begin and room >= _TITLE_ROOM // 2:
-        text = ' '.join(command).encode()[:room - 2]
-        ctypes.memmove(begin, text.ljust(room - 1, b'\0') + b'.', room)
-    name = command[2].rpartition('.')[2].encode()[:15]
-    ctypes.CDLL(None).prctl(_PR_SET_NAME, ctypes.c_char_p(name), 0, 0, 0)
-
-
-def main() -> int:
-    """Import what is named, then fork on request."""
-    line = socket.socket(fileno=int(os.environ.pop(_WHERE)))
-    signal.signal(signal.SIGINT, lambda number, frame: sys.exit(0))
-    _entitle([sys.executable, '-m', 'crossspec_ros.nursery'])
-    for name in sys.argv[1:]:
-        if name.startswith('-'):
-            continue
-        module, _, function = name.partition(':')
-        found = importlib.import_module(module)
-        if function:
-            getattr(found, function)()
-    gc.collect()
-    gc.freeze()                                                 # the collector would write to, so copy, every page
-    _Forker(line).run()
-    return 0
-
-
-if __name__ == '__main__':
-    sys.exit(main())

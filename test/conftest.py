@@ -19,7 +19,8 @@ os.environ['CROSSSPEC_CACHE_DIR'] = ''                          # what one test 
 
 load_vision_ops()                                               # before a test imports a class of transformers
 _TESTS = Path(__file__).parent
-_LIVE = ('bench/', 'commands/', 'demo/', 'launch/', 'nodes/', 'test_children', 'test_interrupts', 'test_nursery')
+_LIVE = ('bench/', 'commands/', 'demo/', 'launch/', 'nodes/', 'test_children', 'test_interrupts', 'test_launched',
+         'test_nursery')
 
 torch.set_num_threads(1)                                        # tiny models: a second thread would only wait
 

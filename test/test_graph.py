@@ -182,78 +182,11 @@ def test_up_refuses(argv, rule):
         up.run(parse('--print', *argv))
 
 
-class Sleeper(NodeSpec):
-    """A node whose process is a small program."""
-
-    def command(self):
-        return [sys.executable, '-c', self.parameters['program']]
-
-
-def supervised(restart: bool, **programs: str) -> up._Supervisor:
-    supervisor = up._Supervisor(dict(os.environ), restart)
-    for name, program in programs.items():
-        supervisor.start(Sleeper(name, '', {'program': program}))
-    return supervisor
-
-
 def wait_for(condition, seconds: float = 20.0) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, 'did not happen in time'
         time.sleep(0.02)
-
-
-def test_supervisor_ends_what_it_started():
-    supervisor = supervised(False, one='import time; time.sleep(600)', two='import time; time.sleep(600)')
-    assert supervisor.look() is None
-    supervisor.end()
-    assert all(known.process.poll() is not None for known in supervisor.running.values())
-
-
-def test_supervisor_tells_the_worst_exit_code_when_all_have_ended():
-    supervisor = supervised(False, one='pass', two='raise SystemExit(2)')
-    codes = []
-    wait_for(lambda: codes.append(supervisor.look()) or codes[-1] is not None)
-    assert codes[-1] == 2
-
-
-def test_supervisor_restarts_a_killed_node_and_lets_an_ended_one_rest():
-    supervisor = supervised(True, one='import time; time.sleep(600)', two='pass')
-    try:
-        first = supervisor.running['one'].process
-        first.send_signal(signal.SIGKILL)
-        wait_for(lambda: supervisor.look() is None and supervisor.running['one'].process.pid != first.pid)
-        wait_for(lambda: supervisor.look() is None and supervisor.running['two'].process.poll() == 0)
-        assert supervisor.running['two'].restart_at_s in (None, float('inf'))
-    finally:
-        supervisor.end()
-
-
-@pytest.mark.parametrize('failures', [0, 1, 4])
-def test_supervisor_restarts_at_once_what_had_lived_for_a_while(monkeypatch, failures):
-    monkeypatch.setattr(up, '_STABLE_S', 0.0)
-    supervisor = supervised(True, one='raise SystemExit(1)')
-    supervisor.running['one'].failures = failures
-    try:
-        supervisor.running['one'].process.wait(20)
-        supervisor.look()
-        assert supervisor.running['one'].restart_at_s <= time.monotonic()
-    finally:
-        supervisor.end()
-
-
-def test_supervisor_waits_longer_for_what_ends_at_its_start(monkeypatch):
-    monkeypatch.setattr(up, '_STABLE_S', 1e9)
-    waits = []
-    for failures in range(7):
-        supervisor = supervised(True, one='raise SystemExit(1)')
-        supervisor.running['one'].failures = failures
-        supervisor.running['one'].process.wait(20)
-        before_s = time.monotonic()
-        supervisor.look()
-        waits.append(round(supervisor.running['one'].restart_at_s - before_s))
-        supervisor.end()
-    assert waits == [0, 1, 2, 5, 10, 10, 10]
 
 
 def run_up() -> tuple[subprocess.Popen, int]:

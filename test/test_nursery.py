@@ -1,6 +1,8 @@
 """Nodes forked by a process that has imported what they need: as if started with their own command."""
 import os
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -8,7 +10,9 @@ import time
 import psutil
 import pytest
 
-from crossspec_ros.nursery import Nursery, supported
+from crossspec_ros import children, nursery as nurseries
+from crossspec_ros.forker import command_of
+from crossspec_ros.nursery import Nursery, SharedNursery, supported
 
 pytestmark = pytest.mark.skipif(not supported(), reason='nodes are forked on Linux only')
 NODE = '''
@@ -26,6 +30,13 @@ def main():
     return int(sys.argv[2])
 
 LOADED = os.getpid()
+if __name__ == '__main__':
+    sys.exit(main())
+'''
+WAITING = '''
+import os, time
+while not os.path.exists({file!r}):
+    time.sleep(0.02)
 '''
 
 
@@ -98,3 +109,57 @@ def test_nodes_end_with_their_asker(nursery, place):
 def test_another_command_is_started_as_always(nursery):
     process = nursery.start([sys.executable, '-c', 'raise SystemExit(6)'])
     assert isinstance(process, subprocess.Popen) and process.wait(60) == 6
+
+
+@pytest.fixture
+def shared(place):
+    """A process that serves whoever knows its name, and that name."""
+    for module, file in (('before', 'asked'), ('after', 'go')):
+        (place / f'{module}.py').write_text(WAITING.format(file=str(place / file)))
+    name = secrets.token_hex(8)
+    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(place), os.environ.get('PYTHONPATH', '')])}
+    process = children.start(command_of(['no_such_module', 'before', 'small_node', 'after'], name), environment)
+    try:
+        yield process, name
+    finally:
+        children.end([process], 10.0)
+
+
+def test_who_knows_the_name_gets_nodes_of_one_process_which_ends_after_them(shared, place):
+    process, name = shared
+    for file in ('asked', 'go'):
+        (place / file).touch()
+    nodes = [SharedNursery(os.environ, name).start(command(place, 'sleep')) for _ in range(2)]
+    wait_for((place / 'said').exists)
+    assert {psutil.Process(node.pid).ppid() for node in nodes} == {process.pid}
+    process.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.3)
+    codes = {}
+    for node, sign in zip(nodes, (signal.SIGTERM, signal.SIGKILL)):
+        node.send_signal(sign)
+        codes[sign] = node.wait(60)
+    assert codes == {signal.SIGTERM: -signal.SIGTERM, signal.SIGKILL: -signal.SIGKILL}
+    assert process.wait(60) == 0
+
+
+def test_a_node_waits_for_its_own_imports_only(shared, place, monkeypatch):
+    process, name = shared
+    send = socket.send_fds
+
+    def ask(*args):
+        send(*args)
+        (place / 'asked').touch()                               # it is asked for before its imports begin
+
+    monkeypatch.setattr(nurseries.socket, 'send_fds', ask)
+    node = SharedNursery(os.environ, name).start(command(place, '8'))
+    wait_for(lambda: (place / 'said').exists() and (place / 'said').read_text() == f'{node.pid} 8 {process.pid}')
+    (place / 'go').touch()
+    assert node.wait(60) == 8
+
+
+def test_where_nobody_has_the_name_nodes_are_started_as_always(monkeypatch, place):
+    monkeypatch.setattr(nurseries, '_FIND_TIMEOUT_S', 0.1)
+    asked = SharedNursery({**os.environ, 'PYTHONPATH': str(place)}, secrets.token_hex(8))
+    node = asked.start(command(place, '9'))
+    assert isinstance(node, subprocess.Popen) and node.wait(60) == 9

@@ -7,10 +7,9 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from crossspec_ros import children, shell
+from crossspec_ros import shell
 from crossspec_ros.commands.devices import check_device
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.graph import (ARGUMENTS, LAUNCH_ARGUMENTS, LIFECYCLE_NODES, MODEL_LIBRARIES, MODEL_WARM_UP,
@@ -18,14 +17,8 @@ from crossspec_ros.graph import (ARGUMENTS, LAUNCH_ARGUMENTS, LIFECYCLE_NODES, M
 from crossspec_ros.interrupts import interruptible
 from crossspec_ros.nursery import Nursery
 from crossspec_ros.security import policy
-from crossspec_ros.shared_memory import Leftovers
+from crossspec_ros.supervisor import LOOK_S, Supervisor
 from crossspec_ros.tracing.summary import begin, end, in_words, parts_of, summarise
-
-_END_TIMEOUT_S = 15.0
-_RESTART_AFTER_S = (0.0, 1.0, 2.0, 5.0, 10.0)                   # the longer, the more often in a row
-_NOTE_S = 0.5                                                   # between looks at what nodes and their dead own
-_SWEEP_S = 5.0                                                  # may look at all processes of this host
-_STABLE_S = 3.0                                                # who has lived so long does not end at its start
 
 
 class _Joined(argparse.Action):
@@ -89,94 +82,6 @@ def choose(specs: Sequence[NodeSpec], only: Sequence[str] | None, without: Seque
     return [spec for spec in specs if (not only or spec.name in only) and spec.name not in without]
 
 
-@dataclass
-class _Running:
-    """A node's process and its history."""
-
-    spec: NodeSpec
-    process: children.Process
-    started_s: float
-    failures: int = 0
-    restart_at_s: float | None = None
-
-
-@dataclass
-class _Supervisor:
-    """Starts nodes and ends what it started, each by its own pid."""
-
-    environment: dict[str, str]
-    restart: bool
-    nursery: Nursery | None = None                              # of the nodes that import for long
-    running: dict[str, _Running] = field(default_factory=dict)
-    ending: bool = False
-    leftovers: Leftovers = field(default_factory=Leftovers)
-    next_note_s: float = 0.0
-    next_sweep_s: float = 0.0
-
-    def start(self, spec: NodeSpec) -> None:
-        if self.nursery is not None and spec.name in LIFECYCLE_NODES:
-            process = self.nursery.start(spec.command())
-        else:
-            process = children.start(spec.command(), self.environment)
-        name = spec.full_name.strip('/')                        # several cameras have nodes of one name
-        known = self.running.get(name)
-        self.running[name] = _Running(spec, process, time.monotonic(), known.failures if known else 0)
-        print(f'crossspec: {spec.full_name} started, pid {process.pid}', file=sys.stderr)
-
-    def look(self) -> int | None:
-        """Look after the processes; the exit code once all has ended, else None."""
-        now_s = time.monotonic()
-        if self.nursery is not None and not self.ending:
-            self.nursery.revive()
-        self.tidy(now_s)
-        for known in list(self.running.values()):
-            code = known.process.poll()
-            if code is None or self.ending:
-                continue
-            if known.restart_at_s is None:
-                self.leftovers.ended(known.process.pid)
-                print(f'crossspec: {known.spec.full_name} ended with {code}', file=sys.stderr)
-                if self.restart and code != 0:
-                    stable = now_s - known.started_s > _STABLE_S
-                    known.restart_at_s = now_s + _RESTART_AFTER_S[0 if stable else
-                                                                  min(known.failures, len(_RESTART_AFTER_S) - 1)]
-                    known.failures = 1 if stable else known.failures + 1
-                else:
-                    known.restart_at_s = float('inf')
-            elif now_s >= known.restart_at_s:
-                self.start(known.spec)
-        codes = [known.process.poll() for known in self.running.values()]
-        waiting = any(known.restart_at_s not in (None, float('inf')) for known in self.running.values())
-        if not waiting and all(code is not None for code in codes):
-            return max((abs(code) for code in codes), default=0)
-        return None
-
-    def tidy(self, now_s: float) -> None:
-        """Note what the nodes have in shared memory, and remove what the dead left there."""
-        if now_s < self.next_note_s:
-            return
-        self.next_note_s = now_s + _NOTE_S
-        for known in self.running.values():
-            if known.process.poll() is None:
-                self.leftovers.note(known.process.pid)
-        if now_s >= self.next_sweep_s:
-            self.next_sweep_s = now_s + _SWEEP_S
-            self.leftovers.sweep()
-
-    def end(self) -> None:
-        """End what still runs, and remove what is left of it in shared memory."""
-        self.ending = True
-        self.next_note_s = 0.0
-        self.tidy(time.monotonic())
-        children.end([known.process for known in self.running.values()], _END_TIMEOUT_S,
-                     lambda text: print(f'crossspec: {text}', file=sys.stderr))
-        if self.nursery is not None:
-            self.nursery.close()
-        for known in self.running.values():
-            self.leftovers.ended(known.process.pid)
-        self.leftovers.sweep(last=True)
-
-
 def _write(path: str, text: str) -> int:
     try:
         Path(path).write_text(text, encoding='utf-8')
@@ -214,16 +119,16 @@ def run(args: argparse.Namespace) -> int:
     if parts is not None:
         begin(parts)
     shell.settle(without=() if args.domain_id is None else ('ROS_DOMAIN_ID',))
-    supervisor = _Supervisor(node_environment(domain_id=args.domain_id, local=not args.network), args.restart)
+    supervisor = Supervisor(node_environment(domain_id=args.domain_id, local=not args.network), args.restart)
     try:
         with interruptible(signal.SIGINT, signal.SIGTERM):
             if args.restart and any(spec.name in LIFECYCLE_NODES for spec in specs):
                 supervisor.nursery = Nursery(supervisor.environment, MODEL_LIBRARIES, MODEL_WARM_UP)
             # Those that wait for the imports come last.
             for spec in sorted(specs, key=lambda spec: spec.name in LIFECYCLE_NODES):
-                supervisor.start(spec)
+                supervisor.start(spec.full_name, spec.command(), forked=spec.name in LIFECYCLE_NODES)
             while (code := supervisor.look()) is None:
-                time.sleep(0.1)
+                time.sleep(LOOK_S)
             return code
     except KeyboardInterrupt:
         return 0

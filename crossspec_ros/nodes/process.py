@@ -1,9 +1,7 @@
 """What every node's process does: threads beside the callbacks, time jumps, start and end with the right exit code."""
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import sys
 import threading
 import time
@@ -22,6 +20,7 @@ from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.node import Node
 from rosidl_generator_py.import_type_support_impl import UnsupportedTypeSupport
 
+from crossspec_ros.children import follow_parent
 from crossspec_ros.config import TraceConfig
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.interrupts import interruptible
@@ -34,8 +33,6 @@ EXIT_BAD_INPUT = 2
 _DESTROY_S = 3.0
 _REFUSALS = (rclpy_implementation.RCLError, rclpy_implementation.RMWError, rclpy_implementation.UnknownROSArgsError,
              NameValidationException, NoTypeSupportImportedException, UnsupportedTypeSupport, ImportError)
-_PR_SET_PDEATHSIG = 1
-FOLLOWED = 'CROSSSPEC_PARENT'                                   # as `graph` names it
 _CLOSE_S = 12.0                                                 # less than a supervisor's patience
 
 
@@ -159,19 +156,6 @@ def run(make: Callable[[], Node], args: Sequence[str] | None = None) -> int:
         return getattr(node, 'exit_code', 0)
 
     return run_nodes(spin, nodes, args)
-
-
-def follow_parent() -> None:
-    """End (SIGTERM) when the process that the launch files name as having started this one dies, however it does.
-
-    Linux; elsewhere, and where none is named, nothing is done.
-    """
-    named = os.environ.get(FOLLOWED, '')
-    if not named.isdigit() or not sys.platform.startswith('linux'):
-        return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() == 1 and named != '1':                      # it was gone before it could be followed
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def spin_together(nodes: Sequence[Node]) -> int:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ pytest.importorskip('launch', reason='launch is not importable here')
 pytest.importorskip('launch_ros', reason='launch_ros is not importable here')
 
 from crossspec_ros.demo.options import free_domain  # noqa: E402 - only where there is a launch system
+from crossspec_ros.nursery import supported  # noqa: E402
 
 LAUNCH = Path(__file__).resolve().parents[2] / 'launch'
 PATIENCE_S = 240.0
@@ -48,7 +50,7 @@ class Launch:
                 [sys.executable, '-c', RUN, str(LAUNCH / name), *words], env=environment, stdout=log,
                 stderr=subprocess.STDOUT, start_new_session=True,
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
-        self.nodes: list[psutil.Process] = []
+        self.seen: list[psutil.Process] = []
 
     def log(self) -> str:
         return self._path.read_text(errors='replace')
@@ -58,18 +60,33 @@ class Launch:
         wait_for(lambda: len(self.look()) >= count, self.log)
 
     def look(self) -> list[psutil.Process]:
-        """The nodes now; those seen are kept."""
+        """The nodes now; they, and what forks and looks after them, are kept."""
         try:
-            found = psutil.Process(self.process.pid).children()
+            found = psutil.Process(self.process.pid).children(recursive=True)
         except psutil.NoSuchProcess:
             found = []
-        self.nodes += [each for each in found if each not in self.nodes]
-        return found
+        self.seen += [each for each in found if each not in self.seen]
+        return [each for each in found if is_node(each)]
 
     def alive(self) -> list[psutil.Process]:
-        """Nodes ever seen that still run."""
-        return [each for each in self.nodes
-                if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+        """What was ever seen and still runs."""
+        return [each for each in self.seen if each.is_running() and threads_of(each)]
+
+
+def threads_of(process: psutil.Process) -> int:
+    """0 where it has ended."""
+    try:
+        return 0 if process.status() == psutil.STATUS_ZOMBIE else process.num_threads()
+    except psutil.NoSuchProcess:
+        return 0
+
+
+def is_node(process: psutil.Process) -> bool:
+    """Whether it neither forks nodes nor looks after one, and has not ended."""
+    try:
+        return not {'crossspec_ros.forker', 'crossspec_ros.launched', ''} & {*(process.cmdline() or [''])[:3]}
+    except psutil.NoSuchProcess:
+        return False
 
 
 def wait_for(condition, log) -> None:
@@ -96,7 +113,7 @@ def launched(folder: Path, name: str, *words: str) -> Iterator[Launch]:
 def test_launch_that_is_ended_leaves_no_node(tmp_path, sign):
     with launched(tmp_path, 'vehicle.launch.py', 'autostart:=false') as running:
         running.wait_for_nodes(4)
-        wait_for(lambda: all(each.num_threads() > 4 for each in running.look()), running.log)     # in the graph
+        wait_for(lambda: all(threads_of(each) > 4 for each in running.look()), running.log)     # in the graph
         running.process.send_signal(sign)
         running.process.wait(PATIENCE_S)
         wait_for(lambda: not running.alive(), running.log)
@@ -110,6 +127,31 @@ def test_launch_starts_again_what_was_killed_and_only_that(tmp_path):
         victim.kill()
         wait_for(lambda: victim not in running.look() and len(running.look()) == 4, running.log)
         assert len(set(before) & set(running.look())) == 3
+
+
+@pytest.mark.skipif(not supported(), reason='nodes are forked on Linux only')
+@pytest.mark.parametrize('name', ['drafter', 'verifier'])
+def test_launch_forks_what_was_killed_from_a_process_that_goes_on(tmp_path, name):
+    def nodes() -> dict[str, psutil.Process]:
+        return {found.group(1): each for each in running.look()
+                if (found := re.search(r'nodes\.(\w+) ', ' '.join(each.cmdline())))}
+
+    with launched(tmp_path, 'vehicle.launch.py', 'autostart:=false') as running:
+        running.wait_for_nodes(4)
+        before = nodes()
+        assert set(before) == {'drafter', 'verifier'} and len({each.ppid() for each in before.values()}) == 1
+        before[name].kill()
+        wait_for(lambda: nodes().get(name, before[name]) != before[name], running.log)
+        after = nodes()
+        assert [each for each in before if after[each] != before[each]] == [name]
+        assert after[name].ppid() == after['drafter' if name == 'verifier' else 'verifier'].ppid()
+        assert f'{name} ended with -9' in running.log()
+
+
+def test_launch_without_respawn_starts_nodes_as_they_are(tmp_path):
+    with launched(tmp_path, 'vehicle.launch.py', 'autostart:=false', 'respawn:=false') as running:
+        running.wait_for_nodes(4)
+        assert len(running.seen) == 4 and {each.ppid() for each in running.look()} == {running.process.pid}
 
 
 def test_launch_without_rviz_says_so_and_goes_on(tmp_path):

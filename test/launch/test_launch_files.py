@@ -1,9 +1,13 @@
 """The launch files, with the launch system where it is importable: what they declare, and that they really run."""
 import importlib.util
+import shlex
 from pathlib import Path
 
 import pytest
 import yaml
+
+from crossspec_ros.nursery import supported
+from launch_hosts import need_executables
 
 launch = pytest.importorskip('launch', reason='launch is not importable here')
 pytest.importorskip('launch_ros', reason='launch_ros is not importable here')
@@ -29,7 +33,8 @@ def nodes_of(description: 'launch.LaunchDescription', **given: str) -> dict[str,
         if isinstance(entity, DeclareLaunchArgument) and entity.name not in given:
             entity.execute(context)
         if isinstance(entity, OpaqueFunction):
-            found |= {action.node_executable: action for action in entity.execute(context)}
+            found |= {action.node_executable: action for action in entity.execute(context)
+                      if hasattr(action, 'node_executable')}
     return found
 
 
@@ -81,6 +86,26 @@ def test_launch_file_has_every_argument_of_the_graph(name):
     from crossspec_ros.graph import ARGUMENTS
     given = {argument.name for argument in load(name).get_launch_arguments()}
     assert given == {argument.name for argument in ARGUMENTS}
+
+
+@pytest.mark.skipif(not supported(), reason='nodes are forked on Linux only')
+@pytest.mark.parametrize('given, looked_after', [
+    pytest.param({}, {'drafter', 'verifier'}, id='vehicle'),
+    pytest.param({'role': 'server', 'cameras': 'front,left'}, {'several'}, id='one verifier of several cameras'),
+    pytest.param({'respawn': 'false'}, set(), id='without respawn'),
+    pytest.param({'launch-prefix': 'nice'}, set(), id='with a prefix of the user\'s own')])
+def test_launch_file_has_nodes_with_models_looked_after(given, looked_after):
+    need_executables()
+    prefixes = {}
+    for name, action in nodes_of(load('vehicle.launch.py'), respawn_delay='0.5', **given).items():
+        context = launch.LaunchContext()
+        context.launch_configurations.update(given)
+        prefix = action.process_description.prefix
+        prefixes[name] = shlex.split(''.join(part.perform(context) for part in prefix))
+    own = {name: words for name, words in prefixes.items() if 'crossspec_ros.launched' in words}
+    assert set(own) == looked_after
+    assert all(words[-4:-2] == ['-m', 'crossspec_ros.launched'] and words[-1] == '0.5' for words in own.values())
+    assert len({words[-2] for words in own.values()}) <= 1      # they ask one process
 
 
 def test_launch_file_wrong_argument_is_told():

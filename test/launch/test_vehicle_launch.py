@@ -36,7 +36,7 @@ def test_vehicle_launch_brings_up_its_nodes_and_ends_them(vehicle):
     assert wait_for_nodes(NODES, DOMAIN), 'not all nodes came up'
     assert exits == [], 'a node ended by itself'
     yield                                                        # launch shuts down here: SIGINT to every node
-    assert exits == [0, 0, 0, 0]
+    assert len(exits) >= 4 and not any(exits)
 
 
 def wait_for_nodes(wanted: set[str], domain_id: int, seconds: float = 90.0) -> bool:
