@@ -136,15 +136,19 @@ def test_node_comes_back_after_the_process_that_had_forked_it(launched, forker, 
     assert not alive(node) and launched.poll() is None
 
 
+def three_of(launch: subprocess.Popen) -> list[psutil.Process]:
+    """Who forks, who looks after a node, and that node, once it is in the graph."""
+    below = psutil.Process(launch.pid).children(recursive=True)
+    grown = [each for each in below if each.name() == 'monitor' and threads_of(each) > 4]
+    return below if len(below) == 3 and grown else []
+
+
 def test_launch_that_is_killed_leaves_nothing(environment, tmp_path):
     name = secrets.token_hex(8)
     commands = [command_of(['crossspec_ros.nodes.monitor'], name), looked_after(name, tmp_path)]
     launch = children.start([sys.executable, '-c', LAUNCH, FOLLOWED, json.dumps(commands)], environment)
     try:
-        wait_for(lambda: [each for each in psutil.Process(launch.pid).children(recursive=True)
-                          if threads_of(each) > 4])
-        below = psutil.Process(launch.pid).children(recursive=True)
-        assert len(below) == 3
+        below = wait_for(lambda: three_of(launch))
     finally:
         launch.kill()
         launch.wait()
