@@ -1,6 +1,7 @@
 """Plots of outcomes, small PNGs that can be read on light and dark pages."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -11,6 +12,8 @@ from crossspec_ros.experiments.experiment import Plot
 from crossspec_ros.models.writing import write_atomic
 
 _DPI = 90
+_BANDS = 3                       # lines whose intervals can be told apart as bands
+_LOW = 0.5                       # of the highest: lines that come so low are drawn from 0
 _LONG = 24                      # letters of a label, beyond which four do not stand in a row
 
 
@@ -47,11 +50,34 @@ def _bars(plot: Plot, axes: Axes) -> None:
 
 
 def _lines(plot: Plot, axes: Axes) -> None:
-    for (name, points), colour in zip(plot.series.items(), (CAPTION, DRAFT, *SOURCE_COLOURS[2:]) * 3):
+    """Lines of one colour are of one name; what stands after its comma, such as a pace, has a stroke of its own."""
+    parts = {name: tuple(name.split(', ', 1)) for name in plot.series}
+    if any(len(part) < 2 for part in parts.values()):
+        parts = {name: (name, '') for name in plot.series}
+    names, kinds = (list(dict.fromkeys(part)) for part in zip(*parts.values()))
+    colours, strokes = (CAPTION, DRAFT, *SOURCE_COLOURS[2:]), ('-', '--', ':')
+    values = []
+    for number, (name, points) in enumerate(plot.series.items()):
+        first, kind = parts[name]
+        colour = colours[names.index(first) % len(colours)]
         x, y, low, high = zip(*points)
-        axes.plot(x, y, color=colour, marker='o', markersize=3.5, linewidth=1.3, label=as_label(name))
+        axes.plot(x, y, color=colour, linestyle=strokes[kinds.index(kind) % len(strokes)], marker='o', markersize=3.5,
+                  linewidth=1.3, label=as_label(name))
+        values += y
         if None not in low:
-            axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+            _intervals(axes, number, len(plot.series), x, low, high, colour)
     if plot.mark is not None:
         axes.axhline(plot.mark, color=INK, linewidth=0.9, linestyle=':')
-    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    if min(values) < _LOW * max(values):
+        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+
+
+def _intervals(axes: Axes, number: int, count: int, x: Sequence[float], low: Sequence[float], high: Sequence[float],
+               colour: str) -> None:
+    """Bands of a few lines; of many, strokes beside each other."""
+    if count <= _BANDS:
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+        return
+    step = 0.012 * (max(x) - min(x))
+    axes.vlines([each + (number - (count - 1) / 2) * step for each in x], low, high, color=colour, linewidth=1.2,
+                alpha=0.6)
