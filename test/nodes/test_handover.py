@@ -49,7 +49,8 @@ class Interruption:
 def at_every_instruction(module, make, call, callback, check) -> None:
     """Check a fresh node for each instruction of ``call`` that ``callback`` may come after."""
     first = make()
-    Interruption(module, 10_000, lambda: None).run(lambda: call(first))      # Python 3.12.1 tells of none the first time
+    # Python 3.12.1 tells of no instruction the first time.
+    Interruption(module, 10_000, lambda: None).run(lambda: call(first))
     for after in range(10_000):
         node = make()
         came = Interruption(module, after, lambda: callback(node)).run(lambda: call(node))
