@@ -9,14 +9,13 @@ import argparse
 import os
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
 from crossspec_ros import children
 from crossspec_ros.nursery import SharedNursery
-from crossspec_ros.supervisor import LOOK_S, Supervisor
+from crossspec_ros.supervisor import Supervisor
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
@@ -51,9 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         children.follow_parent()
         supervisor.start(node, [sys.executable, '-m', f'crossspec_ros.nodes.{node}', *args.arguments], forked=True)
-        while (code := supervisor.look()) is None:
-            time.sleep(LOOK_S)
-        return code
+        return supervisor.run()
     except KeyboardInterrupt:
         return 0
     finally:

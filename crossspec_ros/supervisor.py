@@ -10,7 +10,7 @@ from crossspec_ros import children
 from crossspec_ros.nursery import Nursery, SharedNursery
 from crossspec_ros.shared_memory import Leftovers
 
-LOOK_S = 0.1                                                    # between looks at the processes
+_LOOK_S = 0.1                                                   # between looks at the processes
 _END_TIMEOUT_S = 15.0
 _RESTART_AFTER_S = (0.0, 1.0, 2.0, 5.0, 10.0)                   # the longer, the more often in a row
 _NOTE_S = 0.5                                                   # between looks at what nodes and their dead own
@@ -57,6 +57,12 @@ class Supervisor:
         known = self.running.get(name)
         self.running[name] = _Running(command, forked, process, time.monotonic(), known.failures if known else 0)
         _say(f'{name} started, pid {process.pid}')
+
+    def run(self) -> int:
+        """Look after the processes until all have ended; the worst exit code."""
+        while (code := self.look()) is None:
+            time.sleep(_LOOK_S)
+        return code
 
     def look(self) -> int | None:
         """Look after the processes; the exit code once all has ended, else None."""

@@ -5,7 +5,6 @@ import argparse
 import shlex
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from crossspec_ros.graph import (ARGUMENTS, LAUNCH_ARGUMENTS, LIFECYCLE_NODES, M
 from crossspec_ros.interrupts import interruptible
 from crossspec_ros.nursery import Nursery
 from crossspec_ros.security import policy
-from crossspec_ros.supervisor import LOOK_S, Supervisor
+from crossspec_ros.supervisor import Supervisor
 from crossspec_ros.tracing.summary import begin, end, in_words, parts_of, summarise
 
 
@@ -127,9 +126,7 @@ def run(args: argparse.Namespace) -> int:
             # Those that wait for the imports come last.
             for spec in sorted(specs, key=lambda spec: spec.name in LIFECYCLE_NODES):
                 supervisor.start(spec.full_name, spec.command(), forked=spec.name in LIFECYCLE_NODES)
-            while (code := supervisor.look()) is None:
-                time.sleep(LOOK_S)
-            return code
+            return supervisor.run()
     except KeyboardInterrupt:
         return 0
     finally:
