@@ -48,6 +48,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--windows', type=int,
                         help='windows to decode, default 200, and 3 with --shapes on a CPU')
     parser.add_argument('--warm', type=int, default=60, help='windows of another drive before, not counted, default 60')
+    parser.add_argument('--runs', type=int, default=1, help='how often all of it is decoded, each time with a memory '
+                        'that begins anew; a window\'s times are the medians of its runs, default 1')
     add_sources(parser)
     parser.add_argument('--schemes', default='', metavar='A,B', help='only these, beside generate; default all')
     parser.add_argument('--prompt', default=DESCRIBE, help='the question')
@@ -101,12 +103,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     for name, value, least in (('windows', args.windows, 1), ('max-tokens', args.max_tokens, 1),
-                               ('layers', args.layers, 0), ('width', args.width, 0)):
+                               ('layers', args.layers, 0), ('width', args.width, 0), ('runs', args.runs, 1)):
         if value < least:
             raise CrossSpecError(f'--{name} must be >= {least}, got {value}')
     if sources_of(args) and (args.counts or args.shapes or args.drive):
         raise CrossSpecError('--sources must be left out with --counts, --shapes and --drive, which have no rows of '
                              'them')
+    if args.runs > 1 and (args.counts or args.shapes or args.drive or args.predict):
+        raise CrossSpecError('--runs must be left out with --counts, --shapes, --drive and --predict, which tell of one')
     if not args.shapes and (args.layers or args.width or args.traces):
         raise CrossSpecError('--layers, --width and --traces need --shapes, which says of what model')
 
@@ -221,23 +225,23 @@ def compare(args: argparse.Namespace, verifier: TransformersTarget, drafter: Eve
     for scheme in schemes.values():
         if isinstance(scheme, Speculation):
             scheme.engine.warm_up(args.prompt)
-    for window in track(warm, description='warm up', console=Console(stderr=True), transient=True):
-        for name, scheme in schemes.items():
-            if isinstance(scheme, Speculation) or window.window_id <= 3:
-                scheme.run(window)
-    times = [Times.measure(verifier, windows[0])] if args.predict else []
-    counted = {name: drafted(scheme) for name, scheme in schemes.items()}
-    outcomes: dict[str, list[Outcome]] = {name: [] for name in schemes}
+    times, counted = [], {}
+    runs: list[dict[str, list[Outcome]]] = []
     errors: dict[str, str] = {}
-    for window in track(windows, description='decode', console=Console(stderr=True), transient=True):
-        for name, scheme in schemes.items():
-            if name in errors:
-                continue
-            try:
-                outcomes[name].append(scheme.run(window))
-            except (RuntimeError, ValueError, IndexError) as error:         # transformers' prompt lookup may break
-                errors[name] = f'{type(error).__name__}: {str(error).splitlines()[0]}'
-    report = {'windows': len(windows), 'prompt': args.prompt, 'model': str(args.model),
+    for number in range(args.runs):
+        for scheme in schemes.values():
+            if number and isinstance(scheme, Speculation):
+                scheme.engine.reset()
+        for window in track(warm, description='warm up', console=Console(stderr=True), transient=True):
+            for name, scheme in schemes.items():
+                if isinstance(scheme, Speculation) or window.window_id <= 3:
+                    scheme.run(window)
+        if args.predict:
+            times.append(Times.measure(verifier, windows[0]))
+        counted = {name: drafted(scheme) for name, scheme in schemes.items()}
+        runs.append(_decoded(schemes, windows, errors))
+    outcomes = {name: [_median(row) for row in zip(*(run[name] for run in runs))] for name in schemes}
+    report = {'windows': len(windows), 'runs': args.runs, 'prompt': args.prompt, 'model': str(args.model),
               'schemes': {name: summary(rows, outcomes['generate']) for name, rows in outcomes.items()
                           if name not in errors}}
     plain = report['schemes']['generate']['age_ms']['p50']
@@ -253,6 +257,28 @@ def compare(args: argparse.Namespace, verifier: TransformersTarget, drafter: Eve
     if 'ours' in schemes:
         report['statistics'] = schemes['ours'].engine.statistics()
     return report
+
+
+def _decoded(schemes: dict[str, PlainGeneration | Speculation], windows: Sequence[Window], errors: dict[str, str]
+             ) -> dict[str, list[Outcome]]:
+    """Outcomes by scheme; what goes wrong in one of them is noted in ``errors``, and it is left out from there on."""
+    outcomes: dict[str, list[Outcome]] = {name: [] for name in schemes}
+    for window in track(windows, description='decode', console=Console(stderr=True), transient=True):
+        for name, scheme in schemes.items():
+            if name in errors:
+                continue
+            try:
+                outcomes[name].append(scheme.run(window))
+            except (RuntimeError, ValueError, IndexError) as error:         # transformers' prompt lookup may break
+                errors[name] = f'{type(error).__name__}: {str(error).splitlines()[0]}'
+    return outcomes
+
+
+def _median(runs: Sequence[Outcome]) -> Outcome:
+    """Of one window: the run of the median age, of an even number the younger; one that says other tokens, if any."""
+    told = sorted(runs, key=lambda run: run.age_ms)
+    median = told[(len(told) - 1) // 2]
+    return next((run for run in told if run.tokens != median.tokens), median)
 
 
 def _nodes(scheme: PlainGeneration | Speculation, before: tuple[int, int]) -> float:
@@ -312,7 +338,8 @@ def show(report: dict) -> None:
         from crossspec_ros.bench.decode_real import show_shapes
         show_shapes(report, console)
         return
-    table = Table(title=f'{report["windows"]} windows, {report["hardware"]}')
+    runs = f', medians of {report["runs"]} runs' if report['runs'] > 1 else ''
+    table = Table(title=f'{report["windows"]} windows{runs}, {report["hardware"]}')
     for column in ('scheme', 'age p50, ms', 'age p99, ms', 'compute, ms', 'tau', 'own share', 'identical', 'speedup'):
         table.add_column(column, justify='left' if column == 'scheme' else 'right', no_wrap=column == 'scheme')
     for name, row in report['schemes'].items():

@@ -6,6 +6,7 @@ import json
 import pytest
 
 import tiny_models
+from crossspec_ros.bench.decode import _median
 from crossspec_ros.bench.decode_predicted import Times, predicted
 from crossspec_ros.bench.decode_schemes import Outcome
 from crossspec_ros.cli import main
@@ -33,6 +34,23 @@ def test_decode_reports_every_scheme(folder, capsys):
     assert all(set(scheme) == KEYS for scheme in report['schemes'].values())
     assert report['schemes']['ours']['identical'] and report['schemes']['tree']['identical']
     assert report['speedup']['generate'] == 1.0
+
+
+def test_decode_several_runs_from_a_memory_that_begins_anew(folder, capsys):
+    words = ('--model', str(folder), '--drafter', 'none', '--windows', '2', '--warm', '1', '--max-tokens', '12',
+             '--schemes', 'memory')
+    once, twice = report_of(capsys, *words), report_of(capsys, *words, '--runs', '2')
+    assert (once['runs'], twice['runs'], twice['windows']) == (1, 2, 2)
+    assert once['schemes']['memory']['passes'] == twice['schemes']['memory']['passes']
+    assert twice['schemes']['memory']['identical']
+    assert main(['bench', 'decode', *words, '--runs', '2', '--predict']) == 2
+
+
+def test_age_of_a_window_is_the_median_of_its_runs_and_other_tokens_are_not_hidden():
+    runs = [Outcome((1, 2), age, 0.0, passes=1, emitted=2) for age in (90.0, 40.0, 50.0)]
+    assert _median(runs) is runs[2] and _median(runs[:2]) is runs[1] and _median(runs[:1]) is runs[0]
+    odd = Outcome((1, 3), 45.0, 0.0, passes=1, emitted=2)
+    assert _median([*runs, odd]).tokens != _median(runs).tokens
 
 
 def test_decode_predicts_ages_from_what_it_measured(folder, capsys):
