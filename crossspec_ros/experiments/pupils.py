@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -70,6 +71,18 @@ def lessons(lab: Lab, seen: Sequence[Seen], view: View = newest_look) -> list[Le
                            len(question) - 1, torch.tensor(drafter.rows_of(ids)), likely, best.values.clone(),
                            each.window.states))
     return made
+
+
+@cache
+def taught_lessons(lab: Lab, view: View = newest_look) -> list[Lesson]:
+    """Of the windows that are learned from, made once for all parts."""
+    return lessons(lab, lab.taught(), view)
+
+
+@cache
+def judged_lessons(lab: Lab, pace: str, view: View = newest_look) -> list[Lesson]:
+    """Of the windows that are measured."""
+    return lessons(lab, lab.windows(pace), view)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +152,7 @@ class Pupil(nn.Module):
 def learn(learning: Sequence[nn.Parameter], taught: Sequence[Lesson], loss: Callable[[Batch, float], Tensor],
           steps: int, draw: torch.Generator) -> None:
     """So many steps of a loss of a batch and the share of the steps that are done."""
-    optimiser = torch.optim.AdamW(learning, lr=_RATE)
+    optimiser = torch.optim.AdamW(learning, lr=_RATE, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _RATE, total_steps=steps)
     for step in range(steps):
         chosen = torch.randint(len(taught), (BATCH,), generator=draw).tolist()

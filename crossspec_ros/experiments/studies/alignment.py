@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from time import perf_counter_ns
 from typing import Any
 
@@ -19,7 +20,8 @@ from crossspec_ros.experiments.lab import Lab
 from crossspec_ros.experiments.low_rank import RANK, with_low_rank
 from crossspec_ros.experiments.pupil_methods import Method
 from crossspec_ros.experiments.pupil_methods import trained as trained_pupil
-from crossspec_ros.experiments.pupils import Batch, learn, lessons, newest_frame, newest_look, rows_of
+from crossspec_ros.experiments.pupils import (
+    Batch, judged_lessons, learn, newest_frame, newest_look, rows_of, taught_lessons)
 from crossspec_ros.experiments.states import FINAL, Places, apply_ridge, places, ridge, said_right
 from crossspec_ros.models.drafter import EventDrafter
 from crossspec_ros.models.targets import TransformersTarget
@@ -95,6 +97,21 @@ def trained(kind: str, taught: Places, target: TransformersTarget, steps: int, s
     return adapter
 
 
+@cache
+def _taught(lab: Lab) -> Places:
+    """Made once for all parts."""
+    return places(lab, lab.taught())
+
+
+def _seen(lab: Lab, pace: str, drafter: EventDrafter) -> Places:
+    return _judged_places(lab, pace) if drafter is lab.drafter else places(lab, lab.windows(pace), drafter)
+
+
+@cache
+def _judged_places(lab: Lab, pace: str) -> Places:
+    return places(lab, lab.windows(pace))
+
+
 def inputs_of(kind: str, found: Places) -> Tensor:
     """The drafter's states that an adapter of the kind reads."""
     return found.fused if kind == _FUSED else found.hidden
@@ -102,7 +119,7 @@ def inputs_of(kind: str, found: Places) -> Tensor:
 
 def trained_low_rank(lab: Lab, steps: int, seed: int) -> tuple[EventDrafter, Callable[[Tensor], Tensor]]:
     """The drafter with low-rank updates, and the MLP adapter that learned with them by the same loss as without."""
-    taught, place = lessons(lab, lab.taught()), lab.place(FINAL)
+    taught, place = taught_lessons(lab), lab.place(FINAL)
     drafter, learning = with_low_rank(lab.drafter, seed)
     model = _mlp(drafter.config.dim, taught[0].states.shape[-1], seed)
 
@@ -129,15 +146,15 @@ class Alignment(Experiment):
         kind, seed = part.split('/')
         if kind in PUPILS:
             view = PUPILS[kind]
-            pupil = trained_pupil(lab, lessons(lab, lab.taught(), view), Method(view=view), settings.steps, int(seed))
+            pupil = trained_pupil(lab, taught_lessons(lab, view), Method(view=view), settings.steps, int(seed))
             return {pace: [row | {'cosine': None, 'adapter_ms': None}
-                           for row in rows_of(pupil, lessons(lab, lab.windows(pace), view))] for pace in settings.paces}
+                           for row in rows_of(pupil, judged_lessons(lab, pace, view))] for pace in settings.paces}
         drafter, adapter = lab.drafter, None
         if kind == _LORA:
             drafter, adapter = trained_low_rank(lab, settings.steps, int(seed))
         elif kind != _NONE:
-            adapter = trained(kind, places(lab, lab.taught()), lab.target, 4 * settings.steps, int(seed))
-        return {pace: _judged(lab, kind, places(lab, lab.windows(pace), drafter), adapter) for pace in settings.paces}
+            adapter = trained(kind, _taught(lab), lab.target, 4 * settings.steps, int(seed))
+        return {pace: _judged(lab, kind, _seen(lab, pace, drafter), adapter) for pace in settings.paces}
 
     def conclude(self, settings: Settings, found: Mapping[str, dict[str, Any]]) -> Outcome:
         tables, series, told = [], {}, {}
@@ -184,12 +201,11 @@ def _table(pace: str, rows: Mapping[str, list], settings: Settings) -> Table:
         'None: the drafter\'s own output matrix. Fused: an MLP that reads what goes into the drafter\'s first layer '
         f'and what comes out of each. LoRA: updates of rank {RANK} of the linear layers of the drafter\'s decoder, '
         'learned with the MLP by the squared difference that it learns by alone; they are part of the weights when it '
-        'drafts. '
-        f'Pupils: a decoder of the drafter\'s size learns the verifier\'s law from nothing in {settings.steps} steps '
-        f'on {settings.taught} windows, after the drafter\'s visual tokens of the events, or after the verifier\'s own '
-        'of the newest frame through a learned projection (MASSV, Spec-LLaVA); drafts of the latter begin when that '
-        'frame is encoded. Right a token: share of places at which it says the verifier\'s token after the true ones. '
-        'Tau: the rest of the caption is drafted after each verdict.')
+        f'drafts. Pupils: a decoder of the drafter\'s size learns the verifier\'s law from nothing in {settings.steps} '
+        f'steps on {settings.taught} windows, after the drafter\'s visual tokens of the events, or after those of the '
+        'verifier of the newest frame through a learned projection (MASSV, Spec-LLaVA); drafts of the latter begin '
+        'when that frame is encoded. Right a token: share of places at which it says the verifier\'s token after the true '
+        'ones. Tau: the rest of the caption is drafted after each verdict.')
 
 
 def _concluded(rows: Mapping[str, list]) -> tuple[str, str, str]:

@@ -10,7 +10,7 @@ from crossspec_ros.experiments.experiment import (
 from crossspec_ros.experiments.intervals import over, point, ratio
 from crossspec_ros.experiments.lab import Lab
 from crossspec_ros.experiments.pupil_methods import HARD, METHODS, Method, trained
-from crossspec_ros.experiments.pupils import lessons, rows_of
+from crossspec_ros.experiments.pupils import judged_lessons, rows_of, taught_lessons
 
 _NOTE = ('The decoder learns from nothing, the eyes stay; forward KL where nothing else is said. '
          + ' '.join(f'{name[0].upper()}{name[1:]}: {method.note}.' for name, method in METHODS.items() if method.note)
@@ -27,8 +27,8 @@ class Losses(Experiment):
     def measure(self, settings: Settings, part: str, lab: Lab) -> dict[str, Any]:
         name, seed = part.rsplit('/', 1)
         method = METHODS[name]
-        pupil = trained(lab, lessons(lab, lab.taught(), method.view), method, settings.steps, int(seed))
-        return {pace: rows_of(pupil, lessons(lab, lab.windows(pace), method.view)) for pace in settings.paces}
+        pupil = trained(lab, taught_lessons(lab, method.view), method, settings.steps, int(seed))
+        return {pace: rows_of(pupil, judged_lessons(lab, pace, method.view)) for pace in settings.paces}
 
     def conclude(self, settings: Settings, found: Mapping[str, dict[str, Any]]) -> Outcome:
         tables, series, gains = [], {}, {}
