@@ -128,7 +128,7 @@ class StateMaps(nn.Module):
 def pairs_of(layers: int, kept: Sequence[int]) -> list[tuple[int, int]]:
     """Each layer of a pupil with one of the kept ones (FINAL the last), as far up."""
     assert kept[-1] == FINAL, f'the last states must be kept last: {kept}'
-    return [(layer, round(layer * len(kept) / layers) - 1) for layer in range(1, layers + 1)]
+    return [(layer, max(1, round(layer * len(kept) / layers)) - 1) for layer in range(1, layers + 1)]
 
 
 def place_losses(logits: Tensor, batch: Batch, loss: str) -> Tensor:

@@ -121,7 +121,7 @@ def test_maps_to_states_learn_as_long_as_they_are_asked_for_and_are_no_part_of_t
 
 def test_each_layer_learns_from_one_of_the_verifiers_as_far_up():
     assert pairs_of(2, (1, 2, 4, FINAL)) == [(1, 1), (2, 3)] and pairs_of(1, (1, FINAL)) == [(1, 1)]
-    assert pairs_of(3, (0, FINAL)) == [(1, 0), (2, 0), (3, 1)]
+    assert pairs_of(3, (0, FINAL)) == [(1, 0), (2, 0), (3, 1)] and pairs_of(9, (0, FINAL))[0] == (1, 0)
 
 
 def test_two_spans_are_twice_the_tokens_and_the_longest_caption_fits(lab, taught):

@@ -204,8 +204,8 @@ def _table(pace: str, rows: Mapping[str, list], settings: Settings) -> Table:
         f'drafts. Pupils: a decoder of the drafter\'s size learns the verifier\'s law from nothing in {settings.steps} '
         f'steps on {settings.taught} windows, after the drafter\'s visual tokens of the events, or after those of the '
         'verifier of the newest frame through a learned projection (MASSV, Spec-LLaVA); drafts of the latter begin '
-        'when that frame is encoded. Right a token: share of places at which it says the verifier\'s token after the true '
-        'ones. Tau: the rest of the caption is drafted after each verdict.')
+        'when that frame is encoded. Right a token: share of places at which it says the verifier\'s token after the '
+        'true ones. Tau: the rest of the caption is drafted after each verdict.')
 
 
 def _concluded(rows: Mapping[str, list]) -> tuple[str, str, str]:
