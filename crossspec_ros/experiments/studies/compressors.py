@@ -222,10 +222,10 @@ def _table(settings: CompressorsSettings, pace: str, rows: Mapping[str, list]) -
         'None: all visual tokens of all frames. Novelty: the least like the same place of the frame before; attention: '
         'of the verifier\'s question in its middle layer, there only after its prefill; pool: means of neighbours; '
         'convolve: strided and depthwise along the tokens; resample: learned queries; gate: prune by novelty, pool, '
-        'convolve and resample mixed by weights of the window\'s mean token and the question, which is one and the same '
+        'convolve and resample mixed by weights of the window\'s mean token and the question, which is the same one '
         'here. All learn from nothing, but the event drafter is as shipped, with many more steps. us: processor time, '
-        'a draft as long as the caption. Speed: of decoding without drafts, the rest of the caption drafted before each '
-        'pass, by the cost curve of this machine; without the prefill, which the rows share.')
+        'a draft as long as the caption. Speed: over decoding without drafts, the rest of the caption drafted before '
+        'each pass, by the cost curve of this machine; without the prefill, which the rows share.')
 
 
 def _verdict(rows: Mapping[str, list]) -> tuple[str, str, str]:
@@ -254,8 +254,8 @@ def _verdict(rows: Mapping[str, list]) -> tuple[str, str, str]:
 
 EXPERIMENT = Compressors(
     name='compressors', title='Compressed eyes for a drafter', source='SpecVLM 2509.11815; for video 2508.16201',
-    claim='drafters of a vision-language model whose visual tokens are compressed (elastic compressor; up to 90% pruned '
-          'by the verifier\'s attention) make it 2.5-2.9x as fast',
-    measures='A drafter of the event drafter\'s size learns from nothing to draft from the verifier\'s own visual tokens '
-             'of all frames, all of them or compressed in six ways: share of right tokens, tokens a pass, its time.',
+    claim='drafters of a vision-language model whose visual tokens are compressed (elastic compressor; up to 90% '
+          'pruned by the verifier\'s attention) make it 2.5-2.9x as fast',
+    measures='A drafter of the event drafter\'s size learns from nothing to draft from the verifier\'s own visual '
+             'tokens of all frames, all of them or compressed in six ways: share of right tokens, tokens a pass, its time.',
     full=CompressorsSettings(), quick=CompressorsSettings(**QUICK | {'steps': 6}, timed=1))

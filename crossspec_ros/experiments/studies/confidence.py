@@ -189,8 +189,8 @@ def _table(settings: ConfidenceSettings, pace: str, rows: Mapping[str, list], he
                ratio(each, 'wrong', 'taken', 3), ratio(each, 'alone', 'windows'), ratio(each, 'changed', 'windows'),
                ratio(each, 'lost', 'windows'), ratio(each, 'slots_right', 'slots', 3), ratio(each, 'rest', 'passes'),
                statistic(each, 'age_ms')) for name, each in rows.items()),
-        'Confidence: logistic regression on the drafter\'s state, learned on other drives. From the first token below it '
-        'the verifier goes on, with the same drafter. Wrong: what the verifier would not have said after the tokens '
+        'Confidence: logistic regression on the drafter\'s state, learned on other drives. From the first token below '
+        'it the verifier goes on, with the same drafter. Wrong: what the verifier would not have said after the tokens '
         'before. Lost: facts that the verifier alone tells rightly and the caption does not. Held: the threshold moves '
         f'with the verdicts, and ended at {held["threshold"]:.3f}; {held["audits"]} windows without the verifier were '
         'read by it afterwards. Age: the median, by the cost curve of this machine; without the verifier that of the '
@@ -205,8 +205,8 @@ def _places_table(pace: str, told: Mapping[str, Mapping[str, Any]]) -> Table:
               for name, each in told.items()),
         'Place by place along the verifier\'s own text. Right above wrong: how often a right place has the higher '
         'confidence (area under the ROC curve). Taken: above the threshold that errs at the held rate where it was '
-        'learned. The cosine of the drafter\'s states, mapped by least squares, to the verifier\'s needs the verifier\'s '
-        'forward first: it saves nothing.')
+        'learned. The cosine of the drafter\'s states, mapped by least squares, to the verifier\'s needs the '
+        'verifier\'s forward first: it saves nothing.')
 
 
 def _verdict(settings: ConfidenceSettings, rows: Mapping[str, list], told: Mapping[str, Mapping[str, Any]]
@@ -224,8 +224,8 @@ def _verdict(settings: ConfidenceSettings, rows: Mapping[str, list], told: Mappi
     ages = [statistic(rows[each], 'age_ms') for each in (name, _ASKED)]
     measured = (
         f'above {name}, {share} of the tokens are taken unasked, {100 * changed.value:.0f}% of the captions are no '
-        f'longer the verifier\'s and {100 * lost.value:.1f}% of the facts are lost; the median age is {ages[0]} instead '
-        f'of {ages[1]} ms (modelled). Held at {settings.rate:.0%}, {ratio(rows[_HELD], "taken", "tokens")} are taken, '
+        f'longer the verifier\'s and {100 * lost.value:.1f}% of the facts are lost; the median age is {ages[0]} '
+        f'instead of {ages[1]} ms (modelled). Held at {settings.rate:.0%}, {ratio(rows[_HELD], "taken", "tokens")} are taken, '
         f'of which {held or "none"} are wrong. ' + _oracle(told))
     advice = ('Where a caption may differ from the verifier\'s now and then, a learned confidence can stand in for it.'
               if verdict == HOLDS else
@@ -244,7 +244,7 @@ def _oracle(told: Mapping[str, Mapping[str, Any]]) -> str:
 EXPERIMENT = ConfidenceStudy(
     name='confidence', title='Drafts taken without asking', source='features accepted by cosine, with fall-back',
     claim='86.8% of the drafter\'s features are accepted by a threshold, the verifier falls in for the rest',
-    measures='A confidence learned on the event drafter\'s own states decides which of its tokens are taken without the '
-             'verifier, at several thresholds and at one moved by verdicts: tokens and windows that need no verifier, '
+    measures='A confidence learned on the event drafter\'s own states decides which of its tokens are taken without '
+             'the verifier, at several thresholds and at one moved by verdicts: tokens and windows that need no verifier, '
              'captions and facts that change, the age of a caption.', lossless=False,
     full=ConfidenceSettings(), quick=ConfidenceSettings(**QUICK, live=2, thresholds=(0.5, 0.9, 0.99)))
