@@ -257,5 +257,5 @@ EXPERIMENT = Compressors(
     claim='drafters of a vision-language model whose visual tokens are compressed (elastic compressor; up to 90% '
           'pruned by the verifier\'s attention) make it 2.5-2.9x as fast',
     measures='A drafter of the event drafter\'s size learns from nothing to draft from the verifier\'s own visual '
-             'tokens of all frames, all of them or compressed in six ways: share of right tokens, tokens a pass, its time.',
+             'tokens of all frames, all of them or compressed in six ways: right tokens, tokens a pass, its time.',
     full=CompressorsSettings(), quick=CompressorsSettings(**QUICK | {'steps': 6}, timed=1))

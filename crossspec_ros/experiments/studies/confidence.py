@@ -225,8 +225,8 @@ def _verdict(settings: ConfidenceSettings, rows: Mapping[str, list], told: Mappi
     measured = (
         f'above {name}, {share} of the tokens are taken unasked, {100 * changed.value:.0f}% of the captions are no '
         f'longer the verifier\'s and {100 * lost.value:.1f}% of the facts are lost; the median age is {ages[0]} '
-        f'instead of {ages[1]} ms (modelled). Held at {settings.rate:.0%}, {ratio(rows[_HELD], "taken", "tokens")} are taken, '
-        f'of which {held or "none"} are wrong. ' + _oracle(told))
+        f'instead of {ages[1]} ms (modelled). Held at {settings.rate:.0%}, {ratio(rows[_HELD], "taken", "tokens")} are '
+        f'taken, of which {held or "none"} are wrong. ' + _oracle(told))
     advice = ('Where a caption may differ from the verifier\'s now and then, a learned confidence can stand in for it.'
               if verdict == HOLDS else
               'Let the verifier read every draft: what is taken unasked is lossy, and '
@@ -245,6 +245,6 @@ EXPERIMENT = ConfidenceStudy(
     name='confidence', title='Drafts taken without asking', source='features accepted by cosine, with fall-back',
     claim='86.8% of the drafter\'s features are accepted by a threshold, the verifier falls in for the rest',
     measures='A confidence learned on the event drafter\'s own states decides which of its tokens are taken without '
-             'the verifier, at several thresholds and at one moved by verdicts: tokens and windows that need no verifier, '
-             'captions and facts that change, the age of a caption.', lossless=False,
+             'the verifier, at several thresholds and at one moved by verdicts: tokens and windows that need no '
+             'verifier, captions and facts that change, the age of a caption.', lossless=False,
     full=ConfidenceSettings(), quick=ConfidenceSettings(**QUICK, live=2, thresholds=(0.5, 0.9, 0.99)))
