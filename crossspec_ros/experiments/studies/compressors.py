@@ -196,7 +196,8 @@ def _together(pace: str, found: Mapping[str, dict[str, Any]]) -> dict[str, list]
         told.setdefault(part.rsplit('/', 1)[0], []).extend(each[pace])
     made = {}
     for name, rows in told.items():
-        first, further = _mean(rows, 'first_us', 'timed'), _mean(rows, 'further_us', 'further')
+        first = _mean(rows, 'first_us', 'timed')
+        further = _mean(rows, 'further_us', 'further') or first                # where no draft went beyond a token
         made[name] = [row | {'spent_ms': row['passes_ms'] + (first + row['drafted'] * further) / 1e3,
                              'draft_ms': (first + (row['tokens'] - 1) * further) / 1e3} for row in rows]
     return made
@@ -240,8 +241,8 @@ def _verdict(rows: Mapping[str, list]) -> tuple[str, str, str]:
     kept = 'keeps' if sure else 'loses' if lost else 'cannot be told to keep or lose'
     measured = (
         f'the best compressor, {best} tokens, {kept} the tokens a pass of all {rows[NONE][0]["visual"]} ({taus[best]} '
-        f'against {taus[NONE]}, {gain} more), a draft takes {100 * saved:.0f}% less processor time, and drafting with '
-        f'it is {speed} times as fast as decoding without drafts (all tokens: '
+        f'against {taus[NONE]}, {gain} more), a draft takes {100 * abs(saved):.0f}% {"less" if saved > 0 else "more"} processor time, and '
+        f'drafting with it is {speed} times as fast as decoding without drafts (all tokens: '
         f'{ratio(rows[NONE], "plain_ms", "spent_ms")}); the shipped event drafter gives {taus[_EVENTS]}.')
     verdict = HOLDS if sure and saved > 0 and speed.value >= _CLAIM else IN_PART if not lost and saved > 0 else FAILS
     advice = (f'A drafter with the verifier\'s eyes can do with {best} tokens' if not lost and saved > 0 else
