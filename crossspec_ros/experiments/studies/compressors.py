@@ -241,7 +241,8 @@ def _verdict(rows: Mapping[str, list]) -> tuple[str, str, str]:
     kept = 'keeps' if sure else 'loses' if lost else 'cannot be told to keep or lose'
     measured = (
         f'the best compressor, {best} tokens, {kept} the tokens a pass of all {rows[NONE][0]["visual"]} ({taus[best]} '
-        f'against {taus[NONE]}, {gain} more), a draft takes {100 * abs(saved):.0f}% {"less" if saved > 0 else "more"} processor time, and '
+        f'against {taus[NONE]}, {gain} more), a draft takes {100 * abs(saved):.0f}% '
+        f'{"less" if saved > 0 else "more"} processor time, and '
         f'drafting with it is {speed} times as fast as decoding without drafts (all tokens: '
         f'{ratio(rows[NONE], "plain_ms", "spent_ms")}); the shipped event drafter gives {taus[_EVENTS]}.')
     verdict = HOLDS if sure and saved > 0 and speed.value >= _CLAIM else IN_PART if not lost and saved > 0 else FAILS
