@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from crossspec_ros.experiments.experiment import Experiment, Settings
 
 TINY = dict(paces=('brisk',), drives=2, windows=2, taught=2, steps=2, seeds=1, live=1, pairs=2, rounds=1, warm=0,
-            frames=(1, 2), answer=6, side=28, live_temperatures=(1.0,))
+            frames=(1, 2), answer=6, side=28, live_temperatures=(1.0,), kept=(4,))
 
 
 def tiny(experiment: Experiment, pair) -> Settings:

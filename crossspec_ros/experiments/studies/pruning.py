@@ -5,7 +5,7 @@ Letters: S visual tokens of a frame's grid, L rows of a prompt, D width.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isqrt
 from time import thread_time_ns
 from typing import Any
@@ -21,6 +21,7 @@ from crossspec_ros.experiments.experiment import (
     FAILS, HOLDS, IN_PART, QUICK, Experiment, Outcome, Plot, Settings, Table)
 from crossspec_ros.experiments.intervals import over, point, ratio
 from crossspec_ros.experiments.lab import Lab
+from crossspec_ros.models.caches import SequenceCache
 from crossspec_ros.models.targets import TransformersTarget
 from crossspec_ros.speculation.acceptance import accept_greedy
 from crossspec_ros.speculation.settings import EngineConfig
@@ -43,7 +44,7 @@ class PruningSettings(Settings):
 
 
 @dataclass(frozen=True, eq=False)
-class _Prompt:
+class Prompt:
     """A window's prompt: rows of its segments, oldest first; ``visual`` are those of frames, each of S tokens in a grid
     after ``extra`` that stand for the whole frame."""
 
@@ -65,22 +66,30 @@ class _Prompt:
         return torch.cat(parts)
 
 
-def _prompt_of(target: TransformersTarget, frames: Sequence[np.ndarray], prompt: str) -> _Prompt:
-    """Raises CrossSpecError for a verifier whose frames are no square grids of tokens."""
+def split_prompt(target: TransformersTarget, frames: Sequence[np.ndarray], prompt: str) -> Prompt:
+    """The prompt of these frames, of which no token is said to stand for a whole one."""
     layout = target.layout(prompt, len(frames), *frames[0].shape[:2])
-    groups, count = iter(target.encode_all(layout, frames)), layout.groups[0].tokens
-    extra = count - isqrt(count) ** 2
-    if len(layout.groups) != len(frames) or extra > 1:
-        raise CrossSpecError(f'pruning must know where a token stands: frames of square grids of tokens, got {count} '
-                             f'tokens a group in {len(layout.groups)} groups of {len(frames)} frames')
+    groups = iter(target.encode_all(layout, frames))
     visual = [number for number, segment in enumerate(layout.segments) if not isinstance(segment, Text)]
-    return _Prompt(layout, [segment.rows if isinstance(segment, Text) else next(groups)
-                            for segment in layout.segments], visual, extra)
+    return Prompt(layout, [segment.rows if isinstance(segment, Text) else next(groups)
+                           for segment in layout.segments], visual, 0)
+
+
+def _prompt_of(target: TransformersTarget, frames: Sequence[np.ndarray], prompt: str) -> Prompt:
+    """Raises CrossSpecError for a verifier whose frames are no square grids of tokens."""
+    whole = split_prompt(target, frames, prompt)
+    groups = whole.layout.groups
+    count = groups[0].tokens
+    extra = count - isqrt(count) ** 2
+    if len(groups) != len(frames) or extra > 1:
+        raise CrossSpecError(f'pruning must know where a token stands: frames of square grids of tokens, got {count} '
+                             f'tokens a group in {len(groups)} groups of {len(frames)} frames')
+    return replace(whole, extra=extra)
 
 
 @torch.inference_mode()
-def _attention(target: TransformersTarget, prompt: _Prompt) -> np.ndarray:
-    """How much the question attends to each grid token, (frames, S): of the middle layer, all heads."""
+def question_attention(target: TransformersTarget, prompt: Prompt) -> np.ndarray:
+    """How much the question attends to each visual token, (frames, S): of the middle layer, all heads."""
     model, rows = target.adapter.language_model, prompt.rows()
     before = model.config._attn_implementation
     model.set_attn_implementation('eager')                          # the only one that tells its weights
@@ -93,7 +102,7 @@ def _attention(target: TransformersTarget, prompt: _Prompt) -> np.ndarray:
     return torch.stack([parts[number][prompt.extra:] for number in prompt.visual]).cpu().numpy()
 
 
-def _scores(lab: Lab, prompt: _Prompt, clip: Any, seed: int) -> dict[str, np.ndarray]:
+def _scores(lab: Lab, prompt: Prompt, clip: Any, seed: int) -> dict[str, np.ndarray]:
     """What each way of choosing thinks of the grid tokens, (frames, S); the highest are kept."""
     grids = torch.stack([prompt.segments[number][prompt.extra:] for number in prompt.visual]).float()
     side, stamps = isqrt(grids.shape[1]), clip.frame_stamps_ns
@@ -101,7 +110,7 @@ def _scores(lab: Lab, prompt: _Prompt, clip: Any, seed: int) -> dict[str, np.nda
     density = [histogram(clip.events, int(stamp) - gap_ns, int(stamp), shape=(side, side)).sum(0).ravel()
                for stamp in stamps]
     new = 1.0 - F.cosine_similarity(grids[1:], grids[:-1], dim=-1)
-    return {_DENSITY: np.array(density), _ATTENTION: _attention(lab.target, prompt),
+    return {_DENSITY: np.array(density), _ATTENTION: question_attention(lab.target, prompt),
             _SIMILARITY: torch.cat((torch.full_like(grids[:1, :, 0], 2.0), new)).cpu().numpy(),
             _CHANCE: np.random.default_rng(seed).random(grids.shape[:2])}
 
@@ -115,11 +124,20 @@ def highest(scores: np.ndarray, share: float) -> np.ndarray:
 
 def answered(target: TransformersTarget, layout: Layout, rows: Tensor, guess: Sequence[int]) -> tuple[list[int], dict]:
     """The greedy answer to prompt rows (L, D), end token left out, and what it took; ``guess`` only saves forwards."""
-    most, answer, pending = EngineConfig().max_new_tokens, [], rows[-1:]
-    cache = target.new_cache(layout, len(rows) + 2 * most)
+    cache = target.new_cache(layout, len(rows) + 2 * EngineConfig().max_new_tokens)
     begun_ns = thread_time_ns()
     target.extend(cache, rows[:-1])
     spent = {'prompt_ms': (thread_time_ns() - begun_ns) / 1e6, 'cache_kb': cache.bytes_a_token * len(rows) / _KB}
+    answer = gone_on(target, cache, rows[-1:], (), guess)
+    target.release(cache)
+    return list(answer[:-1] if answer and answer[-1] in target.eos_ids else answer), spent
+
+
+def gone_on(target: TransformersTarget, cache: SequenceCache, pending: Tensor, said: Sequence[int],
+            guess: Sequence[int]) -> list[int]:
+    """The whole answer, greedy from ``said`` on, with its end token; ``pending`` (1, D) is the last row that ``cache``
+    has not seen."""
+    most, answer = EngineConfig().max_new_tokens, list(said)
     while len(answer) < most and not set(answer) & set(target.eos_ids):
         draft, base = list(guess[len(answer):most]), cache.length
         tree = TokenTree.chain(draft)
@@ -128,9 +146,8 @@ def answered(target: TransformersTarget, layout: Layout, rows: Tensor, guess: Se
         cache.keep(base, [0, *(node + 1 for node in accepted.nodes)])
         answer += accepted.emitted
         pending = target.embed(accepted.emitted[-1:])
-    target.release(cache)
     ends = [place for place, token in enumerate(answer) if token in target.eos_ids]
-    return answer[:ends[0] if ends else most], spent
+    return answer[:ends[0] + 1 if ends else most]
 
 
 @dataclass(frozen=True)
