@@ -240,9 +240,10 @@ def compare(args: argparse.Namespace, verifier: TransformersTarget, drafter: Eve
             times.append(Times.measure(verifier, windows[0]))
         counted = {name: drafted(scheme) for name, scheme in schemes.items()}
         runs.append(_decoded(schemes, windows, errors))
-    outcomes = {name: [_median(row) for row in zip(*(run[name] for run in runs))] for name in schemes}
+    said = {name: list(zip(*(run[name] for run in runs))) for name in schemes}
+    outcomes = {name: [_median(row) for row in rows] for name, rows in said.items()}
     report = {'windows': len(windows), 'runs': args.runs, 'prompt': args.prompt, 'model': str(args.model),
-              'schemes': {name: summary(rows, outcomes['generate']) for name, rows in outcomes.items()
+              'schemes': {name: summary(rows, outcomes['generate'], said[name]) for name, rows in outcomes.items()
                           if name not in errors}}
     plain = report['schemes']['generate']['age_ms']['p50']
     report['speedup'] = {name: plain / scheme['age_ms']['p50'] for name, scheme in report['schemes'].items()}
@@ -275,10 +276,8 @@ def _decoded(schemes: dict[str, PlainGeneration | Speculation], windows: Sequenc
 
 
 def _median(runs: Sequence[Outcome]) -> Outcome:
-    """Of one window: the run of the median age, of an even number the younger; one that says other tokens, if any."""
-    told = sorted(runs, key=lambda run: run.age_ms)
-    median = told[(len(told) - 1) // 2]
-    return next((run for run in told if run.tokens != median.tokens), median)
+    """Of one window: the run of the median age, of an even number the younger."""
+    return sorted(runs, key=lambda run: run.age_ms)[(len(runs) - 1) // 2]
 
 
 def _nodes(scheme: PlainGeneration | Speculation, before: tuple[int, int]) -> float:
@@ -286,10 +285,11 @@ def _nodes(scheme: PlainGeneration | Speculation, before: tuple[int, int]) -> fl
     return nodes / passes if passes else 0.0
 
 
-def summary(rows: Sequence[Outcome], reference: Sequence[Outcome]) -> dict:
-    """Figures of one scheme; ``identical``: every window has the tokens that generate has."""
+def summary(rows: Sequence[Outcome], reference: Sequence[Outcome], said: Sequence[Sequence[Outcome]] = ()) -> dict:
+    """Figures of one scheme; ``identical``: every window has the tokens that generate has, in all its runs ``said``."""
     ages = np.array([row.age_ms for row in rows])
-    same = sum(row.tokens == other.tokens for row, other in zip(rows, reference))
+    same = sum(all(run.tokens == other.tokens for run in runs)
+               for runs, other in zip(said or [(row,) for row in rows], reference))
     own = [(row.own_ms / row.age_ms, row.beside_ms / row.age_ms) for row in rows if row.own_ms is not None]
     own_share, beside_share = np.median(own, axis=0).tolist() if own else (None, None)
     return {'age_ms': {'p50': float(np.median(ages)), 'p99': float(np.percentile(ages, 99))},

@@ -83,6 +83,11 @@ def drafter_states(drafter: EventDrafter, seen: Seen, prompt: str) -> torch.Tens
     return torch.cat(layer_states(drafter, visual_tokens(drafter, seen.look), rows), -1)[0, len(question) - 1:]
 
 
+def last_states(drafter: EventDrafter, seen: Seen, prompt: str) -> torch.Tensor:
+    """(T, d): of those the ones that each token is said from."""
+    return drafter_states(drafter, seen, prompt)[:, -drafter.config.dim:].contiguous()
+
+
 def ridge(inputs: torch.Tensor, outputs: torch.Tensor, strength: float = 1.0) -> torch.Tensor:
     """Least squares with a constant: weights (d + 1, D) of inputs (P, d) to outputs (P, D)."""
     known = _with_one(inputs).double()
@@ -104,5 +109,5 @@ def said_right(lab: Lab, states: torch.Tensor, token_ids: torch.Tensor) -> torch
     return lab.words(states).argmax(-1) == token_ids
 
 
-__all__ = ['FINAL', 'Places', 'apply_ridge', 'drafter_states', 'layer_states', 'places', 'ridge', 'said_right',
+__all__ = ['FINAL', 'Places', 'apply_ridge', 'drafter_states', 'last_states', 'layer_states', 'places', 'ridge', 'said_right',
            'visual_tokens']

@@ -6,7 +6,7 @@ import json
 import pytest
 
 import tiny_models
-from crossspec_ros.bench.decode import _median
+from crossspec_ros.bench.decode import _median, summary
 from crossspec_ros.bench.decode_predicted import Times, predicted
 from crossspec_ros.bench.decode_schemes import Outcome
 from crossspec_ros.cli import main
@@ -49,8 +49,9 @@ def test_decode_several_runs_from_a_memory_that_begins_anew(folder, capsys):
 def test_age_of_a_window_is_the_median_of_its_runs_and_other_tokens_are_not_hidden():
     runs = [Outcome((1, 2), age, 0.0, passes=1, emitted=2) for age in (90.0, 40.0, 50.0)]
     assert _median(runs) is runs[2] and _median(runs[:2]) is runs[1] and _median(runs[:1]) is runs[0]
-    odd = Outcome((1, 3), 45.0, 0.0, passes=1, emitted=2)
-    assert _median([*runs, odd]).tokens != _median(runs).tokens
+    odd = Outcome((1, 3), 95.0, 0.0, passes=1, emitted=2)
+    assert summary([runs[2]], [runs[2]], [runs])['identical']
+    assert not summary([runs[2]], [runs[2]], [[*runs, odd]])['identical']
 
 
 def test_decode_predicts_ages_from_what_it_measured(folder, capsys):

@@ -12,6 +12,7 @@ from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.experiments.compressing import (
     ATTENDED, COMPRESSORS, GATE, NONE, POOL, PRUNE, SceneDrafter, Shapes, Sight, compressor, novelty)
 from crossspec_ros.experiments.lab import Lab
+from crossspec_ros.experiments.pupils import Batch
 from crossspec_ros.experiments.scenes import scenes_of
 from crossspec_ros.experiments.studies import compressors
 
@@ -120,17 +121,20 @@ def test_a_trained_drafter_says_token_by_token_what_it_says_at_once(form, lab):
         pupil.draft(look[:-1], prompt=prompt)
 
 
+def _fresh(lab: Lab) -> SceneDrafter:
+    taught, newest = compressors.taught_by_eyes(lab)
+    shapes = Shapes(len(taught[0].visual), newest, 32, lab.drafter.config.dim, 4)
+    return SceneDrafter(lab.drafter, POOL, shapes, lab.settings.prompt, 0)
+
+
 def test_a_padded_lesson_weighs_as_it_does_alone(lab):
-    seen, newest = compressors.eyed(lab, lab.taught())
-    pupil = SceneDrafter(lab.drafter, POOL, Shapes(len(seen[0].look), newest, 32, lab.drafter.config.dim, 4),
-                         lab.settings.prompt, 0).eval()
-    taught = compressors.lessons(lab, lab.taught())
-    short = replace(taught[0], rows=taught[0].rows[:-2], **{name: getattr(taught[0], name)[:-2]
-                                                            for name in ('said', 'likely', 'probs')})
-    looks, pair = torch.from_numpy(np.stack([each.look for each in seen])).float(), [short, taught[1]]
+    first, second = compressors.taught_by_eyes(lab)[0][:2]
+    short = replace(first, rows=first.rows[:-2], **{name: getattr(first, name)[:-2]
+                                                    for name in ('said', 'likely', 'probs', 'states')})
+    pupil = _fresh(lab).eval()
     with torch.no_grad():
-        together = compressors._loss(pupil, looks, pair)
-        alone = [compressors._loss(pupil, looks[place:place + 1], [each]) for place, each in enumerate(pair)]
+        together = compressors.batch_loss(pupil, Batch.of([short, second]))
+        alone = [compressors.batch_loss(pupil, Batch.of([each])) for each in (short, second)]
     assert float(together) == pytest.approx(float(sum(alone)) / 2, rel=1e-4)
 
 
@@ -138,10 +142,7 @@ def test_training_is_repeatable_and_lowers_the_loss(lab):
     longer = Lab(replace(lab.settings, steps=12), lab.records.parent)
     one, other = (compressors.trained(longer, POOL, 4, 0).state_dict() for _ in range(2))
     assert all(torch.equal(one[name], other[name]) for name in one)
-    seen, newest = compressors.eyed(lab, lab.taught())
-    fresh = SceneDrafter(lab.drafter, POOL, Shapes(len(seen[0].look), newest, 32, lab.drafter.config.dim, 4),
-                         lab.settings.prompt, 0)
-    looks = torch.from_numpy(np.stack([each.look for each in seen])).float()
-    before = compressors._loss(fresh, looks, compressors.lessons(lab, lab.taught())).item()
+    fresh, batch = _fresh(lab), Batch.of(compressors.taught_by_eyes(lab)[0])
+    before = compressors.batch_loss(fresh, batch).item()
     fresh.load_state_dict(one)
-    assert compressors._loss(fresh, looks, compressors.lessons(lab, lab.taught())).item() < before
+    assert compressors.batch_loss(fresh, batch).item() < before

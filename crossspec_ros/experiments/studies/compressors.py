@@ -4,6 +4,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from time import thread_time_ns
@@ -12,8 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
-from torch.nn.utils.rnn import pad_sequence
 
 from crossspec_ros.bench.decode import make_windows
 from crossspec_ros.errors import CrossSpecError
@@ -23,16 +22,17 @@ from crossspec_ros.experiments.experiment import (
     ENOUGH_STEPS, FAILS, HOLDS, IN_PART, OPEN, QUICK, Experiment, Outcome, Plot, Settings, Table, Value)
 from crossspec_ros.experiments.intervals import over, point, ratio
 from crossspec_ros.experiments.lab import Lab, Seen
+from crossspec_ros.experiments.pupil_methods import weighed
+from crossspec_ros.experiments.pupils import Batch, Lesson, learn, lessons
 from crossspec_ros.experiments.scenes import scenes_of
-from crossspec_ros.experiments.states import drafter_states
-from crossspec_ros.experiments.studies.losses import lessons
+from crossspec_ros.experiments.states import last_states, visual_tokens
 from crossspec_ros.experiments.studies.pruning import question_attention, split_prompt
 from crossspec_ros.learn.losses import forward_kl
 from crossspec_ros.models.drafter import EventDrafter
 from crossspec_ros.models.writing import write_atomic
 from crossspec_ros.speculation.budget import CostCurve
 
-_BATCH, _RATE, _CLIP, _MOST = 8, 2e-3, 1.0, 96
+_MOST = 96
 _EVENTS = 'event drafter'
 _LOSS = 0.05
 _CLAIM = 2.5
@@ -94,38 +94,34 @@ def eyed(lab: Lab, seen: Sequence[Seen]) -> tuple[list[Seen], int]:
     return [replace(each, looks=(look, look)) for each, look in zip(seen, looks, strict=True)], scenes[0].newest
 
 
+def _looks(lab: Lab, seen: Sequence[Seen]) -> list[Tensor]:
+    return [torch.from_numpy(each.look) for each in seen]
+
+
+@cache
+def taught_by_eyes(lab: Lab) -> tuple[list[Lesson], int]:
+    """What there is to learn, looks (S, D + 1) float16 as visual tokens, and the tokens of the newest frame; made once
+    for all parts."""
+    seen, newest = eyed(lab, lab.taught())
+    return lessons(lab, seen, _looks), newest
+
+
 def trained(lab: Lab, form: str, kept: int, seed: int) -> SceneDrafter:
     """A drafter that learned the verifier's law along its answers from nothing, decoder and compressor together."""
-    taught = lessons(lab, lab.taught())
-    seen, newest = eyed(lab, lab.taught())
-    visual, wide = seen[0].look.shape
+    taught, newest = taught_by_eyes(lab)
+    visual, wide = taught[0].visual.shape
     shapes = Shapes(visual, newest, wide - 1, lab.drafter.config.dim, kept)
     pupil = SceneDrafter(lab.drafter, form, shapes, lab.settings.prompt, seed).train()
-    draw, steps = torch.Generator().manual_seed(seed), lab.settings.steps
-    optimiser = torch.optim.AdamW(pupil.parameters(), lr=_RATE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _RATE, total_steps=steps)
-    for _ in range(steps):
-        chosen = torch.randint(len(taught), (_BATCH,), generator=draw).tolist()
-        loss = _loss(pupil, torch.from_numpy(np.stack([seen[index].look for index in chosen])).float(),
-                     [taught[index] for index in chosen])
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(pupil.parameters(), _CLIP)
-        optimiser.step()
-        schedule.step()
+    learn(list(pupil.parameters()), taught, lambda batch, _: batch_loss(pupil, batch), lab.settings.steps,
+          torch.Generator().manual_seed(seed))
     return pupil.eval()
 
 
-def _loss(pupil: SceneDrafter, looks: Tensor, taught: Sequence[Any]) -> Tensor:
-    """Mean over lessons of their places' mean; answers are filled up to the longest, and nothing looks ahead."""
-    hidden = pupil(looks, pad_sequence([lesson.rows for lesson in taught], batch_first=True))
-    lengths = torch.tensor([len(lesson.said) for lesson in taught])
-    first, longest = taught[0].first, int(lengths.max())
-    there = torch.arange(longest) < lengths[:, None]                                                       # (B, T)
-    likely, probs = (torch.stack([pad(getattr(lesson, name), (0, 0, 0, longest - len(lesson.said)))
-                                  for lesson in taught])[there] for name in ('likely', 'probs'))
-    each = forward_kl(pupil.logits(hidden[:, first:][there]), likely, probs)
-    return (each / lengths[:, None].expand_as(there)[there]).sum() / len(taught)
+def batch_loss(pupil: SceneDrafter, batch: Batch) -> Tensor:
+    """Mean over answers of their places' mean."""
+    hidden = batch.places(pupil(batch.visual.float(), batch.rows))
+    losses = forward_kl(pupil.logits(hidden), batch.likely, batch.probs)
+    return weighed(losses, torch.ones(len(losses)), batch)
 
 
 @dataclass(frozen=True)
@@ -159,23 +155,17 @@ def _judged(lab: Lab, drafter: EventDrafter, seen: Sequence[Seen]) -> list[dict[
     """Rows by window; of the first windows of each drive processor time too."""
     curve, prompt, rows = CostCurve(lab.costs), lab.settings.prompt, []
     for place, each in enumerate(seen):
-        said = drafter.logits(drafter_states(drafter, each, prompt)).argmax(-1)
+        said = drafter.logits(last_states(drafter, each, prompt)).argmax(-1)
         row = chain_row(each.window.drive,
                         (said == torch.tensor(drafter.rows_of(each.window.token_ids))).tolist())
         nodes = round(row['drafted'] / row['passes'])
-        row |= {'windows': 1, 'visual': _visual(drafter, each) if place == 0 else rows[0]['visual'],
+        row |= {'windows': 1, 'visual': rows[0]['visual'] if rows else visual_tokens(drafter, each.look).shape[1],
                 'plain_ms': row['tokens'] * curve(1), 'passes_ms': row['passes'] * curve(nodes + 1),
                 'timed': 0, 'first_us': 0.0, 'further': 0, 'further_us': 0.0}
         if place % lab.settings.windows < lab.settings.timed:
             row |= _timed(drafter, each, prompt)
         rows.append(row)
     return rows
-
-
-@torch.inference_mode()
-def _visual(drafter: EventDrafter, seen: Seen) -> int:
-    """Visual tokens that go into the decoder."""
-    return drafter.encoder(torch.from_numpy(np.asarray(seen.look, np.float32))[None]).shape[1]
 
 
 def _timed(drafter: EventDrafter, seen: Seen, prompt: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from crossspec_ros.experiments.experiment import (
 from crossspec_ros.experiments.folder import read_json
 from crossspec_ros.experiments.intervals import ratio, statistic
 from crossspec_ros.experiments.lab import Lab, Shown
-from crossspec_ros.experiments.states import FINAL, Places, apply_ridge, drafter_states, places, ridge
+from crossspec_ros.experiments.states import FINAL, Places, apply_ridge, last_states, places, ridge
 from crossspec_ros.experiments.studies.pruning import split_prompt
 from crossspec_ros.experiments.unasked import (
     Confidence, HeldThreshold, features, lost_slots, own_probs, said_after, taken_unasked, threshold_for, told_apart)
@@ -70,7 +70,7 @@ def _draft(lab: Lab, pace: str, place: int) -> _Draft:
     if not chain:
         return _Draft((), (), draft.compute_ms)
     own = replace(seen, window=replace(seen.window, token_ids=chain))
-    sure = _taught(lab)[2](features(lab.drafter, drafter_states(lab.drafter, own, lab.settings.prompt)))
+    sure = _taught(lab)[2](features(lab.drafter, last_states(lab.drafter, own, lab.settings.prompt)))
     return _Draft(chain, tuple(sure.tolist()), draft.compute_ms)
 
 
@@ -151,7 +151,7 @@ def _rest(lab: Lab, pace: str, place: int, answer: Sequence[int], taken: int, al
         return {'rest': 0, 'passes': 0, 'age_ms': draft_ms}
     seen = next(each for each in lab.windows(pace) if each.window is shown.window)
     own = replace(seen, window=replace(seen.window, token_ids=tuple(answer)))
-    right = _right(lab, drafter_states(lab.drafter, own, lab.settings.prompt), torch.tensor(answer))
+    right = _right(lab, last_states(lab.drafter, own, lab.settings.prompt), torch.tensor(answer))
     chain = chain_row(shown.window.drive, right.tolist()[taken:])
     curve, costs = CostCurve(lab.costs), read_json(lab.records / 'costs.json')
     height, width = shown.frames.frames[0].shape[:2]
