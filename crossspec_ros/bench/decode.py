@@ -110,7 +110,8 @@ def _check(args: argparse.Namespace) -> None:
         raise CrossSpecError('--sources must be left out with --counts, --shapes and --drive, which have no rows of '
                              'them')
     if args.runs > 1 and (args.counts or args.shapes or args.drive or args.predict):
-        raise CrossSpecError('--runs must be left out with --counts, --shapes, --drive and --predict, which tell of one')
+        raise CrossSpecError('--runs must be left out with --counts, --shapes, --drive and --predict, which tell of '
+                             'one')
     if not args.shapes and (args.layers or args.width or args.traces):
         raise CrossSpecError('--layers, --width and --traces need --shapes, which says of what model')
 

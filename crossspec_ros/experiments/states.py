@@ -109,5 +109,5 @@ def said_right(lab: Lab, states: torch.Tensor, token_ids: torch.Tensor) -> torch
     return lab.words(states).argmax(-1) == token_ids
 
 
-__all__ = ['FINAL', 'Places', 'apply_ridge', 'drafter_states', 'last_states', 'layer_states', 'places', 'ridge', 'said_right',
-           'visual_tokens']
+__all__ = ['FINAL', 'Places', 'apply_ridge', 'drafter_states', 'last_states', 'layer_states', 'places', 'ridge',
+           'said_right', 'visual_tokens']
