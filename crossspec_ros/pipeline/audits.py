@@ -1,8 +1,6 @@
 """Windows decoded again without drafts, to prove that drafts changed nothing."""
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from crossspec_ros.pipeline.open_window import Answered
+from crossspec_ros.scratch import Scratch
 from crossspec_ros.speculation.engine import CaptionEngine
 
 
@@ -32,7 +31,7 @@ class Audit:
     def __init__(self, keep_windows: int, keep_bytes: int) -> None:
         self._keep_windows, self._keep_bytes = keep_windows, keep_bytes
         self._bytes = 0
-        self._folder: Path | None = None
+        self._folder: Scratch | None = None
         self._kept: deque[_Kept] = deque()
         self.checked = self.mismatched = self.dropped = 0
         self.mismatches: list[int] = []
@@ -43,8 +42,8 @@ class Audit:
     def keep(self, answered: Answered) -> None:
         """Write a window's frames to disk for later; older ones may have to go. Raises OSError without room."""
         if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix='crossspec-audit-'))
-        path = self._folder / f'{answered.window_id}.npz'
+            self._folder = Scratch('audit')
+        path = self._folder.path / f'{answered.window_id}.npz'
         try:
             np.savez(path, *answered.frames)
         except OSError:
@@ -85,7 +84,7 @@ class Audit:
     def close(self) -> None:
         """Remove what is on disk."""
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.close()
             self._folder = None
         self._kept.clear()
         self._bytes = 0

@@ -4,13 +4,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import tempfile
 import threading
 from collections import deque
 from pathlib import Path
 
 from crossspec_ros import children
 from crossspec_ros.errors import CrossSpecError
+from crossspec_ros.scratch import Scratch
 from crossspec_ros.view.addresses import check_port, in_url, is_local, nearest, wait_for_port
 from crossspec_ros.view.doorway import Doorway
 
@@ -32,7 +32,7 @@ class RerunServer:
         self._bind = bind
         self.port = check_port(bind, port)
         self._data_port, self._web_port = (check_port(bind, self.port + more if port else 0) for more in (1, 2))
-        self._private = tempfile.TemporaryDirectory(prefix='crossspec-view-')
+        self._private = Scratch('view')
         command = [str(Path(rerun_cli.__file__).with_name('rerun')), '--serve-web', '--bind', bind,
                    '--port', str(self._data_port), '--web-viewer-port', str(self._web_port),
                    '--memory-limit', f'{memory_mb}MB', '--server-memory-limit', f'{memory_mb}MB',
@@ -52,7 +52,7 @@ class RerunServer:
 
     def _environment(self) -> dict[str, str]:
         """Ours, but with a set-up of its own: no usage statistics leave the vehicle, the user's settings stay."""
-        folder = Path(self._private.name)
+        folder = self._private.path
         (folder / 'rerun').mkdir()
         (folder / 'rerun' / 'analytics.json').write_text(json.dumps({
             'analytics_enabled': False, 'analytics_id': '', 'metadata': {},
@@ -90,4 +90,4 @@ class RerunServer:
 
     def _end_child(self) -> None:
         children.end([self._process], _END_S)
-        self._private.cleanup()
+        self._private.close()

@@ -20,7 +20,7 @@ def answered(window_id: int, token: int | None = None) -> Answered:
 
 
 def folder_bytes(audit: Audit) -> int:
-    return sum(path.stat().st_size for path in audit._folder.iterdir())
+    return sum(path.stat().st_size for path in audit._folder.path.iterdir())
 
 
 @pytest.fixture
@@ -56,6 +56,6 @@ def test_audit_full_drops_the_oldest(audit):
 def test_audit_leaves_nothing_on_disk():
     audit = Audit(10, 1 << 20)
     audit.keep(answered(1))
-    folder = audit._folder
+    folder = audit._folder.path
     audit.close()
     assert not folder.exists() and audit.check_next(Engine()) is None
