@@ -1,4 +1,4 @@
-"""Folders of a process: gone at its end, and those of killed processes with the next one; never those of living ones."""
+"""Folders of a process: gone at its end, those of killed ones with the next; never those of living ones."""
 import os
 import signal
 import subprocess
@@ -33,7 +33,8 @@ def room(tmp_path, monkeypatch):
 @pytest.fixture
 def holder():
     """A process that holds a folder, and the folder."""
-    process = subprocess.Popen([sys.executable, '-c', _HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, '-c', _HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               text=True)
     yield process, Path(process.stdout.readline().strip())
     process.kill()
     process.communicate()
