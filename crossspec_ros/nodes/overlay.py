@@ -191,6 +191,7 @@ class OverlayNode(Node):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node; returns the exit code."""
+    process.show_behind_the_models()
     return process.run(OverlayNode, args)
 
 

@@ -34,6 +34,7 @@ _DESTROY_S = 3.0
 _REFUSALS = (rclpy_implementation.RCLError, rclpy_implementation.RMWError, rclpy_implementation.UnknownROSArgsError,
              NameValidationException, NoTypeSupportImportedException, UnsupportedTypeSupport, ImportError)
 _CLOSE_S = 12.0                                                 # less than a supervisor's patience
+_SHOWING = 10                                                   # niceness of what shows
 
 
 class Worker:
@@ -85,6 +86,14 @@ def stand_behind(nice: int) -> None:
     if nice and hasattr(os, 'setpriority'):
         thread = threading.get_native_id()                      # on Linux threads have a niceness of their own
         os.setpriority(os.PRIO_PROCESS, thread, min(19, os.getpriority(os.PRIO_PROCESS, thread) + nice))
+
+
+def show_behind_the_models() -> None:
+    """Let all others of this host that want the core have it before this process, which only shows what they say.
+
+    Call it before any thread is started.
+    """
+    os.nice(_SHOWING)
 
 
 def on_time_jump(node: Node, callback: Callable[[], None]) -> JumpHandle:

@@ -5,7 +5,6 @@ A process of its own, of low priority and with bounded rate, memory and queues, 
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 import time
 import webbrowser
@@ -32,7 +31,6 @@ from crossspec_ros.nodes.pictures import Pictures
 from crossspec_ros.view.addresses import check_address, in_url, nearest, public_name
 from crossspec_ros.view.feed import Feed, Screen
 
-_NICENESS = 10                                                  # the models go first
 _LARGEST_SHARE = 0.2                                            # of a core that showing may take
 _QUALITY = 80                                                   # of JPEG
 
@@ -202,7 +200,7 @@ class ViewerNode(Node):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node; returns the exit code."""
-    os.nice(_NICENESS)
+    process.show_behind_the_models()
     cv2.setNumThreads(1)
     return process.run(ViewerNode, args)
 
