@@ -200,8 +200,9 @@ def _table(pace: str, rows: Mapping[str, list], settings: Settings) -> Table:
         tuple(told(kind, each) for kind, each in rows.items()),
         'None: the drafter\'s own output matrix. Fused: an MLP that reads what goes into the drafter\'s first layer '
         f'and what comes out of each. LoRA: updates of rank {RANK} of the linear layers of the drafter\'s decoder, '
-        'learned with the MLP by the squared difference that it learns by alone; they are part of the weights when it '
-        f'drafts. Pupils: a decoder of the drafter\'s size learns the verifier\'s law from nothing in {settings.steps} '
+        'learned with the MLP by the squared difference that it learns by alone, in a quarter of its steps of eight '
+        f'whole answers instead of {_BATCH} places; they are part of the weights when it drafts. Pupils: a decoder of '
+        f'the drafter\'s size learns the verifier\'s law from nothing in {settings.steps} '
         f'steps on {settings.taught} windows, after the drafter\'s visual tokens of the events, or after those of the '
         'verifier of the newest frame through a learned projection (MASSV, Spec-LLaVA); drafts of the latter begin '
         'when that frame is encoded. Right a token: share of places at which it says the verifier\'s token after the '

@@ -60,7 +60,7 @@ class Breakdown(Experiment):
             tuple(tables), f'captions are {age} ms old on the mean ({part}); their longest stage takes {longest} ms, '
             f'so max() of the stages is {100 * (1 - longest.value / age.value):.0f}% too low.',
             HOLDS if longest.value > 0.95 * age.value else FAILS,
-            f'Most of the age goes to {top[0][0]}' + (f' and {top[1][0]}' if len(top) > 1 else '') + '; `crossspec '
+            f'Most of the age goes to "{top[0][0]}"' + (f' and "{top[1][0]}"' if len(top) > 1 else '') + '; `crossspec '
             'demo --trace FILE` shows it for your own machine.',
             Plot('bars', 'Where the age of a caption goes', 'ms on the mean, 95% over blocks of windows', '', series))
 
