@@ -57,7 +57,7 @@ def test_breakdown_shows_that_the_age_is_the_sum_of_its_stages_and_not_the_longe
     rows = {row[0].split(':')[0]: row for row in outcome.tables[0].rows}
     assert rows['encode'][1].value == pytest.approx(10) and rows['first pass'][1].value == pytest.approx(20)
     assert rows['the longest stage of each window'][2].value == pytest.approx(0.5)
-    assert outcome.verdict == 'does not hold' and 'first pass and encode' in outcome.advice
+    assert outcome.verdict == 'does not hold' and '"first pass" and "encode"' in outcome.advice
 
 
 def test_machine_counts_forwards_once_and_the_idle_time_between(timeline, tmp_path):
