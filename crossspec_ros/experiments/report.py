@@ -13,13 +13,14 @@ from markupsafe import Markup, escape
 from crossspec_ros.demo.report import page_environment, write_atomically
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.experiments.experiment import Cell, Outcome, outcome_from
-from crossspec_ros.experiments.folder import PLOT, RESULT, read_json
+from crossspec_ros.experiments.folder import PLOT, RESULT, read_json, write_json
 from crossspec_ros.experiments.methods import METHODS
 from crossspec_ros.experiments.registry import experiments
 from crossspec_ros.models.writing import write_atomic
 
 PAGE, MARKDOWN = 'report.html', 'experiments.md'
 PICTURES = 'experiments'
+_FOLDER = re.compile(r' --out(=| )\S+')
 _SIGNS = re.compile(r'(`[^`]*`)|([|<>*_\[\]\\])')
 
 
@@ -60,15 +61,24 @@ def _read(path: Path) -> Told:
 
 
 def write_report(folder: Path) -> tuple[Path, Path]:
-    """Both pages into the folder, the plots beside the second; returns their paths. Raises CrossSpecError."""
+    """Both pages into the folder, plots and figures beside the second; returns their paths. Raises CrossSpecError."""
     told = read_results(folder)
     page, markdown = folder / PAGE, folder / MARKDOWN
     write_atomically(page, render_html(told))
     for one in told:
+        write_json(folder / PICTURES / f'{one.name}.json', figures(one))
         if one.plot is not None:
             write_atomic(folder / PICTURES / f'{one.name}.png', lambda part, plot=one.plot: part.write_bytes(plot))
     write_atomically(markdown, render_markdown(told))
     return page, markdown
+
+
+def figures(one: Told) -> dict[str, Any]:
+    """A result without its parts, window by window, and without the folder that it was written to."""
+    provenance = one.facts['provenance']
+    command = _FOLDER.sub('', str(provenance.get('command', '')))
+    kept = {name: value for name, value in one.facts.items() if name != 'parts'}
+    return kept | {'provenance': provenance | {'command': command}}
 
 
 def render_html(told: Sequence[Told]) -> str:
@@ -164,7 +174,7 @@ def _section(one: Told) -> list[str]:
                         f'{facts["cpu_s"]:.0f} s of processor time in {facts["seconds"]:.0f} s, '
                         f'{facts["settings"]["seeds"]} '
                         f'{"seed" if facts["settings"]["seeds"] == 1 else "seeds"}, load of the machine '
-                        f'{facts["provenance"]["load"]:.1f}.']
+                        f'{facts["provenance"]["load"]:.1f}; [all figures as JSON]({PICTURES}/{one.name}.json).']
 
 
 def _cell(cell: Cell) -> str:

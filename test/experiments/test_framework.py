@@ -122,6 +122,9 @@ def test_report_says_claim_and_measurement_and_escapes_what_it_is_told(toy, tmp_
     assert '<script>' not in text and 'x\\|y' in text and '![P](experiments/toy.png)' in text
     assert (tmp_path / 'experiments' / 'toy.png').read_bytes().startswith(b'\x89PNG')
     assert all(method.name.replace("'", '&#39;') in html for method in METHODS)
+    figures = json.loads((tmp_path / 'experiments' / 'toy.json').read_text())
+    assert figures['outcome']['verdict'] == 'holds' and 'parts' not in figures and 'experiments/toy.json' in text
+    assert str(tmp_path) not in json.dumps(figures) and figures['provenance']['commit']
     result = json.loads((toy.path / RESULT).read_text())
     result['outcome']['verdict'] = 'perhaps'
     (toy.path / RESULT).write_text(json.dumps(result))
