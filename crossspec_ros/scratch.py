@@ -5,10 +5,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-import time
 from pathlib import Path
-
-_SWEEP_S = 0.02
 
 
 class Scratch:
@@ -36,36 +33,35 @@ def _made(prefix: str) -> tuple[Path, int | None]:
     """A folder and its lock; None where this system locks no folders, and nothing is ever removed."""
     while True:
         path = Path(tempfile.mkdtemp(prefix=prefix))
-        handle = _lock(path)
-        if handle is None:
-            time.sleep(_SWEEP_S)                                # another one began just then, and looks at it
-            handle = _lock(path)
+        try:
+            handle = _opened(path)
+        except FileNotFoundError:
+            continue                                            # another one began just then, and removed it
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)                  # not at once where that one still looks at it
+        except OSError:
+            os.close(handle)
+            return path, None
         if path.exists():
             return path, handle
-        if handle is not None:                                  # that one took it for a dead one's
-            os.close(handle)
-
-
-def _lock(folder: Path) -> int | None:
-    """A handle that holds the folder's lock; None where somebody else does, or it is not ours to have."""
-    try:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
         os.close(handle)
-        return None
-    return handle
+
+
+def _opened(folder: Path) -> int:
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def _remove_dead(folder: Path) -> None:
-    handle = _lock(folder)
-    if handle is None:
+    """Where nobody holds its lock, and it is ours."""
+    try:
+        handle = _opened(folder)
+    except OSError:
         return
     try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(handle).st_uid == os.getuid():
             shutil.rmtree(folder, ignore_errors=True)
+    except OSError:
+        pass                                                    # somebody lives in it
     finally:
         os.close(handle)

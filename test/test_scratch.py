@@ -1,9 +1,12 @@
 """Folders of a process: gone at its end, those of killed ones with the next; never those of living ones."""
+import errno
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -73,7 +76,9 @@ def test_folders_of_the_living_stay(holder):
 
 
 def test_where_folders_cannot_be_locked_they_are_made_and_stay(monkeypatch):
-    monkeypatch.setattr(scratch_room, '_lock', lambda folder: None)
+    def refused(handle, operation):
+        raise OSError(errno.ENOLCK, 'no locks available')
+    monkeypatch.setattr(scratch_room.fcntl, 'flock', refused)
     first, second = Scratch('trial'), Scratch('trial')
     assert first.path.exists() and second.path.exists()
     first.close()
@@ -91,6 +96,27 @@ def test_a_folder_that_a_sweep_took_is_made_again(monkeypatch):
             os.rmdir(path)
         return path
     monkeypatch.setattr(tempfile, 'mkdtemp', taken_at_once)
+    scratch = Scratch('trial')
+    assert len(made) == 2 and scratch.path == Path(made[1]) and scratch.path.exists()
+    scratch.close()
+
+
+def test_a_folder_that_a_sweep_still_looks_at_is_waited_for(monkeypatch):
+    made, real = [], tempfile.mkdtemp
+
+    def looked_at(prefix):
+        path = real(prefix=prefix)
+        made.append(path)
+        if len(made) == 1:
+            handle = os.open(path, os.O_RDONLY)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+
+            def sweep():
+                os.rmdir(path)
+                os.close(handle)
+            threading.Timer(0.3, sweep).start()
+        return path
+    monkeypatch.setattr(tempfile, 'mkdtemp', looked_at)
     scratch = Scratch('trial')
     assert len(made) == 2 and scratch.path == Path(made[1]) and scratch.path.exists()
     scratch.close()

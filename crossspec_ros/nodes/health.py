@@ -19,6 +19,7 @@ HARDWARE_ID = 'crossspec'
 _THROTTLE_S = 5.0
 _S = 1_000_000_000
 _AGAIN_S = 30
+_UNNAMED, _NAMED_TICKS = '_NODE_NAME_UNKNOWN_', 5               # rcl's word, and how long a name is waited for
 _MOST_LOST = 1 << 24                                            # a change above it is no count: Fast DDS wraps around
 
 
@@ -66,7 +67,7 @@ class Health:
         self._told_ns: dict[str, int] = {}                          # warnings that hold, and when they were logged last
         self._errors: dict[str, str] = {}
         self._notes: dict[str, str] = {}
-        self._mismatched: dict[str, tuple[str, str]] = {}
+        self._mismatched: dict[str, tuple[str, str, int]] = {}
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', qos.diagnostics())
         self._timer = node.create_timer(1.0, self._tick, clock=self._steady)
 
@@ -154,13 +155,18 @@ class Health:
     def _incompatible(self, topic: str, who: str, event: object) -> None:
         self.count(f'{topic}_incompatible_qos', event.total_count_change)
         # Whose it is becomes known a moment later: `_tick` warns.
-        self._mismatched[topic] = who, qos_policy_name_from_kind(event.last_policy_kind)
+        self._mismatched[topic] = who, qos_policy_name_from_kind(event.last_policy_kind), _NAMED_TICKS
 
     def _warn_of_mismatch(self, topic: str, who: str, policy: str) -> None:
         name = self._node.resolve_topic_name(topic)
         self._node.get_logger().warning(
             f'{who} of {name} has another {policy}: no messages pass between it and this node; {self._offers(name)}; '
             f'change one side, here by the parameters qos_overrides.{name}.*')
+
+    def _unnamed(self, topic: str) -> bool:
+        """Whether somebody's node on a topic is not known yet: it is found after its publisher."""
+        infos = self._node.get_publishers_info_by_topic(self._node.resolve_topic_name(topic))
+        return any(info.node_name == _UNNAMED for info in infos)
 
     def _offers(self, topic: str) -> str:
         """What the publishers of a topic offer."""
@@ -181,8 +187,11 @@ class Health:
     def _tick(self) -> None:
         now_ns = self._steady.now().nanoseconds
         mismatched, self._mismatched = self._mismatched, {}
-        for topic, (who, policy) in mismatched.items():
-            self._warn_of_mismatch(topic, who, policy)
+        for topic, (who, policy, patience) in mismatched.items():
+            if patience and self._unnamed(topic):
+                self._mismatched.setdefault(topic, (who, policy, patience - 1))
+            else:
+                self._warn_of_mismatch(topic, who, policy)
         silences = [self._warn_of_silence(watch, now_ns) for watch in self._watches.values()
                     if watch.silent_s(now_ns) > watch.silence_s]
         self.publish([*silences, *self._warn_of_sources(now_ns)])
