@@ -171,17 +171,17 @@ class Probe:
 
     def start_cameras(self, events: bool = True, images: bool = True) -> None:
         """An event packet each 20 ms and a picture each 60 ms, stamped by the wall clock, until `stop_cameras`."""
-        self._camera_stop.clear()
-        thread = threading.Thread(target=self._film, args=(events, images), daemon=True)
+        self._camera_stop = threading.Event()                   # of this film alone: the one before may still end
+        thread = threading.Thread(target=self._film, args=(self._camera_stop, events, images), daemon=True)
         self._threads.append(thread)
         thread.start()
 
     def stop_cameras(self) -> None:
         self._camera_stop.set()
 
-    def _film(self, events: bool, images: bool) -> None:
+    def _film(self, stop: threading.Event, events: bool, images: bool) -> None:
         number = 0
-        while not self._camera_stop.wait(0.02):
+        while not stop.wait(0.02):
             now_ns = time.time_ns()
             if events:
                 self.send_packet(now_ns - 20 * MS, number)
