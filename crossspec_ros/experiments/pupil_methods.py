@@ -17,7 +17,7 @@ from crossspec_ros.experiments.pupils import (
 from crossspec_ros.experiments.states import FINAL
 from crossspec_ros.learn.losses import LOSSES, accepted_places, learnable_places
 
-_SHARE, _NEAR, _UNMASKED, _STATES_FIRST = 0.6, 3, 0.5, 1 / 3
+_SHARE, _NEAR, _UNGATED, _UNMASKED, _STATES_FIRST = 0.6, 3, 0.2, 0.5, 1 / 3
 HARD = 'hard labels'
 
 
@@ -46,7 +46,10 @@ def learnable(said: Said) -> Tensor:
 
 
 def accepted(said: Said) -> Tensor:
-    """SpecKD (2510.24021): those where the pupil's likeliest token would be accepted."""
+    """SpecKD (2510.24021): those where the pupil's likeliest token would be accepted. Of one that knows nothing hardly
+    any would be: at first all count."""
+    if said.done < _UNGATED:
+        return even(said)
     drawn = torch.rand(len(said.losses), generator=said.draw)
     return accepted_places(said.logits, said.batch.likely, said.batch.probs, drawn).float()
 
@@ -87,7 +90,7 @@ METHODS = {
     'reverse KL': Method('reverse_kl'),
     'total variation': Method('total_variation'),
     'forward KL, filtered (AdaSPEC)': Method(weigh=learnable),
-    'forward KL, gated (SpecKD)': Method(weigh=accepted),
+    'forward KL, gated (SpecKD)': Method(weigh=accepted, note='the gate closes after a fifth of the steps'),
     'cascade-aware weights': Method(
         weigh=reached, note='a place counts by the chance that a draft of the pupil is right up to it'),
     'aligned places (GRIFFIN)': Method(
