@@ -49,7 +49,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='windows to decode, default 200, and 3 with --shapes on a CPU')
     parser.add_argument('--warm', type=int, default=60, help='windows of another drive before, not counted, default 60')
     parser.add_argument('--runs', type=int, default=1, help='how often all of it is decoded, each time with a memory '
-                        'that begins anew; a window\'s times are the medians of its runs, default 1')
+                        'that begins anew; of a window the run of the median age counts, default 1')
     add_sources(parser)
     parser.add_argument('--schemes', default='', metavar='A,B', help='only these, beside generate; default all')
     parser.add_argument('--prompt', default=DESCRIBE, help='the question')
@@ -235,7 +235,7 @@ def compare(args: argparse.Namespace, verifier: TransformersTarget, drafter: Eve
                 scheme.engine.reset()
         for window in track(warm, description='warm up', console=Console(stderr=True), transient=True):
             for name, scheme in schemes.items():
-                if isinstance(scheme, Speculation) or window.window_id <= 3:
+                if name not in errors and (isinstance(scheme, Speculation) or window.window_id <= 3):
                     scheme.run(window)
         if args.predict:
             times.append(Times.measure(verifier, windows[0]))

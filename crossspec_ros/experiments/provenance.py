@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import subprocess
 import time
 from collections.abc import Sequence
@@ -40,6 +41,6 @@ def provenance(command: Sequence[str]) -> dict[str, Any]:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = ''
-    return {'command': ' '.join(command), 'version': __version__, 'commit': commit(), 'hardware': hardware(),
+    return {'command': shlex.join(command), 'version': __version__, 'commit': commit(), 'hardware': hardware(),
             'load': round(os.getloadavg()[0], 1), 'python': platform.python_version(), 'libraries': found,
             'date': time.strftime('%Y-%m-%d', time.gmtime())}

@@ -20,7 +20,7 @@ from crossspec_ros.models.writing import write_atomic
 
 PAGE, MARKDOWN = 'report.html', 'experiments.md'
 PICTURES = 'experiments'
-_FOLDER = re.compile(r' --out(=| )\S+')
+_FOLDER = re.compile(r" --out(=| )('[^']*'|\S+)")                # as shlex.join writes it
 _SIGNS = re.compile(r'(`[^`]*`)|([|<>*_\[\]\\])')
 
 

@@ -11,7 +11,7 @@ from crossspec_ros.experiments import pupil_methods
 from crossspec_ros.experiments.lab import Lab
 from crossspec_ros.experiments.low_rank import with_low_rank
 from crossspec_ros.experiments.pupil_methods import (
-    HARD, METHODS, Method, Said, StateMaps, aligned, pairs_of, place_losses, reached, trained, weighed)
+    HARD, METHODS, Method, Said, StateMaps, accepted, aligned, pairs_of, place_losses, reached, trained, weighed)
 from crossspec_ros.experiments.pupils import (
     Batch, Lesson, Pupil, both_looks, lessons, newest_frame, newest_look, rows_of)
 from crossspec_ros.experiments.registry import experiments
@@ -63,6 +63,14 @@ def test_griffin_leaves_out_what_is_not_among_the_likeliest_and_what_follows_it(
     assert aligned(told).tolist() == [1, 0, 0, 1, 0, 0]
     assert aligned(replace(told, done=0.2)).tolist() == [1] * 6        # a pupil that knows nothing has none
     assert float(weighed(torch.tensor([2., 9, 9, 4, 9, 9]), aligned(told), told.batch)) == 1.5
+
+
+def test_the_gate_closes_once_a_pupil_says_something():
+    likely = [.9, .05, .03, .01, .01]
+    told = said([likely] * 6, (4, 2))
+    wrong = replace(told.batch, probs=torch.zeros_like(told.batch.probs))     # the verifier would say none of its words
+    assert accepted(replace(told, batch=wrong, done=0.1)).tolist() == [1] * 6
+    assert accepted(replace(told, batch=wrong, done=0.9)).sum() < 6
 
 
 def test_padding_and_company_change_nothing(lab, taught):
