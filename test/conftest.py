@@ -1,8 +1,10 @@
 """Options and the environment that every test runs in."""
 from __future__ import annotations
 
+import faulthandler
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,8 @@ load_vision_ops()                                               # before a test 
 _TESTS = Path(__file__).parent
 _LIVE = ('bench/', 'commands/', 'demo/', 'launch/', 'nodes/', 'test_children', 'test_interrupts', 'test_launched',
          'test_nursery')
+_STUCK_S = 60.0                                                 # how long after its time-out a test is beyond help
+_ended_a_worker: list[str] = []
 
 torch.set_num_threads(1)                                        # tiny models: a second thread would only wait
 
@@ -52,3 +56,38 @@ def _share_out(items: list[pytest.Item]) -> None:
         live = 'graph' in item.keywords or file.startswith(_LIVE)
         item.add_marker(pytest.mark.xdist_group('live' if live else file))
     items.sort(key=lambda item: item.get_closest_marker('xdist_group').args[0] != 'live')
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    global _stderr
+    with config.pluginmanager.getplugin('capturemanager').global_and_fixture_disabled():
+        _stderr = os.dup(2)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_handlecrashitem(crashitem: str) -> None:
+    _ended_a_worker.append(crashitem)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """What ended its process is run again by another one, and has failed even where it then passes."""
+    failed = session.config.pluginmanager.getplugin('lfplugin')
+    if failed is not None:
+        failed.lastfailed.update((name, True) for name in _ended_a_worker)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """End the process where a call never comes back and holds the interpreter's lock, so that no thread of Python can
+    end the test at its time-out: one of the middleware kept a whole run from its end. Says where it was.
+    """
+    if not item.config.pluginmanager.hasplugin('timeout') or item.config.getoption('usepdb'):
+        return (yield)
+    marker = item.get_closest_marker('timeout')
+    limit_s = float(marker.args[0] if marker else item.config.getini('timeout'))
+    faulthandler.dump_traceback_later(limit_s + _STUCK_S, exit=True, file=_stderr)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
