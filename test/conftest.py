@@ -4,6 +4,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ _TESTS = Path(__file__).parent
 _LIVE = ('bench/', 'commands/', 'demo/', 'launch/', 'nodes/', 'test_children', 'test_interrupts', 'test_launched',
          'test_nursery')
 _STUCK_S = 60.0                                                 # how long after its time-out a test is beyond help
+_BEGUN_S = time.monotonic()
 _ended_a_worker: list[str] = []
 
 torch.set_num_threads(1)                                        # tiny models: a second thread would only wait
@@ -31,6 +33,8 @@ torch.set_num_threads(1)                                        # tiny models: a
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption('--long', action='store_true', help='also run the tests that take a minute or so each')
+    parser.addoption('--long-minutes', type=float, default=float('inf'), metavar='MINUTES',
+                     help='begin none of these later than so many minutes after the start; the others go on')
     parser.addoption('--longest', action='store_true', help='run all tests: those of a quarter of an hour too')
 
 
@@ -75,6 +79,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     failed = session.config.pluginmanager.getplugin('lfplugin')
     if failed is not None:
         failed.lastfailed.update((name, True) for name in _ended_a_worker)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    minutes = item.config.getoption('--long-minutes')
+    if 'long' in item.keywords and time.monotonic() - _BEGUN_S > 60 * minutes:
+        pytest.skip(f'the run has taken more than {minutes:g} minutes already')
 
 
 @pytest.hookimpl(wrapper=True)
