@@ -35,6 +35,7 @@ from crossspec_ros.view.record import Recorder, WindowRecord
 _log = logging.getLogger(__name__)
 
 READY_TIMEOUT_S = 240.0
+_PLAY_TIMEOUT_S = 60.0
 DRAIN_S = 3.0                       # after the last message at most, for the last windows to end and be answered
 SETTLE_S = 6.0                      # after the player has ended: captions still to come
 AUDIT_TIMEOUT_S = 600.0
@@ -171,9 +172,9 @@ class _Demo:
 
     def _play(self, processes: Processes, tap: Tap) -> _Stream:
         """From the player's first message to its last."""
-        reply = tap.call('player/play', 5.0)
+        reply = tap.call('player/play', _PLAY_TIMEOUT_S)
         if reply is None or not reply[0]:
-            raise CrossSpecError(f'the player does not start: {reply[1] if reply else "no answer within 5 s"}; '
+            raise CrossSpecError(f'the player does not start: {reply[1] if reply else "it does not answer"}; '
                                  f'the end of its log:\n{processes.log_tail("player")}')
         page = self._node_value('viewer', 'page')
         self._view.say(f'playing; live at {page}' if page else 'playing')

@@ -22,6 +22,7 @@ from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.nodes import parameters, process, qos
 from crossspec_ros.nodes.conversions import compressed_to, packet_to, raw_image_to, to_time
 from crossspec_ros.nodes.health import Health
+from crossspec_ros.nodes.inquiry import Inquiry
 from crossspec_ros.recordings.replay import Hooks, Pacer, ReplayMessage, play
 from crossspec_ros.recordings.sources import open_source
 from crossspec_ros.tracing.tracer import TRACER
@@ -89,8 +90,8 @@ class PlayerNode(Node):
         return True
 
     def _on_play(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        response.success = not self._begin.is_set()
-        response.message = 'playing' if response.success else 'plays already'
+        response.success = True
+        response.message = 'plays already' if self._begin.is_set() else 'playing'
         self._begin.set()
         return response
 
@@ -141,13 +142,10 @@ class PlayerNode(Node):
 
     def _is_active(self, client: Client) -> bool:
         """Whether a node says so. One that loads its model answers when it has done so."""
-        if not client.service_is_ready():
-            return False
-        future, answered = client.call_async(GetState.Request()), threading.Event()
-        future.add_done_callback(lambda done: answered.set())
-        while client.service_is_ready() and not self._hooks.stopped.is_set():
-            if answered.wait(0.1):
-                return future.result().current_state.id == State.PRIMARY_STATE_ACTIVE
+        inquiry = Inquiry(client, GetState.Request())
+        while client.service_is_ready() and not self._hooks.stopped.wait(0.05):
+            if (reply := inquiry.poll()) is not None:
+                return reply.current_state.id == State.PRIMARY_STATE_ACTIVE
         return False
 
     def _wait_for_subscribers(self) -> None:

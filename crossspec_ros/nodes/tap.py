@@ -11,7 +11,6 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import GetState
 from rclpy.action import ActionClient
-from rclpy.client import Client
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -30,6 +29,7 @@ from crossspec_ros.nodes import qos
 from crossspec_ros.nodes.conversions import (caption_from, diagnostic_from, draft_from, latency_from, to_ns,
                                              verdict_from)
 from crossspec_ros.nodes.frame_latency import frame_latency_from
+from crossspec_ros.nodes.inquiry import Inquiry
 from crossspec_ros.nodes.process import starting
 from crossspec_ros.srv import SetPrompt
 from crossspec_ros.view.record import Recorder, WindowRecord
@@ -41,8 +41,7 @@ Listener = Callable[[str, WindowRecord], None]
 class _Asked:
     """A question to a lifecycle node that may be under way, and the newest answer."""
 
-    client: Client
-    future: Future | None = None
+    inquiry: Inquiry
     label: str | None = None
 
 
@@ -123,15 +122,14 @@ class Tap:
         """
         asked = self._states.get(node_name)
         if asked is None:
-            asked = self._states[node_name] = _Asked(self._node.create_client(GetState, f'{node_name}/get_state'))
-        if asked.future is not None and asked.future.done():
-            asked.label, asked.future = asked.future.result().current_state.label, None
-        elif asked.future is None and asked.client.service_is_ready():
-            asked.future = asked.client.call_async(GetState.Request())
+            client = self._node.create_client(GetState, f'{node_name}/get_state')
+            asked = self._states[node_name] = _Asked(Inquiry(client, GetState.Request()))
+        if (reply := asked.inquiry.poll()) is not None:
+            asked.label = reply.current_state.label
         return asked.label
 
     def call(self, service: str, timeout_s: float) -> tuple[bool, str] | None:
-        """Call a std_srvs/Trigger: (success, message), or None when there was no answer in time."""
+        """Call a std_srvs/Trigger, again where no answer comes: (success, message), or None when none came in time."""
         reply = self._ask(Trigger, service, Trigger.Request(), timeout_s)
         return None if reply is None else (reply.success, reply.message)
 
@@ -163,13 +161,11 @@ class Tap:
 
     def _ask(self, kind: type, service: str, request: Any, timeout_s: float) -> Any:
         client = self._node.create_client(kind, service)
-        until = time.monotonic() + timeout_s
+        inquiry, until = Inquiry(client, request), time.monotonic() + timeout_s
         try:
-            while not client.service_is_ready():
-                if time.monotonic() >= until:
-                    return None
+            while (reply := inquiry.poll()) is None and time.monotonic() < until:
                 self.poll(0.02)
-            return self._await(client.call_async(request), until)
+            return reply
         finally:
             self._node.destroy_client(client)
 

@@ -40,6 +40,7 @@ from crossspec_ros.models.tokenizer import load_tokenizer, tokenizer_key
 from crossspec_ros.msg import Caption, Draft, Verdict, WindowLatency
 from crossspec_ros.nodes import qos
 from crossspec_ros.nodes.conversions import image_to, packet_to, to_time
+from crossspec_ros.nodes.inquiry import Inquiry
 from crossspec_ros.train.recipe import save_drafter
 from tiny_models import write_checkpoint
 
@@ -224,9 +225,7 @@ class Probe:
         client = self.node.create_client(kind, service)
         try:
             assert client.wait_for_service(patience_s), f'no service {service}'
-            future = client.call_async(request)
-            self.wait_for(future.done, f'an answer of {service}', patience_s)
-            return future.result()
+            return self.wait_for(Inquiry(client, request).poll, f'an answer of {service}', patience_s)
         finally:
             self.node.destroy_client(client)
 
