@@ -18,6 +18,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+from crossspec_ros.cores import cores
 from crossspec_ros.errors import CrossSpecError
 from crossspec_ros.shell import REFUSED, TOLD, TURNED, VARIABLES, explain, look, probe, settle
 
@@ -315,7 +316,7 @@ def check_memory() -> Check:
         free = importlib.import_module('psutil').virtual_memory().available
     except ImportError:
         return Check('memory', NOTE, 'unknown (psutil is not installed)')
-    value = f'{free / 2**30:.1f} GiB free, {os.cpu_count()} cores'
+    value = f'{free / 2**30:.1f} GiB free, {cores()} cores'
     if free < NEEDED_BYTES:
         return Check('memory', WARN, value, f'the demo takes up to {NEEDED_BYTES / 2**30:.0f} GiB')
     return Check('memory', OK, value)

@@ -6,6 +6,7 @@ import logging
 import os
 from pathlib import Path
 
+from crossspec_ros.cores import cores
 from crossspec_ros.errors import CrossSpecError
 
 
@@ -28,10 +29,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                          help='brisk drives of 24 clips to render, and half as many calm ones (default 300)')
         one.add_argument('--answered', type=int, default=5000,
                          help='clips on which the drafter copies the verifier (default 5000)')
-        one.add_argument('--workers', type=int, default=os.cpu_count() or 1, help='processes that render')
-        one.add_argument('--processes', type=int, default=min(8, os.cpu_count() or 1),
+        one.add_argument('--workers', type=int, default=cores(), help='processes that render')
+        one.add_argument('--processes', type=int, default=min(8, cores()),
                          help='processes that train together, one thread each (default: one a core)')
-        one.add_argument('--threads', type=int, default=os.cpu_count() or 1,
+        one.add_argument('--threads', type=int, default=cores(),
                          help='threads that train, if one process does')
         one.add_argument('--stage', action='append', metavar='STAGE', help='run only this stage (may be repeated)')
         one.add_argument('--init', type=Path, metavar='DIR', help='begin with the weights of this earlier run')

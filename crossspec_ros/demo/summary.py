@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import platform
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from crossspec_ros.cores import cores
 from crossspec_ros.speculation.types import Mode
 from crossspec_ros.view.record import Recorder, WindowRecord
 
@@ -87,8 +87,7 @@ def hardware() -> dict[str, Any]:
             cpu = next((line.split(':', 1)[1].strip() for line in file if line.startswith('model name')), cpu)
     except OSError:
         pass
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-    return {'cpu': cpu, 'cores': cores, 'system': f'{platform.system()} {platform.machine()}',
+    return {'cpu': cpu, 'cores': cores(), 'system': f'{platform.system()} {platform.machine()}',
             'python': platform.python_version()}
 
 

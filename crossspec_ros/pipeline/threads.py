@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 import threading
 
+from crossspec_ros.cores import cores
 from crossspec_ros.errors import CrossSpecError
 
 _OMP = 'OMP_NUM_THREADS'
@@ -15,12 +16,12 @@ _most: int | None = None                                        # what 0 stands 
 def ask_threads(model: str, threads: int) -> int:
     """Set torch's threads to the most that any model of this process asks for; returns that number.
 
-    ``threads`` 0 is as many as torch would take, less one where that is not a number of the user's own
-    (OMP_NUM_THREADS): threads wait for the last of them, and one that has lost its core to a camera or a drafter holds
-    all others up. A process takes it where any of its models does: a drafter that is content with one thread must not
-    slow the verifier beside it. A model that asks again replaces what it asked before. Threads that have computed with
-    torch already keep their number, so ask before a model's thread starts. Raises CrossSpecError where ``threads`` is
-    negative.
+    ``threads`` 0 is as many as torch would take and the process has cores, less one where that is not a number of the
+    user's own (OMP_NUM_THREADS): threads wait for the last of them, and one that has lost its core to a camera or a
+    drafter holds all others up. A process takes it where any of its models does: a drafter that is content with one
+    thread must not slow the verifier beside it. A model that asks again replaces what it asked before. Threads that
+    have computed with torch already keep their number, so ask before a model's thread starts. Raises CrossSpecError
+    where ``threads`` is negative.
     """
     import torch
 
@@ -31,7 +32,7 @@ def ask_threads(model: str, threads: int) -> int:
         if _most is None:
             _most = torch.get_num_threads()
             if _OMP not in os.environ:
-                _most = max(1, _most - 1)
+                _most = max(1, min(_most, cores()) - 1)
         _asked[model] = threads
         number = _most if 0 in _asked.values() else max(_asked.values())
         torch.set_num_threads(number)

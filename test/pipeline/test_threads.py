@@ -18,6 +18,7 @@ def fresh(monkeypatch):
     told = [TORCHS_OWN]
     monkeypatch.setattr(threads, '_asked', {})
     monkeypatch.setattr(threads, '_most', None)
+    monkeypatch.setattr(threads, 'cores', lambda: 64)
     monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
     monkeypatch.setattr(torch, 'get_num_threads', lambda: told[-1])
     monkeypatch.setattr(torch, 'set_num_threads', told.append)
@@ -60,7 +61,8 @@ def test_threads_of_a_drafter_do_not_limit_the_verifier_in_its_process():
     code = f"""
 import sys, threading, types, torch
 from crossspec_ros.config import DrafterConfig, VerifierConfig
-from crossspec_ros.pipeline import building
+from crossspec_ros.pipeline import building, threads
+threads.cores = lambda: 64
 class Loaded(Exception): pass
 def load(*args, **options):
     raise Loaded
